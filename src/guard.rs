@@ -1,0 +1,662 @@
+//! The guard: what the kernel last said against what the policy wants. Events come in, repairs and records come out.
+//!
+//! It has no clock, no path, no socket and no log. Whoever drives it tells it what was heard ([`Guard::netconf`],
+//! [`Guard::link`], [`Guard::snapshot`]), carries out what [`Guard::next`] asks for, and says how that went ([`Guard::done`]).
+
+pub mod interface;
+pub mod resume;
+pub mod settle;
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+use crate::kernel::message::Link;
+use crate::kernel::netconf::NetconfMessage;
+use crate::kernel::sysctl::Outcome;
+use crate::policy::Policy;
+use crate::report::record::{Cause, Record, Subject};
+use crate::setting::{ALL, Attribute, DEFAULT, Family, Key, same_value};
+use interface::{Cell, Interface, Other};
+
+/// A setting inside the guard.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Slot {
+    /// One whose changes the kernel announces, of an interface (or [`ALL`], [`DEFAULT`]).
+    Announced(Family, Attribute, i32),
+    Other(Key),
+}
+
+/// The order of repairs: `accept_ra` before forwarding, since forwarding takes the routes of an interface that does not
+/// have it at 2; then `all`, whose fan-out undoes the rest; then `default`; then interfaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    AcceptRa,
+    All,
+    Default,
+    Interface,
+    Elsewhere,
+}
+
+/// Why a setting has to be looked at, and what is known of it.
+#[derive(Clone, Debug)]
+struct Job {
+    /// The entry that decides it; `None` to put back what our own write changed.
+    entry: Option<usize>,
+    put_back: Option<Arc<str>>,
+    cause: Cause,
+    /// Monotonic microseconds when the message came that told of it.
+    received: Option<u64>,
+    old: Option<String>,
+    new: Option<String>,
+}
+
+/// A request to read, compare, write and read back one setting.
+#[derive(Clone, Debug)]
+pub struct Repair {
+    pub key: Key,
+    pub wanted: Arc<str>,
+    /// The kernel's way to say `wanted`, learned earlier.
+    pub learned: Option<Arc<str>>,
+    /// Whether it may be learned now.
+    pub learn: bool,
+    slot: Slot,
+    job: Job,
+}
+
+impl Repair {
+    /// Whether `value` is what is wanted.
+    pub fn holds(&self, value: &str) -> bool {
+        same_value(&self.wanted, value) || self.learned.as_deref() == Some(value)
+    }
+}
+
+/// Everything read at once.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// `None`: the interfaces known are all there are.
+    pub links: Option<Vec<Link>>,
+    pub netconf: Vec<NetconfMessage>,
+    /// `all.accept_redirects`, read before the rest.
+    pub redirects: Option<String>,
+}
+
+/// What people want to know at a glance.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    pub settings: usize,
+    pub interfaces: usize,
+    pub repairs: u64,
+    /// Settings that could not be put right.
+    pub failing: usize,
+    /// The last repair: setting and cause.
+    pub last: Option<(String, Cause)>,
+}
+
+/// `all.forwarding` of one family is wrong, or its fan-out is not over: until then, what interfaces say of forwarding is
+/// its doing and not theirs.
+#[derive(Debug, Default)]
+struct Episode {
+    /// The record of the repair, told when it is known how many interfaces went with it.
+    record: Option<Record>,
+}
+
+/// See the module's documentation.
+pub struct Guard {
+    policy: Arc<Policy>,
+    interfaces: BTreeMap<i32, Interface>,
+    /// Settings whose changes the kernel does not announce.
+    others: HashMap<Key, Other>,
+    /// Those of them that belong to no interface.
+    elsewhere: Vec<Key>,
+    /// `all.accept_redirects` as it was before any drift of `all.forwarding`, which changes it.
+    redirects: Option<String>,
+    episodes: [Option<Episode>; 2],
+    jobs: BTreeMap<(Rank, Slot), Job>,
+    /// Settings that could not be put right, with the errno (0: accepted, but not kept).
+    failed: HashMap<Slot, i32>,
+    records: Vec<Record>,
+    /// What has been repaired since the node went to sleep.
+    changed: Vec<String>,
+    reread: bool,
+    recheck_elsewhere: bool,
+    repairs: u64,
+    last: Option<(String, Cause)>,
+    /// Settings and interfaces guarded, until something comes, goes or changes its policy.
+    counts: Option<(usize, usize)>,
+}
+
+impl Guard {
+    pub fn new(policy: Arc<Policy>) -> Guard {
+        let mut guard = Guard {
+            policy: policy.clone(),
+            interfaces: BTreeMap::new(),
+            others: HashMap::new(),
+            elsewhere: Vec::new(),
+            redirects: None,
+            episodes: [None, None],
+            jobs: BTreeMap::new(),
+            failed: HashMap::new(),
+            records: Vec::new(),
+            changed: Vec::new(),
+            reread: false,
+            recheck_elsewhere: false,
+            repairs: 0,
+            last: None,
+            counts: None,
+        };
+        guard.interfaces.insert(ALL, Interface::new("all".into()));
+        guard.interfaces.insert(DEFAULT, Interface::new("default".into()));
+        guard.reload(policy);
+        guard
+    }
+
+    /// Takes another policy. A full read with [`Cause::Reload`] has to follow.
+    pub fn reload(&mut self, policy: Arc<Policy>) {
+        self.jobs.clear();
+        self.failed.clear();
+        self.others.clear();
+        self.elsewhere = policy.elsewhere().map(|(key, _)| key).collect();
+        self.others.extend(policy.elsewhere().map(|(key, entry)| (key, Other::new(entry))));
+        for interface in self.interfaces.values_mut() {
+            interface.apply(&policy, &mut self.others);
+        }
+        self.policy = policy;
+        self.counts = None;
+    }
+
+    pub fn knows(&self, ifindex: i32) -> bool {
+        self.interfaces.contains_key(&ifindex)
+    }
+
+    /// An interface's name and state. `complete`: the kernel's link message said so, which comes last when an interface
+    /// is made; without it only a netconf message has come so far.
+    pub fn link(&mut self, link: &Link, complete: bool) {
+        let interface = self.interfaces.entry(link.ifindex).or_insert_with(|| Interface::new(link.name.clone()));
+        let renamed = interface.name != link.name;
+        if renamed || interface.is_new {
+            interface.others.drain(..).for_each(|key| _ = self.others.remove(&key));
+            interface.name.clone_from(&link.name);
+            interface.apply(&self.policy, &mut self.others);
+            interface.is_new = false;
+            self.counts = None;
+        }
+        if !complete {
+            return;
+        }
+        let first = !std::mem::replace(&mut interface.complete, true);
+        let came_up = link.up && !std::mem::replace(&mut interface.up, link.up);
+        interface.up = link.up;
+        if first || renamed || came_up {
+            self.check_interface(link.ifindex, Cause::Link);
+            self.recheck_elsewhere = true;
+        }
+    }
+
+    pub fn link_gone(&mut self, ifindex: i32) {
+        let gone = self.interfaces.remove(&ifindex);
+        gone.into_iter().flat_map(|interface| interface.others).for_each(|key| _ = self.others.remove(&key));
+        self.counts = None;
+        self.jobs.retain(|(_, slot), _| !matches!(slot, Slot::Announced(_, _, index) if *index == ifindex));
+    }
+
+    /// A netconf message, received at `at` (monotonic microseconds). Its interface must be known.
+    pub fn netconf(&mut self, message: &NetconfMessage, at: u64) {
+        let registration = message.settings > 1;
+        self.hear(message, if registration { Cause::Link } else { Cause::Write }, Some(at));
+    }
+
+    fn hear(&mut self, message: &NetconfMessage, cause: Cause, at: Option<u64>) {
+        let Some(ifindex) = message.ifindex else { return };
+        let family = match i32::from(message.family) {
+            libc::AF_INET => Family::V4,
+            libc::AF_INET6 => Family::V6,
+            _ => return,
+        };
+        if let Some(value) = message.forwarding {
+            self.hear_value(family, Attribute::Forwarding, ifindex, value, cause, at);
+        }
+        if let Some(value) = message.rp_filter.filter(|_| family == Family::V4) {
+            self.hear_value(family, Attribute::RpFilter, ifindex, value, cause, at);
+        }
+    }
+
+    fn hear_value(
+        &mut self,
+        family: Family,
+        attribute: Attribute,
+        ifindex: i32,
+        value: i32,
+        cause: Cause,
+        at: Option<u64>,
+    ) {
+        let slot = Slot::Announced(family, attribute, ifindex);
+        let Some(cell) = self.cell(&slot).copied() else { return };
+        let (before, changed) = (cell.seen, cell.seen != Some(value));
+        let wrong = cell.entry.is_some_and(|entry| !self.wants(entry, value));
+        if attribute == Attribute::Forwarding && self.episodes[family as usize].is_none() {
+            if ifindex == ALL && wrong {
+                self.episodes[family as usize] = Some(Episode::default());
+            } else if ifindex != ALL && family == Family::V6 && before.is_some() && changed {
+                // IPv6 tells of `all` last (addrconf_fixup_forwarding): ask before taking this for the interface's own.
+                self.suspect_all(family, cause, at);
+            }
+        }
+        let in_episode = attribute == Attribute::Forwarding && self.episodes[family as usize].is_some();
+        let excluded = || self.key_of(&slot).is_some_and(|key| self.policy.excludes(&key));
+        let keep_closed = in_episode && cell.settled.is_none() && excluded();
+        let bad_for_all = in_episode && self.all_entry(family).is_some_and(|entry| !self.wants(entry, value));
+        if before.is_none() {
+            self.counts = None;
+        }
+        if let Some(cell) = self.cell_mut(&slot) {
+            cell.seen = Some(value);
+            cell.went_with_all |= bad_for_all;
+            if !in_episode || keep_closed {
+                cell.settled = Some(value);
+            }
+        }
+        if attribute == Attribute::RpFilter && ifindex == DEFAULT && changed && before.is_some() {
+            // A write to default changes interfaces in silence (devinet_copy_dflt_conf).
+            self.reread = true;
+        }
+        if wrong {
+            let job = Job {
+                entry: cell.entry,
+                put_back: None,
+                cause,
+                received: at,
+                old: before.map(|v| v.to_string()),
+                new: Some(value.to_string()),
+            };
+            self.jobs.entry((rank(&slot), slot)).or_insert(job).new = Some(value.to_string());
+        } else if cell.entry.is_some() {
+            self.jobs.remove(&(rank(&slot), slot));
+        }
+    }
+
+    fn suspect_all(&mut self, family: Family, cause: Cause, at: Option<u64>) {
+        if self.all_entry(family).is_some() {
+            self.episodes[family as usize] = Some(Episode::default());
+            let slot = Slot::Announced(family, Attribute::Forwarding, ALL);
+            self.check(slot, cause, at);
+        }
+    }
+
+    /// Takes everything that was read at once. Decides in the design's order, whatever the order of the dump.
+    pub fn snapshot(&mut self, snapshot: &Snapshot, cause: Cause) {
+        if let Some(links) = &snapshot.links {
+            let there: std::collections::HashSet<i32> = links.iter().map(|link| link.ifindex).collect();
+            let gone: Vec<i32> = self.interfaces.keys().copied().filter(|i| *i > 0 && !there.contains(i)).collect();
+            gone.into_iter().for_each(|ifindex| self.link_gone(ifindex));
+            for link in links {
+                self.link(link, false);
+                if let Some(interface) = self.interfaces.get_mut(&link.ifindex) {
+                    (interface.complete, interface.up) = (true, link.up);
+                }
+            }
+        }
+        let (first, rest): (Vec<_>, Vec<_>) = snapshot.netconf.iter().partition(|m| m.ifindex == Some(ALL));
+        for message in first.into_iter().chain(rest) {
+            self.hear(message, cause, None);
+        }
+        if self.redirects.is_none() || self.episodes[Family::V4 as usize].is_none() {
+            self.redirects.clone_from(&snapshot.redirects);
+        }
+        for ifindex in self.interfaces.keys().copied().collect::<Vec<_>>() {
+            self.check_others(ifindex, cause);
+        }
+        self.check_elsewhere(cause);
+        self.reread = false;
+    }
+
+    /// Somebody wrote `all.accept_redirects`.
+    pub fn redirects(&mut self, value: String) {
+        if self.episodes[Family::V4 as usize].is_none() {
+            self.redirects = Some(value);
+        }
+    }
+
+    /// Nothing waits to be heard. Says whether everything has to be read again all the same.
+    pub fn idle(&mut self) -> bool {
+        if std::mem::take(&mut self.recheck_elsewhere) {
+            self.check_elsewhere(Cause::Link);
+        }
+        std::mem::take(&mut self.reread)
+    }
+
+    fn check_interface(&mut self, ifindex: i32, cause: Cause) {
+        for (family, attribute) in interface::ANNOUNCED {
+            self.check(Slot::Announced(family, attribute, ifindex), cause, None);
+        }
+        self.check_others(ifindex, cause);
+    }
+
+    fn check_others(&mut self, ifindex: i32, cause: Cause) {
+        for key in self.interfaces.get(&ifindex).map(|i| i.others.clone()).unwrap_or_default() {
+            self.check(Slot::Other(key), cause, None);
+        }
+    }
+
+    fn check_elsewhere(&mut self, cause: Cause) {
+        for key in self.elsewhere.clone() {
+            self.check(Slot::Other(key), cause, None);
+        }
+    }
+
+    /// Has a setting read, if the policy names it.
+    fn check(&mut self, slot: Slot, cause: Cause, received: Option<u64>) {
+        let (entry, old) = match &slot {
+            Slot::Announced(..) => {
+                self.cell(&slot).map(|c| (c.entry, c.seen.map(|v| v.to_string()))).unwrap_or_default()
+            }
+            Slot::Other(key) => self.others.get(key).map(|o| (Some(o.entry), o.seen.clone())).unwrap_or_default(),
+        };
+        if entry.is_some() {
+            let job = Job { entry, put_back: None, cause, received, old, new: None };
+            self.jobs.entry((rank(&slot), slot)).or_insert(job);
+        }
+    }
+
+    /// Whether anything is left to do.
+    pub fn is_busy(&self) -> bool {
+        !self.jobs.is_empty()
+    }
+
+    /// The next setting to read and, if it does not hold, to write.
+    pub fn next(&mut self) -> Option<Repair> {
+        while let Some(((_, slot), job)) = self.jobs.pop_first() {
+            let refused = matches!(self.failed.get(&slot), Some(&libc::EINVAL));
+            let Some(key) = self.key_of(&slot).filter(|_| !refused) else {
+                if let Slot::Announced(family, Attribute::Forwarding, ALL) = slot {
+                    self.end_episode(family);
+                }
+                continue;
+            };
+            let wanted = match (job.entry, &job.put_back) {
+                (Some(entry), _) => self.policy.entries()[entry].value.clone(),
+                (None, put_back) => put_back.clone(),
+            };
+            let Some(wanted) = wanted else { continue };
+            let learn = matches!(slot, Slot::Other(_)) && job.entry.is_some();
+            let learned = if learn { self.others.get(&key).and_then(|other| other.learned.clone()) } else { None };
+            return Some(Repair { key, wanted, learned, learn, slot, job });
+        }
+        None
+    }
+
+    /// Takes what came of a repair. A family is returned where all that waits to be heard has to be heard now, and
+    /// [`Guard::absorbed`] called, before the next repair: our write of its `all.forwarding` changed every interface.
+    #[must_use]
+    pub fn done(&mut self, repair: Repair, outcome: Outcome) -> Option<Family> {
+        let all_of = match repair.slot {
+            Slot::Announced(family, Attribute::Forwarding, ALL) => Some(family),
+            _ => None,
+        };
+        if outcome.write_usec >= SLOW_WRITE_USEC {
+            self.records.push(Record::SlowWrite { key: repair.key.to_string(), usec: outcome.write_usec });
+        }
+        match (&outcome.found, &outcome.write) {
+            (Err(errno), None) | (_, Some(Err(errno))) if is_absent(*errno) => {
+                self.failed.remove(&repair.slot);
+                self.settle(&repair, None);
+            }
+            (Ok(value), None) => {
+                self.failed.remove(&repair.slot);
+                self.settle(&repair, Some(value));
+            }
+            (found, Some(Ok(()))) => {
+                let now = outcome.now.as_deref();
+                self.settle(&repair, now);
+                let kept = !repair.learn || now.is_some();
+                if kept {
+                    self.failed.remove(&repair.slot);
+                    self.repaired(&repair, found.clone().ok(), outcome.finished);
+                } else {
+                    self.fail(&repair, found.clone().ok(), None);
+                }
+                return all_of;
+            }
+            (found, Some(Err(errno))) => self.fail(&repair, found.clone().ok(), Some(*errno)),
+            (Err(errno), None) => self.fail(&repair, None, Some(*errno)),
+        }
+        if let Some(family) = all_of {
+            self.end_episode(family);
+        }
+        None
+    }
+
+    /// Remembers a value that was read from `/proc/sys`.
+    fn settle(&mut self, repair: &Repair, value: Option<&str>) {
+        let was_there = match &repair.slot {
+            Slot::Announced(..) => self.cell(&repair.slot).is_some_and(|cell| cell.seen.is_some()),
+            Slot::Other(key) => self.others.get(key).is_some_and(|other| other.seen.is_some()),
+        };
+        if was_there != value.is_some() {
+            self.counts = None;
+        }
+        match &repair.slot {
+            Slot::Announced(..) => {
+                let number = value.and_then(|v| v.parse().ok());
+                if let Some(cell) = self.cell_mut(&repair.slot) {
+                    (cell.seen, cell.settled) = (number, number);
+                }
+            }
+            Slot::Other(key) => {
+                let learned = value.filter(|v| repair.learn && !same_value(&repair.wanted, v)).map(Arc::from);
+                if let Some(other) = self.others.get_mut(key) {
+                    other.seen = value.map(str::to_string);
+                    if learned.is_some() {
+                        other.learned = learned;
+                    }
+                }
+            }
+        }
+    }
+
+    fn repaired(&mut self, repair: &Repair, found: Option<String>, finished: u64) {
+        let Some(subject) = self.subject(repair) else { return };
+        self.repairs += 1;
+        self.last = Some((subject.key.clone(), subject.cause));
+        if !self.changed.contains(&subject.key) && self.changed.len() < CHANGED_MAX {
+            self.changed.push(subject.key.clone());
+        }
+        let record = Record::Repaired {
+            subject,
+            old: repair.job.old.clone(),
+            new: found.or(repair.job.new.clone()).unwrap_or_default(),
+            latency_usec: repair.job.received.map(|at| finished.saturating_sub(at)),
+            interfaces: 0,
+        };
+        match repair.slot {
+            Slot::Announced(family, Attribute::Forwarding, ALL) => {
+                let episode = self.episodes[family as usize].get_or_insert_default();
+                self.records.extend(episode.record.replace(record));
+            }
+            _ => self.records.push(record),
+        }
+    }
+
+    fn fail(&mut self, repair: &Repair, found: Option<String>, errno: Option<i32>) {
+        let known = self.failed.insert(repair.slot.clone(), errno.unwrap_or(0)) == Some(errno.unwrap_or(0));
+        let ignored = repair.job.entry.is_some_and(|entry| self.policy.entries()[entry].ignore_failure);
+        if !known && !ignored {
+            self.records.extend(self.subject(repair).map(|subject| Record::RepairFailed { subject, found, errno }));
+        }
+    }
+
+    /// `None` for what is put back: that is no drift, and nobody's news.
+    fn subject(&self, repair: &Repair) -> Option<Subject> {
+        let entry = repair.job.entry?;
+        Some(Subject {
+            key: self.policy.name(&repair.key, entry),
+            ours: repair.wanted.clone(),
+            source: self.policy.entries()[entry].source.clone(),
+            cause: repair.job.cause,
+        })
+    }
+
+    /// Everything that our write of `all.forwarding` made the kernel say has been heard: puts back what it changed on
+    /// settings that the policy does not name, and tells of the drift.
+    pub fn absorbed(&mut self, family: Family) {
+        let Some(episode) = self.episodes[family as usize].take() else { return };
+        let wrong_again = self.is_wrong(&Slot::Announced(family, Attribute::Forwarding, ALL));
+        let (mut went_with, mut put_back) = (0, Vec::new());
+        for (ifindex, interface) in self.interfaces.iter_mut().filter(|(ifindex, _)| **ifindex != ALL) {
+            let cell = interface.cell_mut(family, Attribute::Forwarding);
+            let opened = cell.entry.is_none() && cell.settled.is_some() && cell.settled != cell.seen;
+            let went = std::mem::take(&mut cell.went_with_all);
+            if opened {
+                put_back.push((*ifindex, cell.settled));
+            } else {
+                went_with += usize::from(went && *ifindex > 0);
+            }
+        }
+        let mut record = episode.record;
+        if let Some(Record::Repaired { interfaces, .. }) = &mut record {
+            *interfaces = went_with;
+        }
+        self.records.extend(record);
+        if wrong_again {
+            // Somebody wrote in between: what stood before is still what stood before.
+            self.episodes[family as usize] = Some(Episode::default());
+            return;
+        }
+        for interface in self.interfaces.values_mut() {
+            let cell = interface.cell_mut(family, Attribute::Forwarding);
+            if cell.entry.is_some() || cell.settled.is_none() {
+                cell.settled = cell.seen;
+            }
+        }
+        for (ifindex, settled) in put_back {
+            self.put_back(Slot::Announced(family, Attribute::Forwarding, ifindex), settled.map(|v| v.to_string()));
+        }
+        if family == Family::V4 {
+            let key = Key::all_accept_redirects();
+            if self.others.contains_key(&key) {
+                self.check(Slot::Other(key), Cause::Write, None);
+            } else {
+                self.put_back(Slot::Other(key), self.redirects.clone());
+            }
+        }
+    }
+
+    fn put_back(&mut self, slot: Slot, value: Option<String>) {
+        let Some(value) = value else { return };
+        let job = Job {
+            entry: None,
+            put_back: Some(value.into()),
+            cause: Cause::Write,
+            received: None,
+            old: None,
+            new: None,
+        };
+        self.jobs.insert((rank(&slot), slot), job);
+    }
+
+    fn end_episode(&mut self, family: Family) {
+        self.episodes[family as usize] = None;
+        for interface in self.interfaces.values_mut() {
+            let cell = interface.cell_mut(family, Attribute::Forwarding);
+            (cell.settled, cell.went_with_all) = (cell.seen, false);
+        }
+    }
+
+    /// Forgets what has been repaired so far: the node goes to sleep.
+    pub fn note(&mut self) {
+        self.changed.clear();
+    }
+
+    /// What has been repaired since [`Guard::note`].
+    pub fn take_changes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.changed)
+    }
+
+    pub fn take_records(&mut self) -> Vec<Record> {
+        std::mem::take(&mut self.records)
+    }
+
+    pub fn summary(&mut self) -> Summary {
+        let (settings, interfaces) = self.counts.unwrap_or_else(|| self.count());
+        self.counts = Some((settings, interfaces));
+        Summary { settings, interfaces, repairs: self.repairs, failing: self.failed.len(), last: self.last.clone() }
+    }
+
+    fn count(&self) -> (usize, usize) {
+        let there = |key: &Key| self.others.get(key).is_some_and(|other| other.seen.is_some());
+        let of = |interface: &Interface| {
+            interface.cells().filter(|cell| cell.entry.is_some() && cell.seen.is_some()).count()
+                + interface.others.iter().filter(|key| there(key)).count()
+        };
+        let settings =
+            self.interfaces.values().map(of).sum::<usize>() + self.elsewhere.iter().filter(|key| there(key)).count();
+        (settings, self.interfaces.iter().filter(|(index, interface)| **index > 0 && of(interface) > 0).count())
+    }
+
+    fn wants(&self, entry: usize, value: i32) -> bool {
+        self.policy.entries()[entry].number == Some(i64::from(value))
+    }
+
+    fn is_wrong(&self, slot: &Slot) -> bool {
+        self.cell(slot).is_some_and(|cell| matches!((cell.entry, cell.seen), (Some(e), Some(v)) if !self.wants(e, v)))
+    }
+
+    fn all_entry(&self, family: Family) -> Option<usize> {
+        self.cell(&Slot::Announced(family, Attribute::Forwarding, ALL))?.entry
+    }
+
+    fn key_of(&self, slot: &Slot) -> Option<Key> {
+        match slot {
+            Slot::Announced(family, attribute, ifindex) => {
+                Some(Key::conf(*family, &self.interfaces.get(ifindex)?.name, *attribute))
+            }
+            Slot::Other(key) => Some(key.clone()),
+        }
+    }
+
+    fn cell(&self, slot: &Slot) -> Option<&Cell> {
+        match slot {
+            Slot::Announced(family, attribute, ifindex) => {
+                Some(self.interfaces.get(ifindex)?.cell(*family, *attribute))
+            }
+            Slot::Other(_) => None,
+        }
+    }
+
+    fn cell_mut(&mut self, slot: &Slot) -> Option<&mut Cell> {
+        match slot {
+            Slot::Announced(family, attribute, ifindex) => {
+                Some(self.interfaces.get_mut(ifindex)?.cell_mut(*family, *attribute))
+            }
+            Slot::Other(_) => None,
+        }
+    }
+}
+
+/// A write that took longer is worth a record: something holds the kernel's RTNL lock.
+const SLOW_WRITE_USEC: u64 = 1_000_000;
+/// No more changed settings are remembered over a sleep.
+const CHANGED_MAX: usize = 1000;
+
+/// Whether an errno says that there is no such setting now: no such interface, no such family, module not loaded.
+pub fn is_absent(errno: i32) -> bool {
+    matches!(errno, libc::ENOENT | libc::ENODEV | libc::ENXIO | libc::ENOTDIR | libc::ENAMETOOLONG)
+}
+
+fn rank(slot: &Slot) -> Rank {
+    match slot {
+        Slot::Announced(_, _, ALL) => Rank::All,
+        Slot::Announced(_, _, DEFAULT) => Rank::Default,
+        Slot::Announced(..) => Rank::Interface,
+        Slot::Other(key) => match key.place() {
+            Some(place) if place.name == "accept_ra" => Rank::AcceptRa,
+            Some(place) if place.interface == OsStr::new("all") => Rank::All,
+            Some(place) if place.interface == OsStr::new("default") => Rank::Default,
+            Some(_) => Rank::Interface,
+            None => Rank::Elsewhere,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! What the guard knows of one interface, or of `all` or `default`.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use crate::policy::Policy;
+use crate::setting::{Attribute, Family, Key};
+
+/// The announced settings of an interface, in the order of its cells.
+pub const ANNOUNCED: [(Family, Attribute); 3] =
+    [(Family::V4, Attribute::Forwarding), (Family::V4, Attribute::RpFilter), (Family::V6, Attribute::Forwarding)];
+
+/// One announced setting.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cell {
+    /// The policy's entry that decides it.
+    pub entry: Option<usize>,
+    /// What the kernel last said.
+    pub seen: Option<i32>,
+    /// The same, but for what a drift of `all` did to it.
+    pub settled: Option<i32>,
+    /// It lost forwarding with `all`.
+    pub went_with_all: bool,
+}
+
+/// A setting whose changes the kernel does not announce.
+#[derive(Debug)]
+pub struct Other {
+    pub entry: usize,
+    pub seen: Option<String>,
+    /// How the kernel says the wanted value, where that is not how the policy says it.
+    pub learned: Option<Arc<str>>,
+}
+
+impl Other {
+    pub fn new(entry: usize) -> Other {
+        Other { entry, seen: None, learned: None }
+    }
+}
+
+#[derive(Debug)]
+pub struct Interface {
+    pub name: OsString,
+    pub up: bool,
+    /// The policy has not been applied to it yet.
+    pub is_new: bool,
+    /// Its link message has come, so it is wholly there.
+    pub complete: bool,
+    cells: [Cell; 3],
+    /// Its settings that the kernel does not announce.
+    pub others: Vec<Key>,
+}
+
+impl Interface {
+    pub fn new(name: OsString) -> Interface {
+        Interface { name, up: false, is_new: true, complete: false, cells: Default::default(), others: Vec::new() }
+    }
+
+    /// Finds out what `policy` wants of an interface of this name.
+    pub fn apply(&mut self, policy: &Policy, others: &mut HashMap<Key, Other>) {
+        self.cells.iter_mut().for_each(|cell| cell.entry = None);
+        self.others.clear();
+        for (key, entry) in policy.for_interface(&self.name) {
+            match key.place().and_then(|place| place.announced()) {
+                Some((family, attribute)) => self.cell_mut(family, attribute).entry = Some(entry),
+                None => {
+                    others.insert(key.clone(), Other::new(entry));
+                    self.others.push(key);
+                }
+            }
+        }
+    }
+
+    pub fn cells(&self) -> impl Iterator<Item = &Cell> {
+        self.cells.iter()
+    }
+
+    pub fn cell(&self, family: Family, attribute: Attribute) -> &Cell {
+        &self.cells[index(family, attribute)]
+    }
+
+    pub fn cell_mut(&mut self, family: Family, attribute: Attribute) -> &mut Cell {
+        &mut self.cells[index(family, attribute)]
+    }
+}
+
+fn index(family: Family, attribute: Attribute) -> usize {
+    match (family, attribute) {
+        (Family::V4, Attribute::Forwarding) => 0,
+        (Family::V4, Attribute::RpFilter) => 1,
+        // IPv6 has no rp_filter; its messages never carry one.
+        (Family::V6, _) => 2,
+    }
+}

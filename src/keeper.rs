@@ -1,0 +1,328 @@
+//! The guard thread: from the netlink socket through the guard to `/proc/sys`, with nothing in between that can wait.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+
+use crate::guard::{Guard, Repair, Snapshot, Summary};
+use crate::kernel::message::{Heard, Link};
+use crate::kernel::socket::{Dumps, Notifications, Received, name_of};
+use crate::kernel::sysctl::{Door, Pulse, now_usec};
+use crate::policy::Policy;
+use crate::report::record::{Cause, Record};
+use crate::setting::{Family, Key};
+
+/// After this many messages or repairs in a row, the other threads' wishes (a reload, the watchdog's) get their turn.
+const TURN: usize = 256;
+
+/// What the other threads want of the guard thread.
+pub enum Command {
+    /// Read everything, repair all drift.
+    Audit(Cause),
+    /// The node is about to sleep; answer when it has been noted.
+    Note(tokio::sync::oneshot::Sender<()>),
+    /// The node woke: audit, and tell what had changed.
+    Woke(Cause, crate::guard::resume::Woke),
+    Reload(Arc<Policy>),
+    /// Somebody wrote `all.accept_redirects`.
+    ReadRedirects,
+    /// Show that you are alive.
+    Ping,
+    Stop,
+}
+
+/// The way to the guard thread.
+#[derive(Clone)]
+pub struct Handle {
+    commands: Sender<Command>,
+    bell: Arc<OwnedFd>,
+}
+
+impl Handle {
+    /// Never waits. A guard thread that has ended takes nothing, and its end is seen elsewhere.
+    pub fn send(&self, command: Command) {
+        if self.commands.send(command).is_ok() {
+            // An eventfd is full only after 2^64 - 2 unread wake-ups.
+            _ = rustix::io::write(&*self.bell, &1u64.to_ne_bytes());
+        }
+    }
+}
+
+/// Where the guard thread puts what it has to tell. Neither may wait.
+pub trait Outlet {
+    fn record(&mut self, record: Record);
+    fn summary(&mut self, summary: Summary);
+}
+
+/// The guard with its sockets and its door.
+pub struct Keeper<O> {
+    guard: Guard,
+    notifications: Notifications,
+    dumps: Dumps,
+    door: Door,
+    pulse: Arc<Pulse>,
+    outlet: O,
+    last_summary: Summary,
+}
+
+impl<O: Outlet> Keeper<O> {
+    /// Subscribes, so that nothing falls between this and the first full read, which is [`Keeper::audit`].
+    ///
+    /// # Errors
+    /// No netlink, with the kernel's reason.
+    pub fn new(policy: Arc<Policy>, pulse: Arc<Pulse>, outlet: O) -> io::Result<Keeper<O>> {
+        let mut door = Door::new(pulse.clone());
+        for name in ["all", "default"] {
+            for (family, attribute) in crate::guard::interface::ANNOUNCED {
+                door.keep(Key::conf(family, name.as_ref(), attribute));
+            }
+        }
+        Ok(Keeper {
+            guard: Guard::new(policy),
+            notifications: Notifications::subscribe()?,
+            dumps: Dumps::open()?,
+            door,
+            pulse,
+            outlet,
+            last_summary: Summary::default(),
+        })
+    }
+
+    /// A way for other threads to reach this one, and what [`Keeper::run`] needs for it.
+    ///
+    /// # Errors
+    /// No descriptor left for the eventfd.
+    pub fn handle() -> io::Result<(Handle, Receiver<Command>)> {
+        let (commands, inbox) = channel();
+        let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        Ok((Handle { commands, bell }, inbox))
+    }
+
+    /// Guards until [`Command::Stop`].
+    ///
+    /// # Errors
+    /// poll(2) failed, which it does only for want of memory.
+    pub fn run(&mut self, handle: &Handle, inbox: &Receiver<Command>) -> io::Result<()> {
+        loop {
+            self.pulse.turns.fetch_add(1, Ordering::Relaxed);
+            if self.hear_all() {
+                self.idle();
+            } else {
+                self.publish();
+            }
+            while let Ok(command) = inbox.try_recv() {
+                if matches!(command, Command::Stop) {
+                    return Ok(());
+                }
+                self.obey(command);
+            }
+            let wait = !self.guard.is_busy();
+            let zero = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
+            let mut sources = [
+                PollFd::from_borrowed_fd(self.notifications.as_fd(), PollFlags::IN),
+                PollFd::from_borrowed_fd(handle.bell.as_fd(), PollFlags::IN),
+            ];
+            match poll(&mut sources, if wait { None } else { Some(&zero) }) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            if !sources[1].revents().is_empty() {
+                _ = rustix::io::read(&*handle.bell, &mut [0; 8]);
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Audit(cause) => self.audit(cause),
+            Command::Note(noted) => {
+                self.guard.note();
+                _ = noted.send(());
+            }
+            Command::Woke(cause, woke) => {
+                self.audit(cause);
+                let changed = self.guard.take_changes();
+                self.outlet.record(Record::Resumed { cause, slept: woke.slept, changed });
+            }
+            Command::Reload(policy) => {
+                self.guard.reload(policy);
+                self.audit(Cause::Reload);
+            }
+            Command::ReadRedirects => {
+                if let Ok(value) = self.door.read(&Key::all_accept_redirects()) {
+                    self.guard.redirects(value);
+                }
+            }
+            Command::Ping | Command::Stop => {}
+        }
+    }
+
+    /// Hears what waits, repairing after each message. False: there may be more, but others need their turn.
+    fn hear_all(&mut self) -> bool {
+        for _ in 0..TURN {
+            match self.notifications.receive() {
+                Received::Messages(messages) => {
+                    let at = now_usec();
+                    messages.iter().for_each(|message| self.hear(message, at));
+                    self.work();
+                }
+                Received::Nothing => {
+                    self.work();
+                    return true;
+                }
+                Received::Lost(reason) => self.resynchronise(reason),
+            }
+        }
+        false
+    }
+
+    fn hear(&mut self, message: &Heard, at: u64) {
+        match message {
+            Heard::Netconf(message) => {
+                let Some(ifindex) = message.ifindex else { return };
+                if !self.guard.knows(ifindex) {
+                    // A new interface's netconf message comes before its link message.
+                    let Some(name) = name_of(ifindex) else { return };
+                    self.guard.link(&Link { ifindex, name, up: false }, false);
+                }
+                self.guard.netconf(message, at);
+            }
+            Heard::Link(link) => self.guard.link(link, true),
+            Heard::UnreadableLink { ifindex, up } => {
+                if let Some(name) = name_of(*ifindex) {
+                    self.guard.link(&Link { ifindex: *ifindex, name, up: *up }, true);
+                }
+            }
+            Heard::LinkGone { ifindex } => self.guard.link_gone(*ifindex),
+            Heard::Broken | Heard::Other => {}
+        }
+    }
+
+    /// Carries out what the guard asks for, for one turn at most.
+    fn work(&mut self) {
+        for _ in 0..TURN {
+            let Some(repair) = self.guard.next() else { return };
+            self.carry_out(repair);
+        }
+    }
+
+    fn carry_out(&mut self, repair: Repair) {
+        let outcome = self.door.repair(&repair.key, &repair.wanted, repair.learn, |value| repair.holds(value));
+        if let Some(family) = self.guard.done(repair, outcome) {
+            self.absorb(family);
+        }
+    }
+
+    /// Our write of `all.forwarding` made the kernel speak of every interface: hears all of it before anything else is
+    /// decided.
+    fn absorb(&mut self, family: Family) {
+        loop {
+            match self.notifications.receive() {
+                Received::Messages(messages) => {
+                    let at = now_usec();
+                    messages.iter().for_each(|message| self.hear(message, at));
+                }
+                Received::Nothing => break,
+                Received::Lost(reason) => {
+                    self.drain();
+                    self.outlet.record(Record::Resynchronised { reason });
+                    self.read_everything(Cause::Overrun);
+                    break;
+                }
+            }
+        }
+        self.guard.absorbed(family);
+    }
+
+    /// Something may have been missed. The kernel drops messages until the queue is empty, so it is emptied first, and
+    /// then everything is read.
+    fn resynchronise(&mut self, reason: String) {
+        self.drain();
+        self.read_everything(Cause::Overrun);
+        self.work();
+        self.outlet.record(Record::Resynchronised { reason });
+    }
+
+    fn drain(&mut self) {
+        while !matches!(self.notifications.receive(), Received::Nothing) {}
+    }
+
+    /// Reads everything and repairs all drift.
+    pub fn audit(&mut self, cause: Cause) {
+        self.read_everything(cause);
+        while self.guard.is_busy() {
+            self.work();
+            if !self.hear_all() {
+                break;
+            }
+        }
+        self.publish();
+    }
+
+    fn read_everything(&mut self, cause: Cause) {
+        let redirects = self.door.read(&Key::all_accept_redirects()).ok();
+        let pulse = self.pulse.clone();
+        let read = pulse.inside(None, || -> io::Result<Snapshot> {
+            let links = Some(self.dumps.links()?);
+            let mut netconf = self.dumps.netconf(Family::V4)?;
+            netconf.extend(self.dumps.netconf(Family::V6)?);
+            Ok(Snapshot { links, netconf, redirects })
+        });
+        match read {
+            Ok(snapshot) => self.guard.snapshot(&snapshot, cause),
+            Err(error) => {
+                self.outlet.record(Record::SourceLost { source: "rtnetlink dumps", reason: error.to_string() })
+            }
+        }
+    }
+
+    /// The queue is empty: time for what is less urgent.
+    fn idle(&mut self) {
+        if self.guard.idle() {
+            self.read_everything(Cause::Write);
+        }
+        self.work();
+        self.publish();
+    }
+
+    fn publish(&mut self) {
+        for record in self.guard.take_records() {
+            self.outlet.record(record);
+        }
+        let summary = self.guard.summary();
+        if summary != self.last_summary {
+            self.last_summary = summary.clone();
+            self.outlet.summary(summary);
+        }
+    }
+
+    /// What the guard knows now.
+    pub fn summary(&mut self) -> Summary {
+        self.guard.summary()
+    }
+}
+
+/// Reads and repairs once, in the network namespace that this process is in; the records say what was done.
+///
+/// # Errors
+/// No netlink, with the kernel's reason.
+pub fn apply_once(policy: Arc<Policy>) -> io::Result<Vec<Record>> {
+    #[derive(Default)]
+    struct Collect(Vec<Record>);
+    impl Outlet for &mut Collect {
+        fn record(&mut self, record: Record) {
+            self.0.push(record);
+        }
+        fn summary(&mut self, _: Summary) {}
+    }
+    let mut collected = Collect::default();
+    let mut keeper = Keeper::new(policy, Arc::default(), &mut collected)?;
+    keeper.audit(Cause::Start);
+    keeper.idle();
+    drop(keeper);
+    Ok(collected.0)
+}

@@ -1,0 +1,6 @@
+//! The kernel's side: its notifications and dumps over rtnetlink, and `/proc/sys`.
+
+pub mod message;
+pub mod netconf;
+pub mod socket;
+pub mod sysctl;

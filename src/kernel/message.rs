@@ -1,0 +1,152 @@
+//! rtnetlink messages, decoded leniently: what the guard does not need or know is no error.
+
+use std::convert::Infallible;
+use std::ffi::OsString;
+
+use netlink_packet_core::{
+    DecodeError, Emitable, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable, Parseable,
+};
+use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage};
+
+use super::netconf::{NetconfMessage, RTM_GETNETCONF, RTM_NEWNETCONF};
+
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const RTM_GETLINK: u16 = 18;
+
+/// What the kernel said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    Netconf(NetconfMessage),
+    Link(Link),
+    LinkGone {
+        ifindex: i32,
+    },
+    /// A link message that netlink-packet-route can't decode: read that link.
+    UnreadableLink {
+        ifindex: i32,
+        up: bool,
+    },
+    /// A message that should have been one of the above.
+    Broken,
+    /// Something else, of no concern here.
+    Other,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub ifindex: i32,
+    pub name: OsString,
+    /// `IFF_UP`
+    pub up: bool,
+}
+
+/// What the guard asks the kernel for, always as a dump.
+#[derive(Clone, Copy, Debug)]
+pub enum Ask {
+    Links,
+    Netconf { family: u8 },
+}
+
+/// A message on its way from or to the kernel.
+#[derive(Clone, Debug)]
+pub enum Message {
+    Heard(Heard),
+    Ask(Ask),
+}
+
+impl NetlinkDeserializable for Message {
+    type Error = Infallible;
+
+    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, Infallible> {
+        Ok(Message::Heard(match header.message_type {
+            RTM_NEWNETCONF => match NetconfMessage::parse(payload) {
+                Ok(message) if message.ifindex.is_some() => Heard::Netconf(message),
+                _ => Heard::Broken,
+            },
+            RTM_NEWLINK | RTM_DELLINK => link(header.message_type, payload),
+            _ => Heard::Other,
+        }))
+    }
+}
+
+/// `struct ifinfomsg`: family at 0, index at 4, flags at 8 (rtnetlink(7)); read here by hand, since the index is needed
+/// most when the rest can't be decoded.
+fn link(kind: u16, payload: &[u8]) -> Heard {
+    let field = |at| payload.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_ne_bytes);
+    let (Some(family), Some(ifindex), Some(flags)) = (payload.first(), field(4), field(8)) else {
+        return Heard::Broken;
+    };
+    if *family != libc::AF_UNSPEC as u8 {
+        // A bridge tells of its ports by link messages of AF_BRIDGE: RTM_DELLINK there is a port that left, not a link.
+        return Heard::Other;
+    }
+    let (ifindex, up) = (ifindex as i32, LinkFlags::from_bits_retain(flags).contains(LinkFlags::Up));
+    if kind == RTM_DELLINK {
+        return Heard::LinkGone { ifindex };
+    }
+    let decoded = LinkMessage::parse(payload).ok().and_then(|message| {
+        message.attributes.into_iter().find_map(|attribute| match attribute {
+            LinkAttribute::IfName(name) => Some(name),
+            _ => None,
+        })
+    });
+    match decoded {
+        Some(name) => Heard::Link(Link { ifindex, name: name.into(), up }),
+        None => Heard::UnreadableLink { ifindex, up },
+    }
+}
+
+impl Ask {
+    fn body(self) -> Box<dyn Emitable> {
+        match self {
+            Ask::Netconf { family } => Box::new(NetconfMessage { family, ..NetconfMessage::default() }),
+            Ask::Links => {
+                let mut message = LinkMessage::default();
+                message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+                Box::new(message)
+            }
+        }
+    }
+}
+
+impl NetlinkSerializable for Message {
+    fn message_type(&self) -> u16 {
+        match self {
+            Message::Ask(Ask::Links) => RTM_GETLINK,
+            Message::Ask(Ask::Netconf { .. }) => RTM_GETNETCONF,
+            Message::Heard(_) => 0,
+        }
+    }
+
+    fn buffer_len(&self) -> usize {
+        match self {
+            Message::Ask(ask) => ask.body().buffer_len(),
+            Message::Heard(_) => 0,
+        }
+    }
+
+    fn serialize(&self, buffer: &mut [u8]) {
+        if let Message::Ask(ask) = self {
+            ask.body().emit(buffer);
+        }
+    }
+}
+
+/// The messages of one datagram.
+///
+/// # Errors
+/// Bytes that are no netlink message end the iteration with the decoder's reason.
+pub fn messages(
+    mut bytes: &[u8],
+) -> impl Iterator<Item = Result<netlink_packet_core::NetlinkMessage<Message>, DecodeError>> {
+    std::iter::from_fn(move || {
+        if bytes.is_empty() {
+            return None;
+        }
+        let message = netlink_packet_core::NetlinkMessage::<Message>::deserialize(bytes);
+        let length = message.as_ref().map_or(bytes.len(), |m| (m.header.length as usize).next_multiple_of(4));
+        bytes = bytes.get(length..).unwrap_or_default();
+        Some(message)
+    })
+}

@@ -1,0 +1,223 @@
+//! The two rtnetlink sockets: one that hears what changes, one in no group for reading everything.
+
+use std::ffi::{CStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStringExt;
+
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use rustix::net::sockopt;
+
+use super::message::{Ask, Heard, Link, Message, messages};
+use super::netconf::NetconfMessage;
+use crate::setting::Family;
+
+/// rtnetlink(7), linux/rtnetlink.h
+const RTNLGRP_LINK: u32 = 1;
+const RTNLGRP_IPV4_NETCONF: u32 = 24;
+const RTNLGRP_IPV6_NETCONF: u32 = 25;
+
+/// Room for the notifications of an `ip_forward` write on a node with some 10,000 interfaces; the kernel charges about
+/// 700 bytes for each. Only used memory counts.
+const RECEIVE_BUFFER_BYTES: usize = 16 << 20;
+/// Link messages with many virtual functions reach 32 KiB; dumps fill what they are given, up to 32 KiB.
+const DATAGRAM_BYTES: usize = 128 << 10;
+/// A dump that is interrupted this often is taken as it is: the changes that interrupted it are in the other socket.
+const DUMP_TRIES: u32 = 10;
+
+/// What one receive gave.
+#[derive(Debug)]
+pub enum Received {
+    Messages(Vec<Heard>),
+    /// The queue is empty.
+    Nothing,
+    /// Something may have been missed: everything has to be read again, once the queue is empty.
+    Lost(String),
+}
+
+/// The socket in the groups LINK, IPV4_NETCONF and IPV6_NETCONF.
+pub struct Notifications {
+    socket: Socket,
+    buffer: Vec<u8>,
+}
+
+impl Notifications {
+    /// Subscribes. What the kernel says from now on waits in the socket.
+    ///
+    /// # Errors
+    /// No netlink (seccomp, no memory), with the kernel's reason.
+    pub fn subscribe() -> io::Result<Notifications> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        // SO_RCVBUFFORCE needs CAP_NET_ADMIN; without it the limit of net.core.rmem_max holds.
+        sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER_BYTES)
+            .or_else(|_| sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER_BYTES))?;
+        socket.bind_auto()?;
+        for group in [RTNLGRP_LINK, RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF] {
+            socket.add_membership(group)?;
+        }
+        Ok(Notifications { socket, buffer: Vec::with_capacity(DATAGRAM_BYTES) })
+    }
+
+    /// Takes what is there, without waiting.
+    pub fn receive(&mut self) -> Received {
+        self.buffer.clear();
+        let (length, sender) = match self.socket.recv_from(&mut self.buffer, libc::MSG_TRUNC | libc::MSG_DONTWAIT) {
+            Ok(received) => received,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Received::Nothing,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Received::Messages(Vec::new()),
+            Err(error) => return Received::Lost(error.to_string()),
+        };
+        if sender.port_number() != 0 {
+            return Received::Messages(Vec::new()); // not the kernel
+        }
+        if length > self.buffer.len() {
+            return Received::Lost(format!("a message of {length} bytes was truncated"));
+        }
+        let mut heard = Vec::with_capacity(1);
+        for message in messages(&self.buffer) {
+            match message.map(|m| m.payload) {
+                Ok(NetlinkPayload::InnerMessage(Message::Heard(Heard::Broken))) | Err(_) => {
+                    return Received::Lost("a message of an unknown shape".into());
+                }
+                Ok(NetlinkPayload::Overrun(_)) => {
+                    return Received::Lost("the kernel says that messages were lost".into());
+                }
+                Ok(NetlinkPayload::InnerMessage(Message::Heard(message))) => heard.push(message),
+                Ok(_) => {}
+            }
+        }
+        Received::Messages(heard)
+    }
+}
+
+impl AsFd for Notifications {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// The socket for dumps.
+pub struct Dumps {
+    socket: Socket,
+    buffer: Vec<u8>,
+    sequence: u32,
+}
+
+impl Dumps {
+    /// # Errors
+    /// As [`Notifications::subscribe`].
+    pub fn open() -> io::Result<Dumps> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        Ok(Dumps { socket, buffer: Vec::with_capacity(DATAGRAM_BYTES), sequence: 0 })
+    }
+
+    /// All interfaces.
+    ///
+    /// # Errors
+    /// The kernel's reason. An interface that was renamed or went while it was read may be missing: that change waits
+    /// in the other socket.
+    pub fn links(&mut self) -> io::Result<Vec<Link>> {
+        let heard = self.dump(Ask::Links)?;
+        Ok(heard.into_iter().filter_map(known_link).collect())
+    }
+
+    /// The announced settings of all, default and every interface. Empty where the family is not there.
+    ///
+    /// # Errors
+    /// The kernel's reason.
+    pub fn netconf(&mut self, family: Family) -> io::Result<Vec<NetconfMessage>> {
+        let family = match family {
+            Family::V4 => libc::AF_INET,
+            Family::V6 => libc::AF_INET6,
+        } as u8;
+        match self.dump(Ask::Netconf { family }) {
+            // A kernel without the family answers for AF_UNSPEC, or that it can't.
+            Ok(heard) => Ok(heard
+                .into_iter()
+                .filter_map(|message| match message {
+                    Heard::Netconf(message) if message.family == family => Some(message),
+                    _ => None,
+                })
+                .collect()),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EAFNOSUPPORT)) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn dump(&mut self, ask: Ask) -> io::Result<Vec<Heard>> {
+        let mut tries = 1;
+        loop {
+            let (heard, interrupted) = self.dump_once(ask)?;
+            if !interrupted || tries == DUMP_TRIES {
+                return Ok(heard);
+            }
+            tries += 1;
+        }
+    }
+
+    fn dump_once(&mut self, ask: Ask) -> io::Result<(Vec<Heard>, bool)> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+        header.sequence_number = self.sequence;
+        let mut request = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(Message::Ask(ask)));
+        request.finalize();
+        let mut bytes = vec![0; request.buffer_len()];
+        request.serialize(&mut bytes);
+        retry(|| self.socket.send(&bytes, 0))?;
+
+        let (mut heard, mut interrupted) = (Vec::new(), false);
+        loop {
+            self.buffer.clear();
+            let length = retry(|| self.socket.recv(&mut self.buffer, libc::MSG_TRUNC))?;
+            if length > self.buffer.len() {
+                return Err(io::Error::other(format!("a dump message of {length} bytes was truncated")));
+            }
+            for message in messages(&self.buffer) {
+                let message = message.map_err(|error| io::Error::other(error.to_string()))?;
+                if message.header.sequence_number != self.sequence {
+                    continue; // the rest of a dump that was given up
+                }
+                interrupted |= message.header.flags & NLM_F_DUMP_INTR != 0;
+                match message.payload {
+                    NetlinkPayload::Done(_) => return Ok((heard, interrupted)),
+                    NetlinkPayload::Error(error) => return Err(error.to_io()),
+                    NetlinkPayload::InnerMessage(Message::Heard(message)) => heard.push(message),
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+fn known_link(message: Heard) -> Option<Link> {
+    match message {
+        Heard::Link(link) => Some(link),
+        Heard::UnreadableLink { ifindex, up } => Some(Link { ifindex, name: name_of(ifindex)?, up }),
+        _ => None,
+    }
+}
+
+/// The interface's name, by the SIOCGIFNAME ioctl: right even for names that are not UTF-8.
+pub fn name_of(ifindex: i32) -> Option<OsString> {
+    let mut name = [0u8; libc::IF_NAMESIZE];
+    // SAFETY: `name` is writable and has the IF_NAMESIZE bytes that if_indextoname(3) asks for.
+    let found = unsafe { libc::if_indextoname(ifindex as u32, name.as_mut_ptr().cast()) };
+    if found.is_null() {
+        return None;
+    }
+    let name = CStr::from_bytes_until_nul(&name).ok()?;
+    Some(OsString::from_vec(name.to_bytes().to_vec()))
+}

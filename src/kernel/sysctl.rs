@@ -1,0 +1,179 @@
+//! The one door to `/proc/sys`: read, compare, write, read back.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crate::setting::{Key, same_value};
+
+/// Values of netconf settings fit; longer ones are read again with room for all.
+const SHORT_VALUE_BYTES: usize = 256;
+/// The kernel gives no more than this at once (`proc_sys_call_handler`, KMALLOC_MAX is larger, port lists are smaller).
+const LONG_VALUE_BYTES: usize = 128 * 1024;
+/// Reads back that must agree before a value other than the one written is taken for the kernel's way to say it.
+const AGREEING_READS: u32 = 3;
+
+/// What came of one repair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The value before the write, or the errno of its reading.
+    pub found: Result<String, i32>,
+    /// `None`: nothing had to be written. The errno if the kernel refused.
+    pub write: Option<Result<(), i32>>,
+    /// The value after the write.
+    pub now: Option<String>,
+    /// Monotonic microseconds at the end of the write (of the reading, if nothing was written).
+    pub finished: u64,
+    /// How long write(2) took, in microseconds.
+    pub write_usec: u64,
+}
+
+/// What the guard thread is doing, for the watchdog: never locked for longer than it takes to copy a key.
+#[derive(Default)]
+pub struct Pulse {
+    /// Counts turns of the guard thread.
+    pub turns: AtomicU64,
+    /// Since when (monotonic microseconds) the guard thread is inside the kernel for a write or a dump; 0 when it is not.
+    pub inside_since: AtomicU64,
+    inside: Mutex<Option<Key>>,
+}
+
+impl Pulse {
+    /// Marks the time of `call` as spent inside the kernel, for `key` (or for a dump).
+    pub fn inside<T>(&self, key: Option<&Key>, call: impl FnOnce() -> T) -> T {
+        *self.inside.lock().unwrap_or_else(|e| e.into_inner()) = key.cloned();
+        self.inside_since.store(now_usec(), Ordering::Release);
+        let result = call();
+        self.inside_since.store(0, Ordering::Release);
+        result
+    }
+
+    /// What the guard thread waits for in the kernel, and for how many microseconds already.
+    pub fn waits_for(&self) -> Option<(String, u64)> {
+        let since = self.inside_since.load(Ordering::Acquire);
+        let key = self.inside.lock().unwrap_or_else(|e| e.into_inner());
+        let what = key.as_ref().map_or_else(|| "a dump of all interfaces".into(), |key| format!("writing {key}"));
+        (since != 0).then(|| (what, now_usec().saturating_sub(since)))
+    }
+}
+
+/// Microseconds of CLOCK_MONOTONIC.
+pub fn now_usec() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1000
+}
+
+/// Reads and writes below `/proc/sys` of the network namespace that this process is in.
+pub struct Door {
+    /// `all` and `default` stay open: they are never remade, and each flip goes through them.
+    kept: HashMap<Key, File>,
+    pulse: Arc<Pulse>,
+}
+
+impl Door {
+    pub fn new(pulse: Arc<Pulse>) -> Door {
+        Door { kept: HashMap::new(), pulse }
+    }
+
+    /// The value, without white space around it.
+    ///
+    /// # Errors
+    /// The errno. `ENOENT` and `ENAMETOOLONG` say that there is no such setting now.
+    pub fn read(&mut self, key: &Key) -> Result<String, i32> {
+        match self.kept.get(key) {
+            Some(file) => read_value(file),
+            None => read_value(&open(key, false)?),
+        }
+    }
+
+    /// Makes the kernel's value the wanted one, unless it is already. `equal` says what else counts as the wanted value.
+    ///
+    /// With `learn`, a value that the kernel shows after each of several accepted writes is taken for its way to say what
+    /// was written; without, it is another writer's.
+    pub fn repair(&mut self, key: &Key, wanted: &str, learn: bool, equal: impl Fn(&str) -> bool) -> Outcome {
+        let found = self.read(key);
+        let mut outcome = Outcome { found, write: None, now: None, finished: now_usec(), write_usec: 0 };
+        match &outcome.found {
+            Ok(value) if equal(value) => return outcome,
+            // EIO: a setting that has no value yet (ipv6's stable_secret) may be given one.
+            Ok(_) | Err(libc::EIO) => {}
+            Err(_) => return outcome,
+        }
+        let before = now_usec();
+        let written = self.write(key, wanted);
+        outcome.finished = now_usec();
+        outcome.write_usec = outcome.finished - before;
+        outcome.write = Some(written);
+        if written.is_ok() {
+            outcome.now = self.read(key).ok();
+            for _ in 1..AGREEING_READS {
+                let other = outcome.now.as_ref().is_some_and(|now| !same_value(wanted, now));
+                if !learn || !other || self.write(key, wanted).is_err() {
+                    break;
+                }
+                let again = self.read(key).ok();
+                if again != outcome.now {
+                    outcome.now = None;
+                }
+            }
+        }
+        outcome
+    }
+
+    fn write(&mut self, key: &Key, value: &str) -> Result<(), i32> {
+        let opened;
+        let file = match self.kept.get(key) {
+            Some(file) => file,
+            None => {
+                opened = open(key, true)?;
+                &opened
+            }
+        };
+        self.pulse.inside(Some(key), || write_value(file, value))
+    }
+
+    /// Keeps `key` open for faster repairs, if it can be.
+    pub fn keep(&mut self, key: Key) {
+        if let Ok(file) = OpenOptions::new().read(true).write(true).open(path(&key)) {
+            self.kept.insert(key, file);
+        }
+    }
+}
+
+fn path(key: &Key) -> std::path::PathBuf {
+    Path::new("/proc/sys").join(key.path())
+}
+
+fn open(key: &Key, write: bool) -> Result<File, i32> {
+    OpenOptions::new().read(!write).write(write).open(path(key)).map_err(errno)
+}
+
+fn read_value(file: &File) -> Result<String, i32> {
+    let mut short = [0; SHORT_VALUE_BYTES];
+    let length = file.read_at(&mut short, 0).map_err(errno)?;
+    if length < short.len() {
+        return Ok(String::from_utf8_lossy(&short[..length]).trim().to_string());
+    }
+    let mut long = vec![0; LONG_VALUE_BYTES];
+    let length = file.read_at(&mut long, 0).map_err(errno)?;
+    Ok(String::from_utf8_lossy(&long[..length]).trim().to_string())
+}
+
+fn write_value(file: &File, value: &str) -> Result<(), i32> {
+    let line = format!("{value}\n");
+    loop {
+        match file.write_at(line.as_bytes(), 0) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(errno(error)),
+        }
+    }
+}
+
+fn errno(error: io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EIO)
+}

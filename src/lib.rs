@@ -1,0 +1,8 @@
+//! fwdguard keeps a Kubernetes node forwarding. ARCHITECTURE.md is the map; arrows between modules point downwards only.
+
+pub mod guard;
+pub mod keeper;
+pub mod kernel;
+pub mod policy;
+pub mod report;
+pub mod setting;

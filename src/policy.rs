@@ -1,0 +1,226 @@
+//! The policy: the settings that must hold, merged from the fwdguard.d folders as sysctl.d(5) merges its own.
+
+pub mod conflicts;
+pub mod files;
+pub mod merge;
+pub mod parse;
+pub mod pattern;
+pub mod watch;
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::setting::{Attribute, Family, Key};
+use merge::{Entry, Merged, Merger, Target};
+
+/// Highest priority first (sysctl.d(5), "CONFIGURATION DIRECTORIES AND PRECEDENCE").
+pub const FOLDERS: [&str; 4] =
+    ["/etc/fwdguard.d", "/run/fwdguard.d", "/usr/local/lib/fwdguard.d", "/usr/lib/fwdguard.d"];
+
+const VENDOR_FILE: &str = "/usr/lib/fwdguard.d/50-kubernetes.conf";
+const VENDOR_TEXT: &str = include_str!("../packaging/50-kubernetes.conf");
+/// Stands for the vendor file in messages where no policy file exists at all.
+const BUILT_IN: &str = "built-in:50-kubernetes.conf";
+
+/// Where a line stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    pub file: Arc<Path>,
+    pub line: u32,
+}
+
+/// `50-kubernetes.conf:9`: short, for messages that carry the whole path in a field.
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.file.file_name().unwrap_or(self.file.as_os_str());
+        write!(f, "{}:{}", crate::setting::printable(name), self.line)
+    }
+}
+
+/// A line or file that was left out, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyError {
+    /// Line 0: the file or folder as a whole.
+    pub source: Source,
+    pub message: String,
+}
+
+impl PolicyError {
+    pub fn at(source: Source, message: impl Into<String>) -> PolicyError {
+        PolicyError { source, message: message.into() }
+    }
+
+    fn whole(file: PathBuf, message: impl Into<String>) -> PolicyError {
+        PolicyError::at(Source { file: file.into(), line: 0 }, message)
+    }
+}
+
+impl fmt::Display for PolicyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = crate::setting::printable(self.source.file.as_os_str());
+        match self.source.line {
+            0 => write!(f, "{file}: {}", self.message),
+            line => write!(f, "{file}:{line}: {}", self.message),
+        }
+    }
+}
+
+/// A setting that the policy names, found for a place: the key, and the entry that wants it.
+pub type Wanted = (Key, usize);
+
+/// The merged policy.
+#[derive(Debug, Default)]
+pub struct Policy {
+    merged: Merged,
+    pub errors: Vec<PolicyError>,
+    /// Entries that set one key in an interface's place, by interface (`all` and `default` too).
+    by_interface: HashMap<OsString, Vec<usize>>,
+    /// Interfaces whose `forwarding = 0` stands written out in sysctl.d, which the vendor's pattern leaves alone.
+    pub exempt: BTreeMap<OsString, Source>,
+    vendor_file: PathBuf,
+}
+
+impl Policy {
+    /// Reads the policy below `root`. Never fails: what can't be used is in `errors`.
+    pub fn load(root: &Path) -> Policy {
+        let (mut errors, mut unreadable, mut merger) = (Vec::new(), Vec::new(), Merger::default());
+        let files = files::list(root, &FOLDERS, &mut unreadable);
+        let mut vendor_file = files::below(root, Path::new(VENDOR_FILE));
+        if files.is_empty() && unreadable.is_empty() {
+            vendor_file = BUILT_IN.into();
+            merger.add(&vendor_file.as_path().into(), VENDOR_TEXT.as_bytes(), &mut errors);
+        }
+        for (folder, error) in unreadable {
+            errors.push(PolicyError::whole(folder, format!("the folder can't be read ({error}); make it readable")));
+        }
+        for path in &files {
+            let shown = files::below(root, path);
+            match files::read(root, path) {
+                Ok(bytes) => merger.add(&shown.into(), &bytes, &mut errors),
+                Err(error) => {
+                    errors.push(PolicyError::whole(shown, format!("can't be read ({error}); mend or remove it")))
+                }
+            }
+        }
+        let merged = drop_patterns_against_off(merger.finish(), &mut errors);
+        Policy::new(merged, errors, vendor_file, &conflicts::sysctl_d(root))
+    }
+
+    fn new(merged: Merged, errors: Vec<PolicyError>, vendor_file: PathBuf, sysctl_d: &Merged) -> Policy {
+        let mut by_interface = HashMap::<OsString, Vec<usize>>::new();
+        for (index, entry) in merged.entries.iter().enumerate() {
+            if let Some(place) = entry.sets().and_then(Key::place) {
+                by_interface.entry(place.interface.to_os_string()).or_default().push(index);
+            }
+        }
+        let mut policy = Policy { merged, errors, by_interface, exempt: BTreeMap::new(), vendor_file };
+        for (interface, source) in sysctl_d.closed_interfaces() {
+            let key = Key::conf(Family::V4, &interface, Attribute::Forwarding);
+            if policy.merged.deciding(&key).is_some_and(|entry| policy.is_vendors_pattern(entry)) {
+                policy.exempt.insert(interface, source);
+            }
+        }
+        policy
+    }
+
+    /// The lines that count, in the order in which sysctl.d would apply them.
+    pub fn entries(&self) -> &[Entry] {
+        &self.merged.entries
+    }
+
+    /// The value that entry `index` wants; empty for an exclusion.
+    pub fn value(&self, index: usize) -> &str {
+        self.merged.entries[index].value.as_deref().unwrap_or_default()
+    }
+
+    /// What the policy calls `key`, which entry `index` decides.
+    pub fn name(&self, key: &Key, index: usize) -> String {
+        let entry = &self.merged.entries[index];
+        if entry.sets().is_some() { entry.name.clone() } else { key.to_string() }
+    }
+
+    /// There is something to read, and nothing of it could be.
+    pub fn is_unreadable(&self) -> bool {
+        self.merged.entries.is_empty() && !self.errors.is_empty()
+    }
+
+    /// All settings of one interface, of `all` or of `default`.
+    pub fn for_interface(&self, interface: &OsStr) -> Vec<Wanted> {
+        let written_out = self.by_interface.get(interface).map(Vec::as_slice).unwrap_or_default();
+        let mut wanted: Vec<Wanted> = written_out
+            .iter()
+            .filter_map(|index| Some((self.merged.entries[*index].sets()?.clone(), *index)))
+            .collect();
+        for (index, entry) in self.merged.entries.iter().enumerate() {
+            let Target::Many(pattern) = &entry.target else { continue };
+            if entry.value.is_none() || !pattern.matches(interface) {
+                continue;
+            }
+            let key = pattern.key_for(interface);
+            if self.merged.written_out(&key).is_some() || self.is_exempt(&key) {
+                continue;
+            }
+            match wanted.iter_mut().find(|(earlier, _)| *earlier == key) {
+                Some(earlier) => earlier.1 = index,
+                None => wanted.push((key, index)),
+            }
+        }
+        wanted
+    }
+
+    /// Settings that belong to no interface, such as `net.core.somaxconn`.
+    pub fn elsewhere(&self) -> impl Iterator<Item = Wanted> {
+        let one = |(index, entry): (usize, &Entry)| Some((entry.sets()?.clone(), index));
+        self.merged.entries.iter().enumerate().filter_map(one).filter(|(key, _)| key.place().is_none())
+    }
+
+    /// Interfaces, `all` and `default` among them, that have settings of their own written out, be they there or not.
+    pub fn named_interfaces(&self) -> impl Iterator<Item = &OsStr> {
+        self.by_interface.keys().map(OsString::as_os_str)
+    }
+
+    /// Whether the policy says of `key` that it is to be left alone.
+    pub fn excludes(&self, key: &Key) -> bool {
+        self.is_exempt(key) || self.merged.written_out(key).is_some_and(|entry| entry.value.is_none())
+    }
+
+    fn is_exempt(&self, key: &Key) -> bool {
+        key.place().is_some_and(|place| {
+            place.announced() == Some((Family::V4, Attribute::Forwarding)) && self.exempt.contains_key(place.interface)
+        })
+    }
+
+    fn is_vendors_pattern(&self, entry: &Entry) -> bool {
+        matches!(entry.target, Target::Many(_)) && *entry.source.file == *self.vendor_file
+    }
+}
+
+/// An explicit `all.forwarding = 0` drops every pattern's `forwarding = 1` of its family: a router that its administrator
+/// switched off stays off. sysctl.d would set the interfaces all the same; this is the one deviation from it.
+fn drop_patterns_against_off(merged: Merged, errors: &mut Vec<PolicyError>) -> Merged {
+    let off: Vec<Entry> = Family::BOTH
+        .into_iter()
+        .filter_map(|family| merged.written_out(&Key::conf(family, OsStr::new("all"), Attribute::Forwarding)))
+        .filter(|entry| entry.number == Some(0))
+        .cloned()
+        .collect();
+    merged.retain(|entry| {
+        let Target::Many(pattern) = &entry.target else { return true };
+        let Some(value) = entry.value.as_ref().filter(|_| entry.number != Some(0)) else { return true };
+        let Some(off) = off.iter().find(|off| off.sets() == Some(&pattern.key_for(OsStr::new("all")))) else {
+            return true;
+        };
+        let message = format!(
+            "'{} = {value}' is left out, because '{} = 0' stands at {}:{}; remove one of the two",
+            entry.name,
+            off.name,
+            crate::setting::printable(off.source.file.as_os_str()),
+            off.source.line
+        );
+        errors.push(PolicyError::at(entry.source.clone(), message));
+        false
+    })
+}

@@ -1,0 +1,164 @@
+//! Which files make up a configuration of drop-in folders, and their bytes, all below one root.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Component, Path, PathBuf};
+
+/// More links than this on one path are a loop (Linux's MAXSYMLINKS).
+const LINKS_MAX: usize = 40;
+/// A larger policy file is a mistake, and reading it would cost the guard its memory.
+const FILE_MAX_BYTES: u64 = 16 << 20;
+
+/// `/dev/null` (1:3), which container engines mount over a file to mask it.
+const NULL_DEVICE: u64 = libc::makedev(1, 3);
+
+/// A path followed link by link below a root, as systemd's `chase()` does with CHASE_PREFIX_ROOT.
+#[derive(Debug, Default)]
+pub struct Chased {
+    /// Where the path leads; the error if it leads nowhere.
+    pub end: Option<PathBuf>,
+    /// Every folder and name looked up on the way: a change of any of them can lead elsewhere.
+    pub steps: Vec<(PathBuf, OsString)>,
+}
+
+/// Follows `path` (absolute, as seen below `root`).
+pub fn chase(root: &Path, path: &Path) -> Chased {
+    let owned = |c: Component| c.as_os_str().to_os_string();
+    let mut todo: VecDeque<OsString> = path.components().map(owned).collect();
+    let (mut at, mut steps, mut links) = (root.to_path_buf(), Vec::new(), 0);
+    while let Some(part) = todo.pop_front() {
+        match part.as_encoded_bytes() {
+            b"/" => at = root.to_path_buf(),
+            b"." => {}
+            b".." if at == root => {}
+            b".." => _ = at.pop(),
+            _ => {
+                steps.push((at.clone(), part.clone()));
+                let next = at.join(&part);
+                match next.symlink_metadata() {
+                    Err(_) => return Chased { end: None, steps },
+                    Ok(meta) if !meta.is_symlink() => at = next,
+                    Ok(_) => {
+                        links += 1;
+                        let Some(target) = next.read_link().ok().filter(|_| links <= LINKS_MAX) else {
+                            return Chased { end: None, steps };
+                        };
+                        if target == Path::new("/dev/null") {
+                            // The mask that sysctl.d(5) documents; below a root there need be no such device.
+                            return Chased { end: Some(target), steps };
+                        }
+                        target.components().rev().for_each(|c| todo.push_front(owned(c)));
+                    }
+                }
+            }
+        }
+    }
+    Chased { end: Some(at), steps }
+}
+
+/// `path` below `root`, links not followed.
+pub fn below(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+/// The `*.conf` entries of `folders` (highest priority first), in the order of their names: of two with the same name the
+/// one in the earlier folder counts, whatever it is (systemd's `conf_files_list_strv`). Paths are absolute below the root.
+///
+/// A folder that is there but can't be read is named in `unreadable`.
+pub fn list(root: &Path, folders: &[&str], unreadable: &mut Vec<(PathBuf, io::Error)>) -> Vec<PathBuf> {
+    let mut found = BTreeMap::new();
+    for folder in folders.iter().map(Path::new) {
+        let Some(end) = chase(root, folder).end else { continue };
+        match std::fs::read_dir(&end) {
+            Err(error) => unreadable.push((below(root, folder), error)),
+            Ok(entries) => {
+                for name in entries.flatten().map(|entry| entry.file_name()) {
+                    let bytes = name.as_encoded_bytes();
+                    if bytes.ends_with(b".conf") && !bytes.starts_with(b".") {
+                        let path = folder.join(&name);
+                        found.entry(name).or_insert(path);
+                    }
+                }
+            }
+        }
+    }
+    found.into_values().collect()
+}
+
+/// The bytes of a policy file.
+///
+/// # Errors
+/// Whatever open(2) and read(2) say; a link that leads nowhere; anything but a regular file or `/dev/null`; too large a file.
+pub fn read(root: &Path, path: &Path) -> io::Result<Vec<u8>> {
+    let Some(end) = chase(root, path).end else {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "not there, or a link that leads nowhere"));
+    };
+    if end == Path::new("/dev/null") {
+        return Ok(Vec::new());
+    }
+    // Non-blocking, so that a FIFO can't hold up the guard.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(end)?;
+    let metadata = file.metadata()?;
+    let kind = metadata.file_type();
+    if kind.is_char_device() && metadata.rdev() == NULL_DEVICE {
+        return Ok(Vec::new());
+    }
+    if kind.is_dir() {
+        return Err(io::Error::from_raw_os_error(libc::EISDIR));
+    }
+    if !kind.is_file() {
+        return Err(io::Error::other(if kind.is_fifo() { "a FIFO, not a regular file" } else { "not a regular file" }));
+    }
+    let mut bytes = Vec::new();
+    file.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_MAX_BYTES {
+        return Err(io::Error::other("larger than 16 MiB"));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn links_stay_below_the_root() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        std::fs::create_dir_all(root.join("etc/a.d")).unwrap();
+        std::fs::create_dir_all(root.join("etc/b.d")).unwrap();
+        std::fs::write(root.join("etc/b.d/x.conf"), "net.a = 1").unwrap();
+        symlink("/etc/b.d/x.conf", root.join("etc/a.d/absolute.conf")).unwrap();
+        symlink("../../../../../etc/b.d/x.conf", root.join("etc/a.d/relative.conf")).unwrap();
+        symlink("loop.conf", root.join("etc/a.d/loop.conf")).unwrap();
+        symlink("/dev/null", root.join("etc/a.d/null.conf")).unwrap();
+        for name in ["absolute.conf", "relative.conf"] {
+            assert_eq!(read(root, &Path::new("/etc/a.d").join(name)).unwrap(), b"net.a = 1");
+        }
+        assert!(read(root, Path::new("/etc/a.d/loop.conf")).is_err());
+        assert_eq!(read(root, Path::new("/etc/a.d/null.conf")).unwrap(), b"");
+        let steps = chase(root, Path::new("/etc/a.d/absolute.conf")).steps;
+        assert!(steps.contains(&(root.join("etc/b.d"), "x.conf".into())), "{steps:?}");
+    }
+
+    #[test]
+    fn the_earlier_folder_masks_whatever_it_holds() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        for folder in ["etc/c.d", "usr/c.d"] {
+            std::fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        for name in
+            ["usr/c.d/10-a.conf", "usr/c.d/20-b.conf", "etc/c.d/20-b.conf", "usr/c.d/.x.conf", "etc/c.d/15-c.txt"]
+        {
+            std::fs::write(root.join(name), "").unwrap();
+        }
+        symlink("/nowhere", root.join("etc/c.d/05-z.conf")).unwrap();
+        let files = list(root, &["/etc/c.d", "/run/c.d", "/usr/c.d"], &mut Vec::new());
+        assert_eq!(files, ["/etc/c.d/05-z.conf", "/usr/c.d/10-a.conf", "/etc/c.d/20-b.conf"].map(PathBuf::from));
+    }
+}

@@ -1,0 +1,338 @@
+//! What is told: the kinds of records, their MESSAGE_IDs, fields and texts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::policy::Source;
+
+/// Why the guard looked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    Start,
+    Reload,
+    Resume,
+    Hypervisor,
+    Link,
+    Write,
+    ManagerRestart,
+    Overrun,
+    Audit,
+}
+
+impl Cause {
+    pub fn name(self) -> &'static str {
+        match self {
+            Cause::Start => "start",
+            Cause::Reload => "reload",
+            Cause::Resume => "resume",
+            Cause::Hypervisor => "hypervisor",
+            Cause::Link => "link",
+            Cause::Write => "write",
+            Cause::ManagerRestart => "manager-restart",
+            Cause::Overrun => "overrun",
+            Cause::Audit => "audit",
+        }
+    }
+}
+
+/// How much a record matters, by the names of sd-daemon(3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    Error,
+    Warning,
+    Info,
+}
+
+/// A setting as a record speaks of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// The name that the policy uses.
+    pub key: String,
+    pub ours: Arc<str>,
+    pub source: Source,
+    pub cause: Cause,
+}
+
+/// One record of the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    Started {
+        settings: usize,
+        interfaces: usize,
+        repaired: usize,
+    },
+    PolicyLoaded {
+        lines: usize,
+        errors: usize,
+    },
+    PolicyError {
+        source: Source,
+        text: String,
+    },
+    Repaired {
+        subject: Subject,
+        /// Before the foreign write, where it is known.
+        old: Option<String>,
+        /// What stood there when the guard looked.
+        new: String,
+        latency_usec: Option<u64>,
+        /// Interfaces that lost forwarding with it and have it again.
+        interfaces: usize,
+    },
+    RepairFailed {
+        subject: Subject,
+        found: Option<String>,
+        errno: Option<i32>,
+    },
+    SlowWrite {
+        key: String,
+        usec: u64,
+    },
+    Resumed {
+        cause: Cause,
+        slept: Option<Duration>,
+        changed: Vec<String>,
+    },
+    Resynchronised {
+        reason: String,
+    },
+    SourceLost {
+        source: &'static str,
+        reason: String,
+    },
+    SourceBack {
+        source: &'static str,
+    },
+    Unsaid {
+        count: u64,
+    },
+    Stopping {
+        repairs: u64,
+    },
+}
+
+/// As many settings are named in a resumed record; more are counted.
+const NAMED_MAX: usize = 10;
+
+impl Record {
+    /// The kind's fixed MESSAGE_ID (sd_journal_print(3), systemd.journal-fields(7)).
+    pub fn message_id(&self) -> &'static str {
+        match self {
+            Record::Started { .. } => "76e75cac59024da9acf0a977822090b6",
+            Record::PolicyLoaded { .. } => "79040de9f5c345cb8f524bbda805a2e0",
+            Record::PolicyError { .. } => "acea1772d3a84dd7b76effd46d601b6b",
+            Record::Repaired { .. } => "02a3fbd85f774dd6911132d4e66f40b6",
+            Record::RepairFailed { .. } => "335c363c6de74cfcbe8d179130a98009",
+            Record::SlowWrite { .. } => "39f6c0d7893a46a4b60450495aef273e",
+            Record::Resumed { .. } => "51cf4aab661e45d0960bd38d8c964d14",
+            Record::Resynchronised { .. } => "b90d6a12c4a44e1483f4b76ccdf9a44a",
+            Record::SourceLost { .. } => "7537f41c4e6e4855af1a292486f5c100",
+            Record::SourceBack { .. } => "876be2501dec44c1a999b4aafc1e8474",
+            Record::Unsaid { .. } => "ffc217b33086402aa8bfbbda06a4edb6",
+            Record::Stopping { .. } => "690e63aebaf04fd394aea61756d49868",
+        }
+    }
+
+    pub fn priority(&self) -> Priority {
+        match self {
+            Record::RepairFailed { .. } => Priority::Error,
+            Record::PolicyError { .. }
+            | Record::Repaired { .. }
+            | Record::SlowWrite { .. }
+            | Record::Resynchronised { .. }
+            | Record::SourceLost { .. }
+            | Record::Unsaid { .. } => Priority::Warning,
+            Record::Started { .. }
+            | Record::PolicyLoaded { .. }
+            | Record::Resumed { .. }
+            | Record::SourceBack { .. }
+            | Record::Stopping { .. } => Priority::Info,
+        }
+    }
+
+    /// The setting that the record is about.
+    pub fn subject(&self) -> Option<&Subject> {
+        match self {
+            Record::Repaired { subject, .. } | Record::RepairFailed { subject, .. } => Some(subject),
+            _ => None,
+        }
+    }
+
+    /// The line of the policy that the record is about.
+    pub fn source(&self) -> Option<&Source> {
+        match self {
+            Record::PolicyError { source, .. } => Some(source),
+            _ => self.subject().map(|subject| &subject.source),
+        }
+    }
+
+    pub fn cause(&self) -> Option<Cause> {
+        match self {
+            Record::Resumed { cause, .. } => Some(*cause),
+            Record::Started { .. } => Some(Cause::Start),
+            Record::Resynchronised { .. } => Some(Cause::Overrun),
+            _ => self.subject().map(|subject| subject.cause),
+        }
+    }
+
+    /// The sentence for people.
+    pub fn text(&self) -> String {
+        match self {
+            Record::Started { settings, interfaces, repaired } => format!(
+                "Guarding {} on {}; {} had to be put right at start",
+                count(*settings, "setting"),
+                count(*interfaces, "interface"),
+                repaired
+            ),
+            Record::PolicyLoaded { lines, errors: 0 } => format!("Policy loaded: {}", count(*lines, "line")),
+            Record::PolicyLoaded { lines, errors } => {
+                format!("Policy loaded: {}, {} left out", count(*lines, "line"), count(*errors, "bad line"))
+            }
+            Record::PolicyError { text, .. } => format!("Left out of the policy: {text}"),
+            Record::Repaired { subject, new, latency_usec, interfaces, .. } => {
+                let latency = latency_usec.map(|usec| format!(" within {} of hearing it", duration(usec)));
+                let with = match interfaces {
+                    0 => String::new(),
+                    n => format!("; {} with it", count(*n, "interface")),
+                };
+                format!(
+                    "{} was {new}, put back to {}{} ({}){with}",
+                    subject.key,
+                    subject.ours,
+                    latency.unwrap_or_default(),
+                    origin(subject)
+                )
+            }
+            Record::RepairFailed { subject, found, errno } => {
+                let found = found.as_ref().map(|found| format!(" is {found} and")).unwrap_or_default();
+                let reason = match errno {
+                    Some(libc::EINVAL) => "the kernel refuses the value; correct the policy".to_string(),
+                    Some(errno @ (libc::EPERM | libc::EACCES | libc::EROFS)) => {
+                        format!("{}; CAP_NET_ADMIN and a writable /proc/sys/net are needed", errno_text(*errno))
+                    }
+                    Some(errno) => errno_text(*errno),
+                    None => "the kernel accepted the write and kept another value".to_string(),
+                };
+                format!("{}{found} could not be set to {}: {reason} ({})", subject.key, subject.ours, origin(subject))
+            }
+            Record::SlowWrite { key, usec } => {
+                format!("Writing {key} took {}: something held the kernel's RTNL lock", duration(*usec))
+            }
+            Record::Resumed { slept, changed, .. } => {
+                let slept = match slept {
+                    Some(slept) => format!("after {} asleep", duration(slept.as_micros() as u64)),
+                    None => "(how long it slept is not known)".into(),
+                };
+                format!("Awake again {slept}; {}", changes(changed))
+            }
+            Record::Resynchronised { reason } => {
+                format!("Notifications may have been missed ({reason}); everything was read again")
+            }
+            Record::SourceLost { source, reason } => format!("Lost {source}: {reason}; guarding goes on without it"),
+            Record::SourceBack { source } => format!("{source} is back"),
+            Record::Unsaid { count: n } => {
+                format!("{} could not be told, because the journal did not take them", count(*n as usize, "record"))
+            }
+            Record::Stopping { repairs } => {
+                format!("Stopping after {}; settings are no longer guarded", count(*repairs as usize, "repair"))
+            }
+        }
+    }
+}
+
+fn origin(subject: &Subject) -> String {
+    format!("cause: {}; policy {}", subject.cause.name(), subject.source)
+}
+
+fn changes(changed: &[String]) -> String {
+    if changed.is_empty() {
+        return "no setting had changed".into();
+    }
+    let named = changed[..changed.len().min(NAMED_MAX)].join(", ");
+    let more = match changed.len().saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{} had changed: {named}{more}", count(changed.len(), "setting"))
+}
+
+/// `1 setting`, `2 settings`
+pub fn count(n: usize, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
+/// `84 µs`, `3.2 ms`, `12 s`, `2 min 5 s`, `3 h 0 min`
+pub fn duration(usec: u64) -> String {
+    let seconds = usec / 1_000_000;
+    match usec {
+        0..1_000 => format!("{usec} µs"),
+        1_000..1_000_000 => format!("{:.1} ms", usec as f64 / 1e3),
+        1_000_000..10_000_000 => format!("{:.1} s", usec as f64 / 1e6),
+        _ if seconds < 60 => format!("{seconds} s"),
+        _ if seconds < 3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// `Permission denied`, without Rust's `(os error 13)`.
+pub fn errno_text(errno: i32) -> String {
+    let text = std::io::Error::from_raw_os_error(errno).to_string();
+    text.split(" (os error").next().unwrap_or_default().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn subject() -> Subject {
+        let source = Source { file: Path::new("/usr/lib/fwdguard.d/50-kubernetes.conf").into(), line: 9 };
+        Subject { key: "net.ipv4.ip_forward".into(), ours: "1".into(), source, cause: Cause::Write }
+    }
+
+    #[test]
+    fn a_repair_reads_well() {
+        let mut record = Record::Repaired {
+            subject: subject(),
+            old: Some("1".into()),
+            new: "0".into(),
+            latency_usec: Some(84),
+            interfaces: 12,
+        };
+        assert_eq!(
+            record.text(),
+            "net.ipv4.ip_forward was 0, put back to 1 within 84 µs of hearing it (cause: write; policy 50-kubernetes.conf:9); 12 interfaces with it"
+        );
+        if let Record::Repaired { latency_usec, interfaces, .. } = &mut record {
+            (*latency_usec, *interfaces) = (None, 0);
+        }
+        assert_eq!(
+            record.text(),
+            "net.ipv4.ip_forward was 0, put back to 1 (cause: write; policy 50-kubernetes.conf:9)"
+        );
+    }
+
+    #[test]
+    fn a_failure_names_the_remedy() {
+        let record = Record::RepairFailed { subject: subject(), found: Some("0".into()), errno: Some(libc::EROFS) };
+        assert_eq!(
+            record.text(),
+            "net.ipv4.ip_forward is 0 and could not be set to 1: Read-only file system; CAP_NET_ADMIN and a writable \
+             /proc/sys/net are needed (cause: write; policy 50-kubernetes.conf:9)"
+        );
+    }
+
+    #[test]
+    fn durations() {
+        for (usec, text) in [
+            (84, "84 µs"),
+            (3_210, "3.2 ms"),
+            (1_500_000, "1.5 s"),
+            (12_000_000, "12 s"),
+            (125_000_000, "2 min 5 s"),
+            (10_800_000_000, "3 h 0 min"),
+        ] {
+            assert_eq!(duration(usec), text);
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! A sysctl key: where it lies below `/proc/sys`, what it is called, and whose setting it is.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+/// The two families that have per-interface settings and netconf messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub const BOTH: [Family; 2] = [Family::V4, Family::V6];
+
+    fn folder(self) -> &'static str {
+        match self {
+            Family::V4 => "ipv4",
+            Family::V6 => "ipv6",
+        }
+    }
+}
+
+/// The per-interface settings whose changes the kernel announces by netconf messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Attribute {
+    Forwarding,
+    RpFilter,
+}
+
+impl Attribute {
+    pub fn file(self) -> &'static str {
+        match self {
+            Attribute::Forwarding => "forwarding",
+            Attribute::RpFilter => "rp_filter",
+        }
+    }
+}
+
+/// `ifindex` of the pseudo interfaces in netconf messages (linux/netconf.h).
+pub const ALL: i32 = -1;
+pub const DEFAULT: i32 = -2;
+
+/// Key of the setting that `net.ipv4.ip_forward` also writes (net/ipv4/devinet.c, `ctl_forward_entry`).
+const IP_FORWARD: &[u8] = b"net/ipv4/ip_forward";
+const ALL_FORWARDING: &[u8] = b"net/ipv4/conf/all/forwarding";
+
+/// A path below `/proc/sys`, such as `net/ipv4/conf/eth0.100/rp_filter`.
+///
+/// Bytes and not a `String`: an interface name may hold any byte but `/`, `:` and white space.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(Box<[u8]>);
+
+impl Key {
+    /// Reads a key as sysctl.d(5) writes it: the first separator decides; if it is `.`, then `.` and `/` change places
+    /// (systemd's `sysctl_normalize`). Patterns pass too; see [`crate::policy::pattern`].
+    ///
+    /// # Errors
+    /// The reason, for people, why the key can't be one of the policy's.
+    pub fn parse(text: &str) -> Result<Key, String> {
+        if text.is_empty() {
+            return Err("no key before '='".into());
+        }
+        if text.chars().any(char::is_control) {
+            return Err("a control character in the key".into());
+        }
+        let mut path = text.as_bytes().to_vec();
+        if path.iter().find(|b| matches!(b, b'/' | b'.')) == Some(&b'.') {
+            path.iter_mut().for_each(swap_separators);
+        }
+        let path = path.strip_prefix(b"/").unwrap_or(&path);
+        for part in path.split(|b| *b == b'/') {
+            match part {
+                b"" => return Err(format!("an empty part in the key '{text}'")),
+                b"." | b".." => return Err(format!("'.' or '..' as a part of the key '{text}'")),
+                _ => {}
+            }
+        }
+        if !path.starts_with(b"net/") {
+            return Err(format!("'{text}' is not below net.; only network settings are guarded"));
+        }
+        if path.ends_with(b"/route/flush") {
+            return Err(format!("'{text}' can only be written, so nothing can be kept there"));
+        }
+        Ok(Key(path.into()))
+    }
+
+    /// The key of one of the announced settings of an interface, `all` or `default`.
+    pub fn conf(family: Family, interface: &OsStr, attribute: Attribute) -> Key {
+        Key::in_table(family.folder(), "conf", interface, attribute.file())
+    }
+
+    /// `net/FAMILY/TABLE/INTERFACE/NAME`
+    pub fn in_table(family: &str, table: &str, interface: &OsStr, name: &str) -> Key {
+        let parts: [&[u8]; 5] = [b"net", family.as_bytes(), table.as_bytes(), interface.as_bytes(), name.as_bytes()];
+        Key(parts.join(&b'/').into())
+    }
+
+    /// `all.accept_redirects`, which the kernel sets with every change of `all.forwarding` (`inet_forward_change`).
+    pub fn all_accept_redirects() -> Key {
+        Key(b"net/ipv4/conf/all/accept_redirects".as_slice().into())
+    }
+
+    /// The same setting under its one name: `net.ipv4.ip_forward` is `net.ipv4.conf.all.forwarding`.
+    pub fn canonical(self) -> Key {
+        if *self.0 == *IP_FORWARD { Key(ALL_FORWARDING.into()) } else { self }
+    }
+
+    /// Relative to `/proc/sys`.
+    pub fn path(&self) -> &OsStr {
+        OsStr::from_bytes(&self.0)
+    }
+
+    /// The parts of an interface's key, if this is one: family, table (`conf` or `neigh`), interface, name.
+    pub fn place(&self) -> Option<Place<'_>> {
+        let mut parts = self.0.split(|b| *b == b'/');
+        let (_net, family, table, interface, name) =
+            (parts.next()?, parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let text = |part| std::str::from_utf8(part).ok();
+        let (family, table, name) = (text(family)?, text(table)?, text(name)?);
+        let known = matches!(family, "ipv4" | "ipv6") && matches!(table, "conf" | "neigh");
+        (known && parts.next().is_none()).then_some(Place {
+            family,
+            table,
+            interface: OsStr::from_bytes(interface),
+            name,
+        })
+    }
+
+    pub fn has_wildcard(&self) -> bool {
+        self.0.iter().any(|b| matches!(b, b'*' | b'?' | b'['))
+    }
+
+    /// Whether the kernel's RTNL lock stands before a write of this key (`devinet_sysctl_forward`, `addrconf_sysctl_forward`).
+    pub fn waits_for_rtnl(&self) -> bool {
+        self.0.ends_with(b"/forwarding")
+    }
+}
+
+/// An interface's key taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place<'a> {
+    pub family: &'a str,
+    pub table: &'a str,
+    pub interface: &'a OsStr,
+    pub name: &'a str,
+}
+
+impl Place<'_> {
+    /// Which announced setting this is, if it is one. IPv6 has no `rp_filter`.
+    pub fn announced(&self) -> Option<(Family, Attribute)> {
+        match (self.family, self.table, self.name) {
+            ("ipv4", "conf", "forwarding") => Some((Family::V4, Attribute::Forwarding)),
+            ("ipv4", "conf", "rp_filter") => Some((Family::V4, Attribute::RpFilter)),
+            ("ipv6", "conf", "forwarding") => Some((Family::V6, Attribute::Forwarding)),
+            _ => None,
+        }
+    }
+}
+
+fn swap_separators(byte: &mut u8) {
+    *byte = match *byte {
+        b'.' => b'/',
+        b'/' => b'.',
+        other => other,
+    }
+}
+
+/// The name with dots, as `sysctl` prints it: `net.ipv4.conf.eth0/100.rp_filter`.
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut dotted = self.0.to_vec();
+        dotted.iter_mut().for_each(swap_separators);
+        f.write_str(&printable(&OsString::from_vec(dotted)))
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Text from outside, fit for a terminal and a journal line: control characters and invalid UTF-8 are escaped.
+pub fn printable(text: &OsStr) -> String {
+    let mut out = String::new();
+    for chunk in text.as_bytes().utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+        }
+        for byte in chunk.invalid() {
+            out.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    out
+}
+
+/// Whether the kernel's text says what the policy wants: white space aside, and numbers by their value as the kernel's
+/// `proc_dointvec` reads them (`01`, `0x1` and `1` are one).
+pub fn same_value(wanted: &str, found: &str) -> bool {
+    let (mut wanted, mut found) = (wanted.split_ascii_whitespace(), found.split_ascii_whitespace());
+    loop {
+        match (wanted.next(), found.next()) {
+            (None, None) => return true,
+            (Some(w), Some(f)) if w == f => {}
+            (Some(w), Some(f)) if number(w).is_some() && number(w) == f.parse().ok() => {}
+            _ => return false,
+        }
+    }
+}
+
+/// A number as the kernel reads it: decimal, `0x` hexadecimal or `0` octal (lib/kstrtox.c, base 0).
+pub fn number(text: &str) -> Option<i64> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    if !digits.starts_with(|c: char| c.is_ascii_digit()) {
+        return None;
+    }
+    let (digits, radix) = match digits.strip_prefix("0x").or(digits.strip_prefix("0X")) {
+        Some(hex) => (hex, 16),
+        None if digits.len() > 1 && digits.starts_with('0') => (digits, 8),
+        None => (digits, 10),
+    };
+    let value = i64::from_str_radix(digits, radix).ok()?;
+    Some(if negative { -value } else { value })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_separator_decides() {
+        for text in [
+            "net/ipv4/conf/eth0.100/rp_filter",
+            "net.ipv4.conf.eth0/100.rp_filter",
+            "/net/ipv4/conf/eth0.100/rp_filter",
+        ] {
+            let key = Key::parse(text).unwrap();
+            assert_eq!(key.path(), "net/ipv4/conf/eth0.100/rp_filter");
+            assert_eq!(key.to_string(), "net.ipv4.conf.eth0/100.rp_filter");
+            assert_eq!(key.place().unwrap().interface, "eth0.100");
+        }
+    }
+
+    #[test]
+    fn keys_that_are_none_of_the_policys() {
+        for text in [
+            "",
+            "kernel.panic",
+            "net",
+            "net.",
+            "net..ipv4.x",
+            "net/ipv4/../x",
+            "net/./x",
+            "net.ipv4.a\tb",
+            "net.ipv4.route.flush",
+            "a/net/x",
+        ] {
+            assert!(Key::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn two_names_one_setting() {
+        let key = Key::parse("net.ipv4.ip_forward").unwrap().canonical();
+        assert_eq!(key.to_string(), "net.ipv4.conf.all.forwarding");
+        let family = Key::parse("net.ipv6.conf.all.forwarding").unwrap().canonical();
+        assert_eq!(family.place().unwrap().announced(), Some((Family::V6, Attribute::Forwarding)));
+    }
+
+    #[test]
+    fn values_compare_as_the_kernel_reads_them() {
+        for (wanted, found, same) in [
+            ("1", "1", true),
+            ("01", "1", true),
+            ("0x10", "16", true),
+            ("010", "8", true),
+            ("-1", "-1", true),
+            ("1", "0", false),
+            ("4096 87380 6291456", "4096\t87380\t6291456", true),
+            ("1 2", "1", false),
+            ("cubic", "cubic", true),
+            ("yes", "1", false),
+            ("", "0", false),
+            ("99999999999999999999", "0", false),
+            ("é", "1", false),
+        ] {
+            assert_eq!(same_value(wanted, found), same, "{wanted:?} {found:?}");
+        }
+    }
+
+    #[test]
+    fn text_from_outside_forges_no_escape() {
+        assert_eq!(printable(OsStr::from_bytes(b"a\x1b[31m\xff\n")), "a\\u{1b}[31m\\xff\\n");
+    }
+}
