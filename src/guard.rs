@@ -1,7 +1,7 @@
 //! The guard: what the kernel last said against what the policy wants. Events come in, repairs and records come out.
 //!
 //! It has no clock, no path, no socket and no log. Whoever drives it tells it what was heard ([`Guard::netconf`],
-//! [`Guard::link`], [`Guard::snapshot`]), carries out what [`Guard::next`] asks for, and says how that went ([`Guard::done`]).
+//! [`Guard::link`], [`Guard::snapshot`]), carries out what [`Guard::next_repair`] asks for, and says how that went ([`Guard::done`]).
 
 pub mod interface;
 pub mod resume;
@@ -364,7 +364,7 @@ impl Guard {
     }
 
     /// The next setting to read and, if it does not hold, to write.
-    pub fn next(&mut self) -> Option<Repair> {
+    pub fn next_repair(&mut self) -> Option<Repair> {
         while let Some(((_, slot), job)) = self.jobs.pop_first() {
             let refused = matches!(self.failed.get(&slot), Some(&libc::EINVAL));
             let Some(key) = self.key_of(&slot).filter(|_| !refused) else {

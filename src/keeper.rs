@@ -27,7 +27,8 @@ pub enum Command {
     Note(tokio::sync::oneshot::Sender<()>),
     /// The node woke: audit, and tell what had changed.
     Woke(Cause, crate::guard::resume::Woke),
-    Reload(Arc<Policy>),
+    /// Take another policy; answer when it holds.
+    Reload(Arc<Policy>, tokio::sync::oneshot::Sender<()>),
     /// Somebody wrote `all.accept_redirects`.
     ReadRedirects,
     /// Show that you are alive.
@@ -144,13 +145,18 @@ impl<O: Outlet> Keeper<O> {
                 _ = noted.send(());
             }
             Command::Woke(cause, woke) => {
+                if woke.slept.is_none() {
+                    // Nothing was noted before the sleep: only what this look finds is known to have changed.
+                    self.guard.note();
+                }
                 self.audit(cause);
                 let changed = self.guard.take_changes();
                 self.outlet.record(Record::Resumed { cause, slept: woke.slept, changed });
             }
-            Command::Reload(policy) => {
+            Command::Reload(policy, done) => {
                 self.guard.reload(policy);
                 self.audit(Cause::Reload);
+                _ = done.send(());
             }
             Command::ReadRedirects => {
                 if let Ok(value) = self.door.read(&Key::all_accept_redirects()) {
@@ -205,7 +211,7 @@ impl<O: Outlet> Keeper<O> {
     /// Carries out what the guard asks for, for one turn at most.
     fn work(&mut self) {
         for _ in 0..TURN {
-            let Some(repair) = self.guard.next() else { return };
+            let Some(repair) = self.guard.next_repair() else { return };
             self.carry_out(repair);
         }
     }

@@ -1,8 +1,11 @@
 //! fwdguard keeps a Kubernetes node forwarding. ARCHITECTURE.md is the map; arrows between modules point downwards only.
 
+pub mod cli;
+pub mod daemon;
 pub mod guard;
 pub mod keeper;
 pub mod kernel;
 pub mod policy;
 pub mod report;
 pub mod setting;
+pub mod wake;

@@ -1,3 +1,7 @@
 //! Command line in, exit status out.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    fwdguard::cli::main()
+}

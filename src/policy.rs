@@ -142,6 +142,11 @@ impl Policy {
         if entry.sets().is_some() { entry.name.clone() } else { key.to_string() }
     }
 
+    /// Whether reading it again gave nothing new.
+    pub fn says_the_same(&self, other: &Policy) -> bool {
+        self.merged.entries == other.merged.entries && self.errors == other.errors && self.exempt == other.exempt
+    }
+
     /// There is something to read, and nothing of it could be.
     pub fn is_unreadable(&self) -> bool {
         self.merged.entries.is_empty() && !self.errors.is_empty()

@@ -1,5 +1,5 @@
 //! What the guard tells: records for the journal, and the status for the service manager.
 
-//j
+pub mod journal;
 pub mod record;
-//s
+pub mod status;

@@ -11,14 +11,14 @@ use super::{PolicyError, Source};
 use crate::setting::{self, Attribute, Family, Key};
 
 /// What a line is about.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     One(Key),
     Many(Pattern),
 }
 
 /// A line that counts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The key as the policy names it, with dots: `net.ipv4.ip_forward`, not its other name.
     pub name: String,

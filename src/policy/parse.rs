@@ -77,7 +77,10 @@ fn physical_lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 mod tests {
     use super::*;
 
-    fn parsed(text: &str) -> Vec<Result<(u32, String, Option<String>, bool), u32>> {
+    /// Number, key, value and ignored failure; the number alone of a bad line.
+    type Parsed = Result<(u32, String, Option<String>, bool), u32>;
+
+    fn parsed(text: &str) -> Vec<Parsed> {
         let file: Arc<Path> = Path::new("x.conf").into();
         lines(&file, text.as_bytes())
             .map(|l| match l {
@@ -87,7 +90,7 @@ mod tests {
             .collect()
     }
 
-    fn set(number: u32, key: &str, value: &str) -> Result<(u32, String, Option<String>, bool), u32> {
+    fn set(number: u32, key: &str, value: &str) -> Parsed {
         Ok((number, key.into(), Some(value.into()), false))
     }
 

@@ -9,7 +9,7 @@ use crate::setting::Key;
 const ALTERNATIVES_MAX: usize = 1024;
 
 /// A key whose interface is a pattern, such as `net.ipv4.conf.*.forwarding`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     pub family: String,
     pub table: String,

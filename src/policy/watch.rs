@@ -1,1 +1,179 @@
-//! x
+//! Tells when a policy file may have changed, by inotify(7) on the folders, on link targets and on the parents of what is missing.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::conflicts;
+use super::files::{below, chase, list};
+use crate::setting::Key;
+
+/// What can make a file say something else, or be another file.
+const FILE_EVENTS: WatchFlags = WatchFlags::CREATE
+    .union(WatchFlags::MODIFY)
+    .union(WatchFlags::CLOSE_WRITE)
+    .union(WatchFlags::ATTRIB)
+    .union(WatchFlags::MOVE)
+    .union(WatchFlags::DELETE)
+    .union(WatchFlags::DELETE_SELF)
+    .union(WatchFlags::MOVE_SELF);
+const EVENT_BUFFER_BYTES: usize = 4096;
+
+/// What somebody touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Touched {
+    /// A file of the policy or of sysctl.d, or a folder or link on the way to one.
+    Policy,
+    /// `all.accept_redirects`, whose value before a drift the guard must know, and which the kernel does not announce.
+    Redirects,
+}
+
+/// Which names in a watched folder matter.
+#[derive(Debug)]
+enum Names {
+    All,
+    Some(HashSet<OsString>),
+    Redirects,
+}
+
+/// The watches for one root.
+pub struct Watch {
+    fd: AsyncFd<OwnedFd>,
+    root: PathBuf,
+    names: HashMap<i32, Names>,
+    buffer: Box<[MaybeUninit<u8>; EVENT_BUFFER_BYTES]>,
+}
+
+impl Watch {
+    /// Watches for changes below `root` from now on.
+    ///
+    /// # Errors
+    /// No inotify instance left (`fs.inotify.max_user_instances`).
+    pub fn new(root: &Path) -> io::Result<Watch> {
+        let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        let mut watch = Watch {
+            fd: register(fd)?,
+            root: root.to_path_buf(),
+            names: HashMap::new(),
+            buffer: Box::new([MaybeUninit::uninit(); EVENT_BUFFER_BYTES]),
+        };
+        watch.renew();
+        Ok(watch)
+    }
+
+    /// Follows the paths anew, since links and folders may lead elsewhere now. To be called before the policy is read
+    /// again, so that no change falls between.
+    pub fn renew(&mut self) {
+        let mut folders = HashMap::<PathBuf, Names>::new();
+        for folder in super::FOLDERS.iter().chain(&conflicts::FOLDERS) {
+            let chased = chase(&self.root, Path::new(folder));
+            note(&mut folders, chased.steps);
+            if let Some(end) = chased.end {
+                folders.insert(end, Names::All);
+            }
+        }
+        let mut files = list(&self.root, &super::FOLDERS, &mut Vec::new());
+        files.extend(list(&self.root, &conflicts::FOLDERS, &mut Vec::new()));
+        files.push(conflicts::LEGACY_FILE.into());
+        for file in files {
+            note(&mut folders, chase(&self.root, &file).steps);
+        }
+        let redirects = below(Path::new("/proc/sys"), Path::new(Key::all_accept_redirects().path()));
+        folders.insert(redirects, Names::Redirects);
+
+        let mut names = HashMap::new();
+        for (path, wanted) in folders {
+            let events = if matches!(wanted, Names::Redirects) { WatchFlags::MODIFY } else { FILE_EVENTS };
+            // What is not there, or can't be watched, has a parent that is.
+            if let Ok(watch) = inotify::add_watch(self.fd.get_ref(), &path, events) {
+                match (names.remove(&watch), wanted) {
+                    (Some(Names::Some(mut earlier)), Names::Some(more)) => {
+                        earlier.extend(more);
+                        names.insert(watch, Names::Some(earlier));
+                    }
+                    (Some(Names::All), _) => _ = names.insert(watch, Names::All),
+                    (_, wanted) => _ = names.insert(watch, wanted),
+                }
+            }
+        }
+        for watch in self.names.keys().filter(|watch| !names.contains_key(watch)) {
+            _ = inotify::remove_watch(self.fd.get_ref(), *watch);
+        }
+        self.names = names;
+    }
+
+    /// Waits until something that matters is touched.
+    ///
+    /// # Errors
+    /// The inotify descriptor can't be read any more.
+    pub async fn touched(&mut self) -> io::Result<Touched> {
+        loop {
+            let mut ready = self.fd.readable().await?;
+            match read_events(self.fd.get_ref(), &mut self.buffer[..], &self.names) {
+                Ok(Some(touched)) => return Ok(touched),
+                Ok(None) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Forgets what has been said so far: it will be read anyway.
+    pub fn drain(&mut self) {
+        while read_events(self.fd.get_ref(), &mut self.buffer[..], &self.names).is_ok() {}
+    }
+}
+
+fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd is open for as long as it lives, always the same descriptor, and the AsyncFd owns it.
+    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(Into::into)
+}
+
+fn note(folders: &mut HashMap<PathBuf, Names>, steps: Vec<(PathBuf, OsString)>) {
+    for (folder, name) in steps {
+        if let Names::Some(names) = folders.entry(folder).or_insert_with(|| Names::Some(HashSet::new())) {
+            names.insert(name);
+        }
+    }
+}
+
+/// Reads one buffer of events; a change of the policy outweighs one of `all.accept_redirects`.
+fn read_events(
+    fd: &OwnedFd,
+    buffer: &mut [MaybeUninit<u8>],
+    names: &HashMap<i32, Names>,
+) -> io::Result<Option<Touched>> {
+    let mut reader = inotify::Reader::new(fd, buffer);
+    let mut touched = None;
+    loop {
+        let event = reader.next()?;
+        let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()).to_os_string());
+        let this = match names.get(&event.wd()) {
+            _ if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => Some(Touched::Policy),
+            None => None,
+            Some(Names::Redirects) => Some(Touched::Redirects),
+            Some(Names::All) => Some(Touched::Policy),
+            Some(Names::Some(names)) => match name {
+                Some(name) => names.contains(&name).then_some(Touched::Policy),
+                None => event
+                    .events()
+                    .intersects(ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::IGNORED)
+                    .then_some(Touched::Policy),
+            },
+        };
+        if touched != Some(Touched::Policy) {
+            touched = this.or(touched);
+        }
+        if reader.is_buffer_empty() {
+            return Ok(touched);
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The command line: one file a subcommand.
+
+mod apply;
+mod check;
+mod policy;
+mod table;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use crate::policy::PolicyError;
+
+/// Drift (check), or a repair that failed (apply).
+const EXIT_DRIFT: u8 = 1;
+/// Wrong usage, no readable policy, or bad lines and no drift.
+const EXIT_USAGE: u8 = 2;
+
+const EXIT_STATUS_HELP: &str = "\
+Exit status:
+  0  all settings hold
+  1  drift (check, also with bad lines beside it), or a repair that failed (apply)
+  2  wrong usage, no readable policy, or bad lines in the policy and no drift";
+
+/// Keeps a Kubernetes node forwarding: puts ip_forward, forwarding and rp_filter back when something changes them.
+#[derive(Parser)]
+#[command(version, about, after_help = EXIT_STATUS_HELP, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// Read policy and sysctl.d below DIR (settings are still those of this network namespace)
+    #[arg(long, global = true, value_name = "DIR", default_value = "/")]
+    root: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Guard the node until SIGTERM; SIGHUP reads the policy again (what the service starts)
+    Run {
+        /// Seconds between full audits; changes are heard of at once, whatever this is
+        #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+        audit_interval: u64,
+    },
+    /// Compare kernel and policy, change nothing
+    Check(Format),
+    /// Repair once
+    Apply(Format),
+    /// Show the merged policy: every line, its file and line, what it overrides
+    Policy(Format),
+}
+
+#[derive(clap::Args, Clone, Copy)]
+struct Format {
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let Arguments { command, root } = Arguments::parse();
+    if !root.is_dir() {
+        eprintln!("fwdguard: --root {}: not a folder", root.display());
+        return ExitCode::from(EXIT_USAGE);
+    }
+    let status = match command {
+        Command::Run { audit_interval } => {
+            crate::daemon::run(&root, Duration::from_secs(audit_interval)).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Check(format) => check::run(&root, format.json),
+        Command::Apply(format) => apply::run(&root, format.json),
+        Command::Policy(format) => Ok(policy::run(&root, format.json)),
+    };
+    status.unwrap_or_else(|error| {
+        eprintln!("fwdguard: {error:#}");
+        ExitCode::from(EXIT_DRIFT)
+    })
+}
+
+/// The exit status of check and apply.
+fn exit_status(all_holds: bool, policy_errors: &[PolicyError]) -> ExitCode {
+    match (all_holds, policy_errors.is_empty()) {
+        (false, _) => ExitCode::from(EXIT_DRIFT),
+        (true, false) => ExitCode::from(EXIT_USAGE),
+        (true, true) => ExitCode::SUCCESS,
+    }
+}
+
+/// Bad lines go to stderr, one line each.
+fn print_errors(errors: &[PolicyError]) {
+    for error in errors {
+        eprintln!("fwdguard: {error}");
+    }
+}

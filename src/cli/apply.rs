@@ -1,0 +1,53 @@
+//! `fwdguard apply`: repairs once.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use super::check::Report;
+use super::table::say;
+use crate::keeper;
+use crate::policy::Policy;
+use crate::report::record::{Record, count, errno_text};
+
+pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
+    let policy = Arc::new(Policy::load(root));
+    if policy.is_unreadable() {
+        super::print_errors(&policy.errors);
+        eprintln!("fwdguard: no line of the policy could be read, nothing was changed");
+        return Ok(ExitCode::from(super::EXIT_USAGE));
+    }
+    let records = keeper::apply_once(policy.clone()).context("no rtnetlink socket; is AF_NETLINK allowed?")?;
+    let after = Report::of(policy.clone(), root)?;
+    let (mut repaired, mut failed) = (Vec::new(), Vec::new());
+    for record in &records {
+        match record {
+            Record::Repaired { subject, new, .. } => {
+                repaired.push(json!({"key": subject.key, "from": new, "to": &*subject.ours}));
+                if !json {
+                    say(&record.text());
+                }
+            }
+            Record::RepairFailed { subject, found, errno } => {
+                let reason = errno.map_or("the kernel kept another value".into(), errno_text);
+                failed.push(json!({"key": subject.key, "found": found, "wanted": &*subject.ours, "error": reason}));
+                eprintln!("fwdguard: {}", record.text());
+            }
+            _ => {}
+        }
+    }
+    let all_went_well = failed.is_empty();
+    if json {
+        let mut object = after.json();
+        object["repaired"] = repaired.into();
+        object["failed"] = failed.into();
+        say(&object.to_string());
+    } else {
+        say(&format!("{} repaired, {} failed", count(repaired.len(), "setting"), failed.len()));
+        super::print_errors(&policy.errors);
+    }
+    Ok(super::exit_status(all_went_well, &policy.errors))
+}

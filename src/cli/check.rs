@@ -1,0 +1,265 @@
+//! `fwdguard check`: compares kernel and policy, and changes nothing.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::table::{Table, Tone, say};
+use crate::guard::is_absent;
+use crate::kernel::socket::Dumps;
+use crate::kernel::sysctl::Door;
+use crate::policy::conflicts::{self, Conflict};
+use crate::policy::{Policy, PolicyError, Source, Wanted};
+use crate::report::record::{count, errno_text};
+use crate::setting::{Attribute, Family, Key, printable, same_value};
+
+/// More interfaces of one pattern are not listed in the table; JSON has all.
+const LISTED_MAX: usize = 20;
+
+/// How a setting stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Ok,
+    Drift,
+    Absent,
+    Unreadable(i32),
+    /// An interface's rp_filter holds, but `all` is higher, and the kernel uses the higher (IN_DEV_RPFILTER).
+    Overruled(i64),
+}
+
+impl Verdict {
+    fn name(&self) -> &'static str {
+        match self {
+            Verdict::Ok => "ok",
+            Verdict::Drift => "drift",
+            Verdict::Absent => "absent",
+            Verdict::Unreadable(_) => "unreadable",
+            Verdict::Overruled(_) => "overruled",
+        }
+    }
+
+    /// Whether it is none of the faults.
+    fn holds(&self) -> bool {
+        matches!(self, Verdict::Ok | Verdict::Absent)
+    }
+}
+
+/// One guarded setting compared.
+pub struct Compared {
+    pub key: Key,
+    pub entry: usize,
+    pub found: Option<String>,
+    pub verdict: Verdict,
+}
+
+/// Everything that a check finds.
+pub struct Report {
+    policy: Arc<Policy>,
+    settings: Vec<Compared>,
+    conflicts: Vec<Conflict>,
+}
+
+pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
+    let report = Report::make(root)?;
+    if json {
+        say(&report.json().to_string());
+    } else {
+        report.print();
+        super::print_errors(&report.policy.errors);
+    }
+    Ok(report.exit_status())
+}
+
+impl Report {
+    /// Compares the policy below `root` with this network namespace.
+    ///
+    /// # Errors
+    /// The interfaces can't be listed.
+    pub fn make(root: &Path) -> Result<Report> {
+        Report::of(Arc::new(Policy::load(root)), root)
+    }
+
+    /// The same for a policy that has been loaded.
+    ///
+    /// # Errors
+    /// As [`Report::make`].
+    pub fn of(policy: Arc<Policy>, root: &Path) -> Result<Report> {
+        let wanted = all_settings(&policy)?;
+        let mut door = Door::new(Arc::default());
+        let all_rp_filter = Key::conf(Family::V4, OsStr::new("all"), Attribute::RpFilter);
+        let all_rp_filter = door.read(&all_rp_filter).ok().and_then(|value| value.parse().ok()).unwrap_or(0);
+        let compare = |(key, entry): &Wanted| {
+            let found = door.read(key);
+            let verdict = match &found {
+                Err(errno) if is_absent(*errno) => Verdict::Absent,
+                Err(errno) => Verdict::Unreadable(*errno),
+                Ok(value) if !same_value(policy.value(*entry), value) => Verdict::Drift,
+                Ok(value) => overruled(key, value, all_rp_filter).unwrap_or(Verdict::Ok),
+            };
+            Compared { key: key.clone(), entry: *entry, found: found.ok(), verdict }
+        };
+        let settings = wanted.iter().map(compare).collect();
+        let conflicts = conflicts::find(&policy, &conflicts::sysctl_d(root), &wanted);
+        Ok(Report { policy, settings, conflicts })
+    }
+
+    fn holds(&self) -> bool {
+        self.settings.iter().all(|setting| setting.verdict.holds())
+    }
+
+    pub fn exit_status(&self) -> ExitCode {
+        super::exit_status(self.holds(), &self.policy.errors)
+    }
+
+    pub fn json(&self) -> Value {
+        let setting = |setting: &Compared| {
+            let mut object = json!({
+                "key": self.policy.name(&setting.key, setting.entry),
+                "wanted": self.policy.value(setting.entry),
+                "found": setting.found,
+                "verdict": setting.verdict.name(),
+                "source": source(&self.policy.entries()[setting.entry].source),
+            });
+            if let Verdict::Overruled(effective) = setting.verdict {
+                object["effective"] = effective.to_string().into();
+            }
+            object
+        };
+        let conflict = |conflict: &Conflict| {
+            json!({
+                "key": self.policy.name(&conflict.key, conflict.entry),
+                "wanted": self.policy.value(conflict.entry),
+                "says": &*conflict.says,
+                "source": source(&conflict.source),
+            })
+        };
+        let exempt =
+            |(interface, place): (&OsString, &Source)| json!({"key": exempt_key(interface), "source": source(place)});
+        json!({
+            "holds": self.holds(),
+            "settings": self.settings.iter().map(setting).collect::<Vec<_>>(),
+            "conflicts": self.conflicts.iter().map(conflict).collect::<Vec<_>>(),
+            "exempt": self.policy.exempt.iter().map(exempt).collect::<Vec<_>>(),
+            "errors": self.policy.errors.iter().map(error).collect::<Vec<_>>(),
+        })
+    }
+
+    pub fn print(&self) {
+        let mut table = Table::new(&["SETTING", "WANTED", "FOUND", "VERDICT", "POLICY"]);
+        let mut by_entry = BTreeMap::<usize, Vec<&Compared>>::new();
+        self.settings.iter().for_each(|setting| by_entry.entry(setting.entry).or_default().push(setting));
+        for (index, settings) in by_entry {
+            let entry = &self.policy.entries()[index];
+            let place = entry.source.to_string();
+            if entry.sets().is_none() {
+                let (holding, bad): (Vec<&Compared>, Vec<&Compared>) = settings.iter().partition(|s| s.verdict.holds());
+                let verdict = format!("{} of {} hold", holding.len(), settings.len());
+                let tone = if bad.is_empty() { Tone::Good } else { Tone::Bad };
+                table.row(
+                    vec![entry.name.clone(), self.policy.value(index).into(), String::new(), verdict, place.clone()],
+                    tone,
+                );
+                bad.iter().take(LISTED_MAX).for_each(|setting| self.row(&mut table, setting, "  ", &place));
+                if bad.len() > LISTED_MAX {
+                    let more = format!("  and {} more", bad.len() - LISTED_MAX);
+                    table.row(vec![more, String::new(), String::new(), String::new(), String::new()], Tone::Bad);
+                }
+            } else {
+                settings.iter().for_each(|setting| self.row(&mut table, setting, "", &place));
+            }
+        }
+        table.print();
+        for line in self.remarks() {
+            say(&line);
+        }
+    }
+
+    fn row(&self, table: &mut Table, setting: &Compared, indent: &str, place: &str) {
+        let found = match &setting.verdict {
+            Verdict::Unreadable(errno) => errno_text(*errno),
+            _ => setting.found.clone().unwrap_or_else(|| "-".into()),
+        };
+        let verdict = match setting.verdict {
+            Verdict::Overruled(effective) => format!("overruled by all: {effective}"),
+            ref verdict => verdict.name().to_string(),
+        };
+        let name = format!("{indent}{}", self.policy.name(&setting.key, setting.entry));
+        let tone = if setting.verdict.holds() { Tone::Good } else { Tone::Bad };
+        table.row(vec![name, self.policy.value(setting.entry).into(), found, verdict, place.into()], tone);
+    }
+
+    /// What there is to say below the table: exempt interfaces, lines of sysctl.d against the policy, and the verdict.
+    fn remarks(&self) -> Vec<String> {
+        let shown = |source: &Source| format!("{}:{}", printable(source.file.as_os_str()), source.line);
+        let mut lines = Vec::new();
+        for (interface, place) in &self.policy.exempt {
+            lines.push(format!("{} is exempt: {} closes it", exempt_key(interface), shown(place)));
+        }
+        let mut last = None;
+        for conflict in &self.conflicts {
+            // One line for a pattern, not one for each interface.
+            if last.replace((conflict.entry, &conflict.source)) != Some((conflict.entry, &conflict.source)) {
+                lines.push(format!(
+                    "{} says {}, the policy {}: {} = {} comes back at boot or with 'sysctl --system'",
+                    shown(&conflict.source),
+                    conflict.says,
+                    self.policy.value(conflict.entry),
+                    self.policy.name(&conflict.key, conflict.entry),
+                    conflict.says
+                ));
+            }
+        }
+        let bad = self.settings.iter().filter(|setting| !setting.verdict.holds()).count();
+        lines.push(match bad {
+            0 => format!("All {} hold", count(self.settings.len(), "setting")),
+            _ => format!(
+                "{} of {} not hold; 'fwdguard apply' repairs once",
+                bad,
+                count(self.settings.len(), "setting") + " do"
+            ),
+        });
+        lines
+    }
+}
+
+fn overruled(key: &Key, value: &str, all: i64) -> Option<Verdict> {
+    let place = key.place()?;
+    let of_interface = place.interface != "all" && place.interface != "default";
+    let is_rp_filter = place.announced() == Some((Family::V4, Attribute::RpFilter));
+    (of_interface && is_rp_filter && value.parse::<i64>().is_ok_and(|own| all > own)).then_some(Verdict::Overruled(all))
+}
+
+/// Every setting that the policy names here, the absent ones that are written out included.
+fn all_settings(policy: &Policy) -> Result<Vec<Wanted>> {
+    let links = Dumps::open().and_then(|mut dumps| dumps.links()).context("the interfaces can't be listed")?;
+    let mut names: Vec<OsString> = ["all", "default"].map(OsString::from).into();
+    names.extend(links.into_iter().map(|link| link.name));
+    let mut absent: Vec<OsString> =
+        policy.named_interfaces().filter(|n| !names.iter().any(|m| m == n)).map(OsString::from).collect();
+    absent.sort();
+    let mut wanted: Vec<Wanted> = names.iter().flat_map(|name| policy.for_interface(name)).collect();
+    for name in &absent {
+        let written_out =
+            policy.for_interface(name).into_iter().filter(|(_, entry)| policy.entries()[*entry].sets().is_some());
+        wanted.extend(written_out);
+    }
+    wanted.extend(policy.elsewhere());
+    Ok(wanted)
+}
+
+fn exempt_key(interface: &OsStr) -> String {
+    Key::conf(Family::V4, interface, Attribute::Forwarding).to_string()
+}
+
+pub fn source(source: &Source) -> Value {
+    json!({"file": source.file.to_string_lossy(), "line": source.line})
+}
+
+pub fn error(error: &PolicyError) -> Value {
+    json!({"file": error.source.file.to_string_lossy(), "line": error.source.line, "message": error.message})
+}

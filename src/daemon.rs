@@ -1,0 +1,354 @@
+//! The service: who can wake the guard and what each does, start-up and shutdown in order.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::time::{ClockId, clock_gettime};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+
+use crate::guard::Summary;
+use crate::guard::resume::Sleep;
+use crate::guard::settle::Settle;
+use crate::keeper::{Command, Handle, Keeper, Outlet};
+use crate::kernel::sysctl::Pulse;
+use crate::policy::watch::{Touched, Watch};
+use crate::policy::{Policy, PolicyError};
+use crate::report::journal::Reporter;
+use crate::report::record::{Cause, Record};
+use crate::report::status::{Status, clock_time, notify};
+use crate::wake::logind;
+
+/// READY is sent after the first full pass, or after this long: a write may wait for the kernel's RTNL lock.
+const READY_AT_LATEST: Duration = Duration::from_secs(5);
+/// An editor writes a file in several steps; they are taken as one.
+const POLICY_DEBOUNCE: Duration = Duration::from_millis(50);
+/// The status line is not written more often, however many repairs there are.
+const STATUS_INTERVAL: Duration = Duration::from_millis(200);
+/// How long the last records may take to reach the journal.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// How long a reload may keep the service manager waiting.
+const RELOAD_AT_LATEST: Duration = Duration::from_secs(2);
+/// The kernel holds a write up for longer than this: worth a word in the status.
+const WAITS_USEC: u64 = 1_000_000;
+
+/// Guards the node until SIGTERM or SIGINT.
+///
+/// # Errors
+/// The guard could not start, or its thread ended: the service manager starts it anew.
+pub fn run(root: &Path, audit_interval: Duration) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no event loop")?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, serve(root, audit_interval))
+}
+
+/// What the guard thread tells, without ever waiting.
+struct Tell {
+    reporter: Reporter,
+    summary: watch::Sender<Summary>,
+}
+
+impl Outlet for Tell {
+    fn record(&mut self, record: Record) {
+        self.reporter.tell(record);
+    }
+
+    fn summary(&mut self, summary: Summary) {
+        self.summary.send_replace(summary);
+    }
+}
+
+async fn serve(root: &Path, audit_interval: Duration) -> Result<()> {
+    // Signals first: until they are handled, a HUP or USR1 would end the service.
+    let (mut hangup, mut usr1) = (signal(SignalKind::hangup())?, signal(SignalKind::user_defined1())?);
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (reporter, finished) = Reporter::start().context("no thread for the journal")?;
+
+    // Watch first, then read: no change of a file falls between.
+    let mut watch = Watch::new(root)
+        .inspect_err(|error| reporter.tell(Record::SourceLost { source: "policy watch", reason: error.to_string() }))
+        .ok();
+    let policy = Arc::new(Policy::load(root));
+    let pulse = Arc::new(Pulse::default());
+    let (tell, mut summaries) = watch::channel(Summary::default());
+    let (mut first_pass, mut ended, guard) =
+        start_guard(policy.clone(), pulse.clone(), Tell { reporter: reporter.clone(), summary: tell })?;
+    let mut daemon = Daemon {
+        root: root.to_path_buf(),
+        reporter,
+        guard,
+        pulse,
+        policy,
+        sleep: Sleep::default(),
+        settle: Settle::default(),
+        status: Status::default(),
+        lost: BTreeSet::new(),
+        ready: false,
+        status_due: None,
+        reload_due: None,
+    };
+    if watch.is_none() {
+        daemon.lost.insert("policy watch");
+    }
+    daemon.tell_policy();
+
+    let (heard, mut logind_events) = mpsc::channel(16);
+    tokio::task::spawn_local(logind::listen(heard));
+
+    let mut audit = interval(audit_interval);
+    audit.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    audit.reset();
+    let watchdog_period = sd_notify::watchdog_enabled().map(|limit| limit / 3);
+    let mut watchdog = interval(watchdog_period.unwrap_or(Duration::from_secs(3600)));
+    let mut seen_turns = u64::MAX;
+    let ready_at_latest = Instant::now() + READY_AT_LATEST;
+
+    // One line per source; the first to end the service says why.
+    loop {
+        tokio::select! {
+            done = &mut first_pass, if !first_pass.is_terminated() => if done.is_ok() { daemon.ready() },
+            () = sleep_until(ready_at_latest), if !daemon.ready => daemon.ready(),
+            reason = &mut ended => bail!("the guard thread ended: {}", reason.unwrap_or_else(|_| "it panicked".into())),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => daemon.reload(&mut watch, true).await,
+            _ = usr1.recv() => daemon.woke(Cause::Hypervisor),
+            touched = touched(&mut watch) => daemon.touched(touched, &mut watch),
+            Some(event) = logind_events.recv() => daemon.logind(event),
+            _ = audit.tick() => daemon.guard.send(Command::Audit(Cause::Audit)),
+            () = settle_due(&daemon.settle) => daemon.settle(),
+            Ok(()) = summaries.changed() => daemon.summary(summaries.borrow_and_update().clone()),
+            () = at(daemon.status_due) => daemon.tell_status(),
+            () = at(daemon.reload_due) => daemon.reload(&mut watch, false).await,
+            _ = watchdog.tick() => {
+                let turns = daemon.pulse.turns.load(Ordering::Relaxed);
+                let inside = daemon.pulse.inside_since.load(Ordering::Relaxed) != 0;
+                if watchdog_period.is_some() && (turns != seen_turns || inside) {
+                    notify(&[NotifyState::Watchdog]);
+                }
+                seen_turns = turns;
+                daemon.guard.send(Command::Ping);
+                daemon.tell_status();
+            }
+        }
+    }
+    notify(&[NotifyState::Stopping]);
+    daemon.guard.send(Command::Stop);
+    // A guard thread inside a long write is left to the kernel.
+    _ = timeout(FAREWELL, ended).await;
+    let repairs = summaries.borrow().repairs;
+    daemon.reporter.tell(Record::Stopping { repairs });
+    drop(daemon);
+    finished.wait(FAREWELL);
+    Ok(())
+}
+
+type Started = (oneshot::Receiver<()>, oneshot::Receiver<String>, Handle);
+
+/// Starts the guard thread: subscribe, read everything, loop.
+fn start_guard(policy: Arc<Policy>, pulse: Arc<Pulse>, tell: Tell) -> Result<Started> {
+    let (handle, inbox) = Keeper::<Tell>::handle().context("no eventfd")?;
+    let (passed, first_pass) = oneshot::channel();
+    let (end, ended) = oneshot::channel();
+    let reporter = tell.reporter.clone();
+    let mut keeper = Keeper::new(policy, pulse, tell).context("no rtnetlink socket; is AF_NETLINK allowed?")?;
+    let own_handle = handle.clone();
+    std::thread::Builder::new()
+        .name("guard".into())
+        .spawn(move || {
+            keeper.audit(Cause::Start);
+            let Summary { settings, interfaces, repairs, .. } = keeper.summary();
+            reporter.tell(Record::Started { settings, interfaces, repaired: repairs as usize });
+            _ = passed.send(());
+            let result = keeper.run(&own_handle, &inbox);
+            drop((keeper, reporter));
+            _ = end.send(result.map_or_else(|error| error.to_string(), |()| "it was told to stop".into()));
+        })
+        .context("no thread for the guard")?;
+    Ok((first_pass, ended, handle))
+}
+
+struct Daemon {
+    root: PathBuf,
+    reporter: Reporter,
+    guard: Handle,
+    pulse: Arc<Pulse>,
+    policy: Arc<Policy>,
+    sleep: Sleep,
+    settle: Settle,
+    status: Status,
+    lost: BTreeSet<&'static str>,
+    ready: bool,
+    status_due: Option<Instant>,
+    reload_due: Option<Instant>,
+}
+
+impl Daemon {
+    fn ready(&mut self) {
+        if !std::mem::replace(&mut self.ready, true) {
+            notify(&[NotifyState::Ready]);
+        }
+        self.tell_status();
+    }
+
+    fn summary(&mut self, summary: Summary) {
+        if summary.repairs != self.status.summary.repairs {
+            self.status.last_at = Some(clock_time());
+        }
+        self.status.summary = summary;
+        self.status_due.get_or_insert_with(|| Instant::now() + STATUS_INTERVAL);
+    }
+
+    fn tell_status(&mut self) {
+        self.status_due = None;
+        let waits_for = self.pulse.waits_for().filter(|(_, usec)| *usec >= WAITS_USEC).map(|(what, _)| what);
+        self.status.waits_for = waits_for;
+        self.status.lost = self.lost.iter().copied().collect();
+        self.status.policy_errors = self.policy.errors.len();
+        notify(&[NotifyState::Status(&self.status.text())]);
+    }
+
+    /// Each bad line once per policy, and the policy itself once it changes.
+    fn tell_policy(&self) {
+        self.tell_errors(&self.policy.errors);
+        let (lines, errors) = (self.policy.entries().len(), self.policy.errors.len());
+        self.reporter.tell(Record::PolicyLoaded { lines, errors });
+    }
+
+    fn tell_errors(&self, errors: &[PolicyError]) {
+        for error in errors {
+            self.reporter.tell(Record::PolicyError { source: error.source.clone(), text: error.to_string() });
+        }
+    }
+
+    fn touched(&mut self, touched: std::io::Result<Touched>, watch: &mut Option<Watch>) {
+        match touched {
+            Ok(Touched::Redirects) => self.guard.send(Command::ReadRedirects),
+            Ok(Touched::Policy) => {
+                // Not put off by further events, so that no stream of them holds it up.
+                self.reload_due.get_or_insert_with(|| Instant::now() + POLICY_DEBOUNCE);
+            }
+            Err(error) => {
+                *watch = None;
+                self.lost.insert("policy watch");
+                self.reporter.tell(Record::SourceLost { source: "policy watch", reason: error.to_string() });
+            }
+        }
+    }
+
+    /// Reads the policy again. Asked for by an administrator, it is always applied; otherwise only if it has changed.
+    async fn reload(&mut self, watch: &mut Option<Watch>, asked: bool) {
+        self.reload_due = None;
+        if let Some(watch) = watch {
+            watch.drain();
+            watch.renew();
+        }
+        // The drained events may have been about it, too.
+        self.guard.send(Command::ReadRedirects);
+        let policy = Policy::load(&self.root);
+        if !asked && policy.says_the_same(&self.policy) {
+            return;
+        }
+        if asked {
+            let mut states = vec![NotifyState::Reloading];
+            states.extend(NotifyState::monotonic_usec_now().ok());
+            notify(&states);
+        }
+        if policy.is_unreadable() {
+            // The last good policy holds; what is wrong with the new one is told.
+            self.tell_errors(&policy.errors);
+        } else {
+            self.policy = Arc::new(policy);
+            self.tell_policy();
+            let (done, applied) = oneshot::channel();
+            self.guard.send(Command::Reload(self.policy.clone(), done));
+            if asked {
+                _ = timeout(RELOAD_AT_LATEST, applied).await;
+            }
+        }
+        if asked {
+            notify(&[NotifyState::Ready]);
+        }
+        self.tell_status();
+    }
+
+    fn logind(&mut self, event: logind::Event) {
+        match event {
+            logind::Event::Asleep(noted) => {
+                self.sleep.enter(boottime());
+                self.guard.send(Command::Note(noted));
+            }
+            logind::Event::Awake => self.woke(Cause::Resume),
+            logind::Event::Lost { source, reason } => {
+                self.lost.insert(source);
+                self.reporter.tell(Record::SourceLost { source, reason });
+                self.tell_status();
+            }
+            logind::Event::Back { source } => {
+                self.lost.remove(source);
+                self.reporter.tell(Record::SourceBack { source });
+                self.tell_status();
+                // What happened while it was away may include a whole sleep.
+                self.settle.start(Cause::ManagerRestart, monotonic());
+            }
+        }
+    }
+
+    fn woke(&mut self, cause: Cause) {
+        let command = match self.sleep.leave(boottime()) {
+            Some(woke) => Command::Woke(cause, woke),
+            None => Command::Audit(cause),
+        };
+        self.guard.send(command);
+        self.settle.start(cause, monotonic());
+        // The first look is the one just sent.
+        self.settle.take(monotonic());
+    }
+
+    fn settle(&mut self) {
+        if let Some(cause) = self.settle.take(monotonic()) {
+            self.guard.send(Command::Audit(cause));
+        }
+    }
+}
+
+async fn touched(watch: &mut Option<Watch>) -> std::io::Result<Touched> {
+    match watch {
+        Some(watch) => watch.touched().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn at(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn settle_due(settle: &Settle) {
+    match settle.due() {
+        Some(due) => sleep(due.saturating_sub(monotonic())).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Goes on while the node sleeps.
+fn boottime() -> Duration {
+    since_zero(ClockId::Boottime)
+}
+
+fn monotonic() -> Duration {
+    since_zero(ClockId::Monotonic)
+}
+
+fn since_zero(clock: ClockId) -> Duration {
+    let now = clock_gettime(clock);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}

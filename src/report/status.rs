@@ -1,0 +1,79 @@
+//! What `systemctl status` shows, and the other words for the service manager (sd_notify(3)).
+
+use sd_notify::NotifyState;
+
+use super::record::{Cause, count};
+use crate::guard::Summary;
+
+/// Everything the status line is made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    pub summary: Summary,
+    /// The clock time of the last repair, as `14:03:07`.
+    pub last_at: Option<String>,
+    /// Sources that are lost, by name.
+    pub lost: Vec<&'static str>,
+    /// What the guard thread waits for in the kernel.
+    pub waits_for: Option<String>,
+    pub policy_errors: usize,
+}
+
+impl Status {
+    pub fn text(&self) -> String {
+        let Summary { settings, interfaces, repairs, failing, last } = &self.summary;
+        let mut text = format!("Guarding {} on {}", count(*settings, "setting"), count(*interfaces, "interface"));
+        text += &format!("; {} since start", count(*repairs as usize, "repair"));
+        if let (Some((setting, cause)), Some(at)) = (last, &self.last_at) {
+            text += &format!(", last {setting} at {at} ({})", Cause::name(*cause));
+        }
+        if *failing > 0 {
+            text += &format!("; {} can't be put right", count(*failing, "setting"));
+        }
+        if self.policy_errors > 0 {
+            text += &format!("; {} in the policy", count(self.policy_errors, "bad line"));
+        }
+        if !self.lost.is_empty() {
+            text += &format!("; lost: {}", self.lost.join(", "));
+        }
+        if let Some(what) = &self.waits_for {
+            text += &format!("; waiting for the kernel: {what}");
+        }
+        text
+    }
+}
+
+/// Tells the service manager; without one, nobody.
+pub fn notify(states: &[NotifyState]) {
+    // A service manager that can't be reached is not ours to mend, and guarding goes on.
+    _ = sd_notify::notify(states);
+}
+
+/// The local clock time, `14:03:07`.
+pub fn clock_time() -> String {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
+    // SAFETY: all-zero bytes are a valid `tm` (integers and a pointer that may be null).
+    let mut local: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are to live values of the right types; localtime_r keeps neither.
+    unsafe { libc::localtime_r(&now, &mut local) };
+    format!("{:02}:{:02}:{:02}", local.tm_hour, local.tm_min, local.tm_sec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_that_an_operator_can_act_on() {
+        let summary = Summary { settings: 31, interfaces: 12, ..Summary::default() };
+        let mut status = Status { summary, ..Status::default() };
+        assert_eq!(status.text(), "Guarding 31 settings on 12 interfaces; 0 repairs since start");
+        status.summary.repairs = 3;
+        status.summary.last = Some(("net.ipv4.ip_forward".into(), Cause::Write));
+        status.last_at = Some("14:03:07".into());
+        status.lost = vec!["logind"];
+        assert_eq!(
+            status.text(),
+            "Guarding 31 settings on 12 interfaces; 3 repairs since start, last net.ipv4.ip_forward at 14:03:07 (write); lost: logind"
+        );
+    }
+}

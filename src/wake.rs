@@ -1,0 +1,3 @@
+//! What wakes the guard besides the kernel's notifications.
+
+pub mod logind;

@@ -1,0 +1,186 @@
+//! logind's PrepareForSleep, with a delay inhibitor held so that the guard hears of a sleep before it comes
+//! (org.freedesktop.login1(5), systemd's inhibitor lock documentation).
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::sync::{mpsc, oneshot};
+use zbus::OwnedFd;
+use zbus::fdo::DBusProxy;
+use zbus::proxy::CacheProperties;
+
+const LOGIND: &str = "org.freedesktop.login1";
+/// A call that takes longer is lost, and so is the bus.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// The sleep waits no longer than this for the guard to note it; logind's own limit is 5 s (InhibitDelayMaxSec=).
+const NOTE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Between tries to reach a bus that is not there.
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+const RETRY_LAST: Duration = Duration::from_secs(5);
+
+/// What was heard.
+#[derive(Debug)]
+pub enum Event {
+    /// The node is about to sleep, and sleeps once this is answered.
+    Asleep(oneshot::Sender<()>),
+    /// The node woke, or failed to sleep.
+    Awake,
+    Lost {
+        source: &'static str,
+        reason: String,
+    },
+    Back {
+        source: &'static str,
+    },
+}
+
+pub const BUS: &str = "the system bus";
+pub const MANAGER: &str = "logind";
+pub const INHIBITOR: &str = "the sleep inhibitor";
+
+#[zbus::proxy(
+    interface = "org.freedesktop.login1.Manager",
+    default_service = "org.freedesktop.login1",
+    default_path = "/org/freedesktop/login1"
+)]
+trait Manager {
+    fn inhibit(&self, what: &str, who: &str, why: &str, mode: &str) -> zbus::Result<OwnedFd>;
+    #[zbus(property)]
+    fn preparing_for_sleep(&self) -> zbus::Result<bool>;
+    #[zbus(signal)]
+    fn prepare_for_sleep(&self, start: bool) -> zbus::Result<()>;
+}
+
+/// Listens for ever; a bus or a logind that goes is waited for.
+pub async fn listen(events: mpsc::Sender<Event>) {
+    let mut teller = Teller { events, lost: Vec::new() };
+    let mut retry = RETRY_FIRST;
+    loop {
+        let mut reached = false;
+        let reason = match session(&mut teller, &mut reached).await {
+            Ok(()) => "the connection was closed".to_string(),
+            Err(error) => error.to_string(),
+        };
+        if reached {
+            retry = RETRY_FIRST;
+        }
+        teller.lost(BUS, reason).await;
+        tokio::time::sleep(retry).await;
+        retry = (retry * 2).min(RETRY_LAST);
+    }
+}
+
+/// One connection's life.
+async fn session(teller: &mut Teller, reached: &mut bool) -> zbus::Result<()> {
+    let connection = zbus::connection::Builder::system().method_timeout(CALL_TIMEOUT).build().await?;
+    let bus = DBusProxy::new(&connection).await?;
+    let mut owners = bus.receive_name_owner_changed_with_args(&[(0, LOGIND)]).await?;
+    // Signals from anybody but logind's owner don't get through this proxy.
+    let manager = ManagerProxy::builder(&connection).cache_properties(CacheProperties::No).build().await?;
+    let mut sleeps = manager.receive_prepare_for_sleep().await?;
+    *reached = true;
+    teller.back(BUS).await;
+
+    // Held, never read: logind delays a sleep for as long as it is open.
+    let mut _inhibitor = None;
+    if bus.name_has_owner(LOGIND.try_into()?).await? {
+        _inhibitor = greet(teller, &manager).await;
+    } else {
+        teller.lost(MANAGER, "it is not on the system bus".into()).await;
+    }
+    loop {
+        tokio::select! {
+            () = connection.closed() => return Ok(()),
+            signal = sleeps.next() => {
+                let Some(signal) = signal else { return Ok(()) };
+                if signal.args()?.start {
+                    teller.asleep().await;
+                    _inhibitor = None;
+                } else {
+                    _inhibitor = awake(teller, &manager).await;
+                }
+            }
+            change = owners.next() => {
+                let Some(change) = change else { return Ok(()) };
+                _inhibitor = None;
+                if change.args()?.new_owner.is_some() {
+                    _inhibitor = greet(teller, &manager).await;
+                } else {
+                    teller.lost(MANAGER, "it left the system bus".into()).await;
+                }
+            }
+        }
+    }
+}
+
+/// logind is there: takes the inhibitor, and asks whether a sleep has begun already.
+async fn greet(teller: &mut Teller, manager: &ManagerProxy<'_>) -> Option<OwnedFd> {
+    let inhibitor = inhibit(teller, manager).await;
+    teller.back(MANAGER).await;
+    if manager.preparing_for_sleep().await.unwrap_or(false) {
+        teller.asleep().await;
+        return None;
+    }
+    inhibitor
+}
+
+/// The inhibitor is taken first thing, so that the next sleep is heard of in time, too; the audit does not wait for it.
+async fn awake(teller: &mut Teller, manager: &ManagerProxy<'_>) -> Option<OwnedFd> {
+    let (inhibitor, ()) = tokio::join!(call_inhibit(manager), teller.send(Event::Awake));
+    teller.judge(inhibitor).await
+}
+
+async fn inhibit(teller: &mut Teller, manager: &ManagerProxy<'_>) -> Option<OwnedFd> {
+    let inhibitor = call_inhibit(manager).await;
+    teller.judge(inhibitor).await
+}
+
+async fn call_inhibit(manager: &ManagerProxy<'_>) -> zbus::Result<OwnedFd> {
+    manager.inhibit("sleep", "fwdguard", "Notes the forwarding settings before the node sleeps", "delay").await
+}
+
+/// Tells each loss once, and each return once.
+struct Teller {
+    events: mpsc::Sender<Event>,
+    lost: Vec<&'static str>,
+}
+
+impl Teller {
+    async fn send(&self, event: Event) {
+        // The daemon ends when it stops listening.
+        _ = self.events.send(event).await;
+    }
+
+    async fn asleep(&self) {
+        let (noted, answer) = oneshot::channel();
+        self.send(Event::Asleep(noted)).await;
+        _ = tokio::time::timeout(NOTE_TIMEOUT, answer).await;
+    }
+
+    async fn lost(&mut self, source: &'static str, reason: String) {
+        if !self.lost.contains(&source) {
+            self.lost.push(source);
+            self.send(Event::Lost { source, reason }).await;
+        }
+    }
+
+    async fn back(&mut self, source: &'static str) {
+        if let Some(at) = self.lost.iter().position(|lost| *lost == source) {
+            self.lost.remove(at);
+            self.send(Event::Back { source }).await;
+        }
+    }
+
+    async fn judge(&mut self, inhibitor: zbus::Result<OwnedFd>) -> Option<OwnedFd> {
+        match inhibitor {
+            Ok(descriptor) => {
+                self.back(INHIBITOR).await;
+                Some(descriptor)
+            }
+            Err(error) => {
+                self.lost(INHIBITOR, error.to_string()).await;
+                None
+            }
+        }
+    }
+}
