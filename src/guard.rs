@@ -233,6 +233,10 @@ impl Guard {
         let slot = Slot::Announced(family, attribute, ifindex);
         let Some(cell) = self.cell(&slot).copied() else { return };
         let (before, changed) = (cell.seen, cell.seen != Some(value));
+        if attribute == Attribute::Forwarding && ifindex == ALL && changed {
+            // The next drift begins, so the last repair's fan-out is over, though more waits to be heard.
+            self.tell_episode(family);
+        }
         let wrong = cell.entry.is_some_and(|entry| !self.wants(entry, value));
         if attribute == Attribute::Forwarding && self.episodes[family as usize].is_none() {
             if ifindex == ALL && wrong {
@@ -470,8 +474,8 @@ impl Guard {
         };
         match repair.slot {
             Slot::Announced(family, Attribute::Forwarding, ALL) => {
-                let episode = self.episodes[family as usize].get_or_insert_default();
-                self.records.extend(episode.record.replace(record));
+                self.tell_episode(family);
+                self.episodes[family as usize].get_or_insert_default().record = Some(record);
             }
             _ => self.records.push(record),
         }
@@ -499,28 +503,18 @@ impl Guard {
     /// Everything that our write of `all.forwarding` made the kernel say has been heard: puts back what it changed on
     /// settings that the policy does not name, and tells of the drift.
     pub fn absorbed(&mut self, family: Family) {
-        let Some(episode) = self.episodes[family as usize].take() else { return };
-        let wrong_again = self.is_wrong(&Slot::Announced(family, Attribute::Forwarding, ALL));
-        let (mut went_with, mut put_back) = (0, Vec::new());
-        for (ifindex, interface) in self.interfaces.iter_mut().filter(|(ifindex, _)| **ifindex != ALL) {
-            let cell = interface.cell_mut(family, Attribute::Forwarding);
-            let opened = cell.entry.is_none() && cell.settled.is_some() && cell.settled != cell.seen;
-            let went = std::mem::take(&mut cell.went_with_all);
-            if opened {
-                put_back.push((*ifindex, cell.settled));
-            } else {
-                went_with += usize::from(went && *ifindex > 0);
-            }
-        }
-        let mut record = episode.record;
-        if let Some(Record::Repaired { interfaces, .. }) = &mut record {
-            *interfaces = went_with;
-        }
-        self.records.extend(record);
-        if wrong_again {
-            // Somebody wrote in between: what stood before is still what stood before.
-            self.episodes[family as usize] = Some(Episode::default());
+        self.tell_episode(family);
+        if self.is_wrong(&Slot::Announced(family, Attribute::Forwarding, ALL)) {
+            // Somebody wrote in between: the episode goes on, and what stood before it is still what stood before.
             return;
+        }
+        self.episodes[family as usize] = None;
+        let mut put_back = Vec::new();
+        for (ifindex, interface) in &self.interfaces {
+            let cell = interface.cell(family, Attribute::Forwarding);
+            if cell.entry.is_none() && cell.settled.is_some() && cell.settled != cell.seen {
+                put_back.push((*ifindex, cell.settled));
+            }
         }
         for interface in self.interfaces.values_mut() {
             let cell = interface.cell_mut(family, Attribute::Forwarding);
@@ -539,6 +533,28 @@ impl Guard {
                 self.put_back(Slot::Other(key), self.redirects.clone());
             }
         }
+    }
+
+    /// Tells of the repair of `all.forwarding`, with the interfaces that lost forwarding with it and have it again.
+    fn tell_episode(&mut self, family: Family) {
+        let Some(mut record) = self.episodes[family as usize].as_mut().and_then(|episode| episode.record.take()) else {
+            return;
+        };
+        let all = self.cell(&Slot::Announced(family, Attribute::Forwarding, ALL)).and_then(|cell| cell.entry);
+        let wanted = all.and_then(|entry| self.policy.entries()[entry].number);
+        let mut went_with = 0;
+        for (ifindex, interface) in &mut self.interfaces {
+            let cell = interface.cell_mut(family, Attribute::Forwarding);
+            let back = cell.seen.map(i64::from) == wanted;
+            let stays = cell.entry.is_some() || cell.settled.is_none() || cell.settled == cell.seen;
+            if back && std::mem::take(&mut cell.went_with_all) && stays && *ifindex > 0 {
+                went_with += 1;
+            }
+        }
+        if let Record::Repaired { interfaces, .. } = &mut record {
+            *interfaces = went_with;
+        }
+        self.records.push(record);
     }
 
     fn put_back(&mut self, slot: Slot, value: Option<String>) {

@@ -1,0 +1,286 @@
+//! A network and mount namespace of the test's own, and the program running in it with a journal and a service manager
+//! that the test reads.
+//!
+//! Namespaces belong to the test's thread, so tests run side by side, and the host stays as it was.
+
+#![allow(dead_code)] // each test program uses its part
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// Long enough for a busy two-core machine; a test that passes never waits for it.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
+const NOTIFY_SOCKET: &str = "/run/notify";
+
+/// The namespaces of the calling thread.
+pub struct Namespace {
+    /// An empty folder for `--root`.
+    pub root: tempfile::TempDir,
+}
+
+impl Namespace {
+    /// Moves the calling thread into fresh network and mount namespaces with an empty /run; `lo` is up.
+    pub fn enter() -> Namespace {
+        // SAFETY: no memory is involved; the thread gets namespaces of its own, or an error.
+        let result = unsafe { libc::unshare(libc::CLONE_NEWNET | libc::CLONE_NEWNS) };
+        assert_eq!(result, 0, "unshare: {}; run 'make test'", std::io::Error::last_os_error());
+        run("mount --make-rprivate /");
+        run("mount -t tmpfs tmpfs /run");
+        run("ip link set lo up");
+        // Datagrams to the test's journal and service manager shall not wait for it.
+        sysctl_write("net/unix/max_dgram_qlen", "4096");
+        Namespace { root: tempfile::tempdir().expect("a temporary folder") }
+    }
+
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// Writes a file below the root, with its folders.
+    pub fn write(&self, path: &str, text: &str) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("create folders");
+        fs::write(path, text).expect("write a file");
+    }
+
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.root().join(path.trim_start_matches('/'))
+    }
+
+    /// A pair of veth interfaces, both up.
+    pub fn veth(&self, one: &str, other: &str) {
+        run(&format!("ip link add {one} type veth peer name {other}"));
+        run(&format!("ip link set {one} up"));
+        run(&format!("ip link set {other} up"));
+    }
+
+    /// The program with `arguments` and this root, to its end.
+    pub fn fwdguard(&self, arguments: &[&str]) -> Output {
+        self.command().args(arguments).arg("--root").arg(self.root()).output().expect("fwdguard runs")
+    }
+
+    pub fn json(&self, arguments: &[&str]) -> (serde_json::Value, i32) {
+        let output = self.fwdguard(arguments);
+        let value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| {
+            panic!("{e}: {}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+        });
+        (value, output.status.code().expect("no signal"))
+    }
+
+    /// Never the host's bus.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fwdguard"));
+        command
+            .env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/run/no-bus")
+            .env_remove("NOTIFY_SOCKET")
+            .env_remove("WATCHDOG_USEC");
+        command
+    }
+
+    /// `fwdguard run`, once it is READY, with a journal to read. No audit comes to its help within a test.
+    pub fn guard(&self) -> Running {
+        Running::start(self, |command| command)
+    }
+}
+
+/// A running guard.
+pub struct Running {
+    child: Child,
+    notify: UnixDatagram,
+    journal: Arc<Mutex<Vec<Record>>>,
+    pub stderr: Arc<Mutex<Vec<String>>>,
+    notified: Vec<String>,
+}
+
+/// The fields of one journal record.
+pub type Record = HashMap<String, String>;
+
+impl Running {
+    pub fn start(ns: &Namespace, adjust: impl FnOnce(&mut Command) -> &mut Command) -> Running {
+        fs::create_dir_all("/run/systemd/journal").expect("create folders");
+        let _ = fs::remove_file(JOURNAL_SOCKET);
+        let socket = UnixDatagram::bind(JOURNAL_SOCKET).expect("a journal socket");
+        Running::start_with(ns, Some(socket), adjust)
+    }
+
+    /// With no journal, records go to stderr.
+    pub fn start_with(
+        ns: &Namespace,
+        journal_socket: Option<UnixDatagram>,
+        adjust: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> Running {
+        let _ = fs::remove_file(NOTIFY_SOCKET);
+        let notify = UnixDatagram::bind(NOTIFY_SOCKET).expect("a notify socket");
+        notify.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let mut command = ns.command();
+        command.args(["run", "--audit-interval", "86400", "--root"]).arg(ns.root());
+        command.env("NOTIFY_SOCKET", NOTIFY_SOCKET).stderr(Stdio::piped());
+        let mut child = adjust(&mut command).spawn().expect("fwdguard runs");
+        let (journal, stderr) = (Arc::default(), Arc::default());
+        if let Some(socket) = journal_socket {
+            collect(socket, Arc::clone(&journal));
+        }
+        let lines: Arc<Mutex<Vec<String>>> = Arc::clone(&stderr);
+        let pipe = BufReader::new(child.stderr.take().expect("piped"));
+        std::thread::spawn(move || {
+            pipe.lines().map_while(Result::ok).for_each(|line| lines.lock().unwrap().push(line))
+        });
+        let mut running = Running { child, notify, journal, stderr, notified: Vec::new() };
+        running.wait_notified("READY=1");
+        running
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: &str) {
+        run(&format!("kill -{signal} {}", self.pid()));
+    }
+
+    /// Waits for a notification that contains `text`, and returns it.
+    pub fn wait_notified(&mut self, text: &str) -> String {
+        let mut buffer = [0; 4096];
+        loop {
+            let length = self
+                .notify
+                .recv(&mut buffer)
+                .unwrap_or_else(|e| panic!("no {text} ({e}): {:?} {:?}", self.notified, self.stderr));
+            let state = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            self.notified.push(state.clone());
+            if state.contains(text) {
+                return state;
+            }
+        }
+    }
+
+    pub fn records(&self) -> Vec<Record> {
+        self.journal.lock().unwrap().clone()
+    }
+
+    /// Waits for a record that `is` so.
+    pub fn wait_record(&self, what: &str, is: impl Fn(&Record) -> bool) -> Record {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(record) = self.records().into_iter().find(|record| is(record)) {
+                return record;
+            }
+            assert!(Instant::now() < deadline, "no record of {what} among {:#?}", messages(&self.records()));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn wait_message(&self, text: &str) -> Record {
+        self.wait_record(text, |record| record.get("MESSAGE").is_some_and(|message| message.contains(text)))
+    }
+
+    /// Records of repairs: all of them have the policy's value and what was found.
+    pub fn repairs(&self) -> Vec<Record> {
+        self.records()
+            .into_iter()
+            .filter(|record| record.contains_key("OURVALUE") && !record.contains_key("ERRNO"))
+            .collect()
+    }
+
+    /// SIGTERM, and the end of it.
+    pub fn stop(mut self) -> (ExitStatus, Vec<Record>) {
+        self.signal("TERM");
+        let status = self.child.wait().expect("wait");
+        std::thread::sleep(Duration::from_millis(50));
+        let records = self.records();
+        (status, records)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn messages(records: &[Record]) -> Vec<&str> {
+    records.iter().filter_map(|record| record.get("MESSAGE").map(String::as_str)).collect()
+}
+
+fn collect(socket: UnixDatagram, journal: Arc<Mutex<Vec<Record>>>) {
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 1 << 20];
+        while let Ok(length) = socket.recv(&mut buffer) {
+            if length > 0 {
+                journal.lock().unwrap().push(decode(&buffer[..length]));
+            }
+        }
+    });
+}
+
+/// systemd's native journal protocol: `KEY=value\n`, or `KEY\n`, a little-endian length of 8 bytes, the value and `\n`.
+fn decode(mut bytes: &[u8]) -> Record {
+    let mut record = Record::new();
+    while let Some(end) = bytes.iter().position(|b| *b == b'\n') {
+        let line = &bytes[..end];
+        bytes = &bytes[end + 1..];
+        let (key, value) = match line.iter().position(|b| *b == b'=') {
+            Some(at) => (&line[..at], &line[at + 1..]),
+            None => {
+                let length = u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")) as usize;
+                let value = &bytes[8..8 + length];
+                bytes = &bytes[8 + length + 1..];
+                (line, value)
+            }
+        };
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(record.insert(text(key), text(value)).is_none(), "field {} twice", text(key));
+    }
+    record
+}
+
+/// Runs a command line without quoting, and insists that it succeeds.
+pub fn run(line: &str) -> String {
+    let mut words = line.split_whitespace();
+    let output =
+        Command::new(words.next().expect("a command")).args(words).output().unwrap_or_else(|e| panic!("{line}: {e}"));
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A value below /proc/sys of this thread's network namespace; the key with slashes.
+pub fn sysctl_read(key: &str) -> String {
+    fs::read_to_string(Path::new("/proc/sys").join(key)).unwrap_or_else(|e| panic!("{key}: {e}")).trim().into()
+}
+
+pub fn sysctl_write(key: &str, value: &str) {
+    fs::write(Path::new("/proc/sys").join(key), value).unwrap_or_else(|e| panic!("{key} = {value}: {e}"));
+}
+
+/// Waits until `key` is `value`.
+pub fn wait_sysctl(key: &str, value: &str) {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while sysctl_read(key) != value {
+        assert!(Instant::now() < deadline, "{key} is {}, not {value}", sysctl_read(key));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Every setting below net/ipv4/conf, net/ipv6/conf and the rest of net, byte for byte.
+pub fn all_settings() -> HashMap<PathBuf, Vec<u8>> {
+    let mut settings = HashMap::new();
+    let mut folders = vec![PathBuf::from("/proc/sys/net")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder").flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(entry.path());
+            } else if let Ok(value) = fs::read(entry.path()) {
+                settings.insert(entry.path(), value);
+            }
+        }
+    }
+    settings
+}

@@ -1,0 +1,298 @@
+//! The guard against the real kernel, each test in a network namespace of its own.
+
+mod common;
+
+use common::*;
+use std::time::Duration;
+
+const RP_FILTER_POLICY: &str =
+    "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.forwarding = 1\nnet.ipv4.conf.tunl0.rp_filter = 0\n";
+
+#[test]
+fn every_flip_of_ip_forward_is_repaired_and_told_once() {
+    let ns = Namespace::enter();
+    ns.veth("a0", "b0");
+    ns.veth("c0", "d0");
+    let guard = ns.guard();
+    assert_eq!(sysctl_read("net/ipv4/ip_forward"), "1", "repaired before READY");
+    for flip in 0..300 {
+        sysctl_write("net/ipv4/ip_forward", "0");
+        wait_sysctl("net/ipv4/ip_forward", "1");
+        for name in ["all", "default", "lo", "a0", "b0", "c0", "d0"] {
+            wait_sysctl(&format!("net/ipv4/conf/{name}/forwarding"), "1");
+        }
+        // Let the guard hear the last of its own fan-out, so that the next flip is one of its own.
+        if flip % 10 == 0 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    let (status, records) = guard.stop();
+    assert_eq!(status.code(), Some(0));
+    let repairs: Vec<_> = records.iter().filter(|r| r.get("CAUSE").is_some_and(|c| c == "write")).collect();
+    assert_eq!(repairs.len(), 300, "one record a drift");
+    for record in repairs {
+        assert_eq!(record["SYSCTL"], "net.ipv4.ip_forward");
+        assert_eq!((&*record["OLDVALUE"], &*record["NEWVALUE"], &*record["OURVALUE"]), ("1", "0", "1"));
+        assert_eq!(record["INTERFACES"], "5");
+        assert!(record["LATENCY_USEC"].parse::<u64>().is_ok());
+    }
+}
+
+#[test]
+fn one_interface_under_a_global_1() {
+    let ns = Namespace::enter();
+    ns.veth("a0", "b0");
+    let guard = ns.guard();
+    sysctl_write("net/ipv4/conf/a0/forwarding", "0");
+    wait_sysctl("net/ipv4/conf/a0/forwarding", "1");
+    sysctl_write("net/ipv4/conf/default/forwarding", "0");
+    wait_sysctl("net/ipv4/conf/default/forwarding", "1");
+    sysctl_write("net/ipv4/conf/all/rp_filter", "1");
+    wait_sysctl("net/ipv4/conf/all/rp_filter", "0");
+    let record = guard.wait_message("net.ipv4.conf.all.rp_filter was 1");
+    assert_eq!(record["CAUSE"], "write");
+    let keys: Vec<_> = guard.repairs().into_iter().map(|r| (r["SYSCTL"].clone(), r["CAUSE"].clone())).collect();
+    let expected = [
+        ("net.ipv4.ip_forward", "start"),
+        ("net.ipv4.conf.a0.forwarding", "write"),
+        ("net.ipv4.conf.default.forwarding", "write"),
+        ("net.ipv4.conf.all.rp_filter", "write"),
+    ];
+    assert_eq!(keys, expected.map(|(k, c)| (k.to_string(), c.to_string())));
+}
+
+#[test]
+fn born_remade_and_renamed() {
+    let ns = Namespace::enter();
+    let guard = ns.guard();
+    // Born while the guard could not look, already closed and strict.
+    guard.signal("STOP");
+    ns.veth("tunl0", "t1");
+    sysctl_write("net/ipv4/conf/tunl0/rp_filter", "1");
+    sysctl_write("net/ipv4/conf/tunl0/forwarding", "0");
+    guard.signal("CONT");
+    wait_sysctl("net/ipv4/conf/tunl0/rp_filter", "0");
+    wait_sysctl("net/ipv4/conf/tunl0/forwarding", "1");
+    // Remade: the new one is made with default's values, here strict.
+    run("ip link del tunl0");
+    sysctl_write("net/ipv4/conf/default/rp_filter", "1");
+    ns.veth("tunl0", "t1");
+    wait_sysctl("net/ipv4/conf/tunl0/rp_filter", "0");
+    // Another interface takes the name.
+    ns.veth("x0", "y0");
+    assert_eq!(sysctl_read("net/ipv4/conf/x0/rp_filter"), "1");
+    run("ip link del tunl0");
+    run("ip link set x0 down");
+    run("ip link set x0 name tunl0");
+    wait_sysctl("net/ipv4/conf/tunl0/rp_filter", "0");
+    // And what lost the name is left alone.
+    run("ip link set tunl0 name z0");
+    sysctl_write("net/ipv4/conf/z0/rp_filter", "2");
+    sysctl_write("net/ipv4/ip_forward", "0");
+    wait_sysctl("net/ipv4/ip_forward", "1");
+    assert_eq!(sysctl_read("net/ipv4/conf/z0/rp_filter"), "2");
+}
+
+#[test]
+fn the_silent_fan_out_of_default_rp_filter() {
+    let ns = Namespace::enter();
+    ns.veth("tunl0", "t1");
+    run("ip link set tunl0 down");
+    ns.write("etc/fwdguard.d/10.conf", RP_FILTER_POLICY);
+    let _guard = ns.guard();
+    sysctl_write("net/ipv4/conf/default/rp_filter", "2");
+    assert_eq!(sysctl_read("net/ipv4/conf/t1/rp_filter"), "2", "the kernel fans out in silence");
+    wait_sysctl("net/ipv4/conf/tunl0/rp_filter", "0");
+    assert_eq!(sysctl_read("net/ipv4/conf/default/rp_filter"), "2", "not the policy's");
+}
+
+#[test]
+fn odd_names() {
+    let ns = Namespace::enter();
+    let names = ["eth0.100", "a@b", "x{y}*[z]", "fifteen-chars-x", "\u{e9}t\u{e9}0", "-v1"];
+    let guard = ns.guard();
+    for (n, name) in names.iter().enumerate() {
+        let peer = format!("p{n}");
+        let status = std::process::Command::new("ip")
+            .args(["link", "add", "name", name, "type", "veth", "peer", "name", &peer])
+            .status()
+            .expect("ip runs");
+        assert!(status.success(), "{name}");
+        let key = format!("net/ipv4/conf/{name}/forwarding");
+        wait_sysctl(&key, "1");
+        sysctl_write(&key, "0");
+        wait_sysctl(&key, "1");
+    }
+    guard.wait_message("net.ipv4.conf.eth0/100.forwarding was 0");
+}
+
+#[test]
+fn a_name_that_is_not_utf8() {
+    use std::os::unix::ffi::OsStrExt;
+    let ns = Namespace::enter();
+    let guard = ns.guard();
+    let name = std::ffi::OsStr::from_bytes(b"b\xff0");
+    let status =
+        std::process::Command::new("ip").args(["link", "add", "name"]).arg(name).args(["type", "veth"]).status();
+    assert!(status.expect("ip runs").success());
+    let path = std::path::Path::new("/proc/sys/net/ipv4/conf").join(name).join("forwarding");
+    for _ in 0..2 {
+        std::fs::write(&path, "0").expect("write");
+        for _ in 0..1000 {
+            if std::fs::read(&path).expect("read") == b"1\n" {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        assert_eq!(std::fs::read(&path).expect("read"), b"1\n");
+    }
+    guard.wait_message("net.ipv4.conf.b\\xff0.forwarding was 0");
+}
+
+#[test]
+fn what_the_policy_does_not_name_stays_byte_for_byte() {
+    let ns = Namespace::enter();
+    ns.veth("a0", "b0");
+    ns.veth("closed0", "d0");
+    ns.veth("unnamed0", "e0");
+    ns.write(
+        "etc/fwdguard.d/50-kubernetes.conf",
+        "net.ipv4.ip_forward = 1\nnet.ipv4.conf.[abd]*.forwarding = 1\n-net.ipv4.conf.closed0.forwarding\n",
+    );
+    sysctl_write("net/ipv4/ip_forward", "1");
+    sysctl_write("net/ipv4/conf/closed0/forwarding", "0");
+    sysctl_write("net/ipv4/conf/unnamed0/forwarding", "0");
+    sysctl_write("net/ipv4/conf/all/accept_redirects", "1");
+    sysctl_write("net/ipv6/conf/a0/accept_ra", "2");
+    let before = all_settings();
+    let guard = ns.guard();
+    assert_eq!(different(&before), Vec::<String>::new(), "after start");
+    for _ in 0..20 {
+        sysctl_write("net/ipv4/ip_forward", "0");
+        wait_sysctl("net/ipv4/ip_forward", "1");
+        wait_sysctl("net/ipv4/conf/closed0/forwarding", "0");
+        wait_sysctl("net/ipv4/conf/unnamed0/forwarding", "0");
+        wait_sysctl("net/ipv4/conf/all/accept_redirects", "1");
+        ns.veth("churn0", "churn1");
+        run("ip link del churn0");
+    }
+    guard.stop();
+    assert_eq!(different(&before), Vec::<String>::new(), "after flips, churn and stop");
+}
+
+/// Settings that are not as they were, but for counters that the kernel moves.
+fn different(before: &std::collections::HashMap<std::path::PathBuf, Vec<u8>>) -> Vec<String> {
+    let now = all_settings();
+    let mut keys: Vec<_> =
+        before.keys().filter(|key| now.get(*key) != before.get(*key)).map(|key| key.display().to_string()).collect();
+    keys.retain(|key| !key.contains("/netfilter/") && !key.ends_with("/random/"));
+    keys
+}
+
+#[test]
+fn a_closed_interface_stays_closed_from_the_start() {
+    let ns = Namespace::enter();
+    ns.veth("a0", "b0");
+    ns.write(
+        "etc/fwdguard.d/10.conf",
+        "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.forwarding = 1\n-net.ipv4.conf.b0.forwarding\n",
+    );
+    ns.write("etc/sysctl.d/10.conf", "");
+    let before = sysctl_read("net/ipv4/conf/all/accept_redirects");
+    assert_eq!(sysctl_read("net/ipv4/ip_forward"), "0");
+    let _guard = ns.guard();
+    assert_eq!(sysctl_read("net/ipv4/conf/a0/forwarding"), "1");
+    wait_sysctl("net/ipv4/conf/b0/forwarding", "0");
+    assert_eq!(sysctl_read("net/ipv4/conf/all/accept_redirects"), before);
+    // Set while the guard runs: remembered, though the kernel does not announce it.
+    sysctl_write("net/ipv4/conf/all/accept_redirects", "0");
+    std::thread::sleep(Duration::from_millis(100));
+    sysctl_write("net/ipv4/ip_forward", "0");
+    wait_sysctl("net/ipv4/ip_forward", "1");
+    wait_sysctl("net/ipv4/conf/all/accept_redirects", "0");
+    wait_sysctl("net/ipv4/conf/b0/forwarding", "0");
+}
+
+#[test]
+fn ipv6_forwarding_is_one_record_and_accept_ra_comes_first() {
+    let ns = Namespace::enter();
+    ns.veth("a0", "b0");
+    ns.veth("c0", "d0");
+    ns.write("etc/fwdguard.d/10.conf", "net.ipv6.conf.*.forwarding = 1\nnet.ipv6.conf.a0.accept_ra = 2\n");
+    let guard = ns.guard();
+    assert_eq!(sysctl_read("net/ipv6/conf/a0/accept_ra"), "2");
+    guard.wait_message("net.ipv6.conf.all.forwarding was 0");
+    let order: Vec<_> = guard.repairs().iter().map(|r| r["SYSCTL"].clone()).collect();
+    assert_eq!(order, ["net.ipv6.conf.a0.accept_ra", "net.ipv6.conf.all.forwarding"]);
+    for _ in 0..20 {
+        sysctl_write("net/ipv6/conf/all/forwarding", "0");
+        for name in ["all", "default", "a0", "b0", "c0", "d0"] {
+            wait_sysctl(&format!("net/ipv6/conf/{name}/forwarding"), "1");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let (_, records) = guard.stop();
+    let repairs: Vec<_> =
+        records.iter().filter(|r| r.get("CAUSE").is_some_and(|c| c == "write")).map(|r| &*r["SYSCTL"]).collect();
+    assert_eq!(repairs, ["net.ipv6.conf.all.forwarding"; 20]);
+}
+
+#[test]
+fn a_storm_overruns_the_socket_and_nothing_is_missed() {
+    let ns = Namespace::enter();
+    for n in 0..40 {
+        run(&format!("ip link add s{n} type veth peer name r{n}"));
+    }
+    let guard = ns.guard();
+    guard.signal("STOP");
+    for _ in 0..600 {
+        sysctl_write("net/ipv4/ip_forward", "0");
+        sysctl_write("net/ipv4/ip_forward", "1");
+    }
+    sysctl_write("net/ipv4/conf/s7/forwarding", "0");
+    guard.signal("CONT");
+    wait_sysctl("net/ipv4/conf/s7/forwarding", "1");
+    sysctl_write("net/ipv4/ip_forward", "0");
+    wait_sysctl("net/ipv4/ip_forward", "1");
+    guard.wait_message("everything was read again");
+    let resyncs = guard.records().iter().filter(|r| r["MESSAGE"].contains("everything was read again")).count();
+    assert_eq!(resyncs, 1, "one record");
+}
+
+#[test]
+fn settings_that_the_kernel_does_not_announce() {
+    let ns = Namespace::enter();
+    ns.veth("a0", "b0");
+    ns.write(
+        "etc/fwdguard.d/10.conf",
+        "net.ipv4.ip_local_reserved_ports = 5000,4000-4002\nnet.ipv4.conf.a*.accept_local = 01\n-net.ipv4.no_such_setting = 1\nnet.core.no_such = 1\n",
+    );
+    let guard = ns.guard();
+    assert_eq!(sysctl_read("net/ipv4/ip_local_reserved_ports"), "4000-4002,5000");
+    assert_eq!(sysctl_read("net/ipv4/conf/a0/accept_local"), "1");
+    ns.veth("a9", "b9");
+    wait_sysctl("net/ipv4/conf/a9/accept_local", "1");
+    sysctl_write("net/ipv4/conf/a0/accept_local", "0");
+    guard.signal("USR1");
+    wait_sysctl("net/ipv4/conf/a0/accept_local", "1");
+    guard.wait_message("Awake again");
+    let ports = guard.repairs().iter().filter(|r| r["SYSCTL"].ends_with("reserved_ports")).count();
+    assert_eq!(ports, 1, "the kernel's way to write a list is learned, not fought");
+}
+
+#[test]
+fn a_refused_value_is_told_once_per_policy() {
+    let ns = Namespace::enter();
+    ns.write("etc/fwdguard.d/10.conf", "net.ipv4.ip_forward = 1\nnet.ipv4.tcp_syncookies = many\nnet.ipv4.conf.all.rp_filter = on\n-net.ipv4.tcp_sack = x\n");
+    let guard = ns.guard();
+    let failures =
+        |guard: &Running| guard.records().iter().filter(|r| r["MESSAGE"].contains("refuses the value")).count();
+    assert_eq!(failures(&guard), 2);
+    guard.signal("USR1");
+    guard.wait_message("Awake again");
+    assert_eq!(failures(&guard), 2, "not once per audit");
+    sysctl_write("net/ipv4/ip_forward", "0");
+    wait_sysctl("net/ipv4/ip_forward", "1");
+    let record = guard.wait_message("net.ipv4.tcp_syncookies");
+    assert_eq!((&*record["PRIORITY"], &*record["OURVALUE"]), ("3", "many"));
+}
