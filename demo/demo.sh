@@ -75,7 +75,7 @@ lay_out() {
     echo 1 >"$IP_FORWARD"
 }
 
-# measure ACT ARGUMENTS...: runs the traffic and puts its numbers into result[ACT.name].
+# measure ACT ARGUMENTS...: runs the traffic and puts its numbers into result[ACT_name].
 declare -A result
 measure() {
     local act=$1 numbers name value
@@ -83,16 +83,17 @@ measure() {
     numbers=$("$TRAFFIC" --client "$NETNS/client" --pod "$NETNS/pod" --address "$POD" --length 4000 "$@") ||
         fail "the traffic could not be measured"
     while IFS='=' read -r name value; do
-        result[$act.$name]=$value
+        result[${act}_$name]=$value
     done <<<"$numbers"
 }
 
 guard_pid=
 start_guard() {
-    # The demo never talks to the host: no bus, no service manager, and its journal lines go to a file.
+    # The demo never talks to the host: no bus, no service manager, and its journal lines go to a file. Should this
+    # script be killed outright, timeout ends the guard.
     env -u NOTIFY_SOCKET -u WATCHDOG_USEC -u JOURNAL_STREAM -u INVOCATION_ID \
         DBUS_SYSTEM_BUS_ADDRESS=unix:path=/run/no-bus \
-        "$FWDGUARD" run --root "$NO_POLICY" 2>"$GUARD_LOG" &
+        timeout 50 "$FWDGUARD" run --root "$NO_POLICY" 2>"$GUARD_LOG" &
     guard_pid=$!
     local -i waited
     for ((waited = 0; waited < 100; waited++)); do
@@ -147,15 +148,15 @@ row() {
 }
 
 lost() {
-    local -i lost=${result[$1.lost]} sent=${result[$1.sent]}
+    local -i lost=${result[${1}_lost]} sent=${result[${1}_sent]}
     echo "$lost of $sent"
 }
 
 repaired() {
-    if ((result[$1.repaired] == 0)); then
+    if ((${result[${1}_repaired]} == 0)); then
         echo never
     else
-        duration "${result[$1.$2]}"
+        duration "${result[${1}_$2]}"
     fi
 }
 
@@ -185,9 +186,9 @@ table() {
     printf '%s' "$plain"
     row 'ip_forward=0 written' once "$TIMES times"
     row 'packets lost' "$(lost without)" "$(lost with)" "$red" "$green"
-    row 'longest outage' "$(duration "${result[without.outage]}"), not over" \
-        "$(if ((result[with.lost] == 0)); then echo none; else duration "${result[with.outage]}"; fi)"
-    row 'put back' "${result[without.repaired]} of 1" "${result[with.repaired]} of $TIMES"
+    row 'longest outage' "$(duration "${result[without_outage]}"), not over" \
+        "$(if ((result[with_lost] == 0)); then echo none; else duration "${result[with_outage]}"; fi)"
+    row 'put back' "${result[without_repaired]} of 1" "${result[with_repaired]} of $TIMES"
     row 'write to repair, median' "$(repaired without median)" "$(repaired with median)"
     row 'write to repair, longest' "$(repaired without longest)" "$(repaired with longest)"
     row "hearing of it to repair, by the guard's clock" - "$(guards_own_median)"
@@ -202,7 +203,7 @@ journal() {
             continue
         fi
         # Only the first line of a wrapped one stands at the margin.
-        fold -s -w 92 <<<"$line" | sed -e '1s/^/  /' -e '2,$s/^/      /'
+        fold -s -w 92 <<<"$line" | sed -e '1s/^/  /' -e '2,$s/^/      /' -e 's/ *$//'
     done <"$GUARD_LOG"
 }
 
@@ -227,15 +228,15 @@ inside() {
 
     heading "Result"
     table
-    heading "What the journal says (journalctl -u fwdguard)"
+    heading "What the journal would say (journalctl -u fwdguard)"
     journal
 
     echo
-    if ((result[without.lost] * 2 < result[without.sent])); then
+    if ((result[without_lost] * 2 < result[without_sent])); then
         fail "without the guard the traffic went on, so this says nothing about the guard"
     fi
     # A busy machine may delay the guard for some milliseconds each time; 20 of them on average are too many.
-    if ((result[with.repaired] < TIMES || result[with.lost] > result[with.sent] / 20)); then
+    if ((result[with_repaired] < TIMES || result[with_lost] > result[with_sent] / 20)); then
         printf '%sFAILED: the guard did not keep the traffic flowing%s\n' "$red" "$plain"
         exit 1
     fi
