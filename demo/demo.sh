@@ -89,11 +89,12 @@ measure() {
 
 guard_pid=
 start_guard() {
+    : >"$GUARD_LOG"
     # The demo never talks to the host: no bus, no service manager, and its journal lines go to a file. Should this
     # script be killed outright, timeout ends the guard.
     env -u NOTIFY_SOCKET -u WATCHDOG_USEC -u JOURNAL_STREAM -u INVOCATION_ID \
         DBUS_SYSTEM_BUS_ADDRESS=unix:path=/run/no-bus \
-        timeout 50 "$FWDGUARD" run --root "$NO_POLICY" 2>"$GUARD_LOG" &
+        timeout 50 "$FWDGUARD" run --root "$NO_POLICY" 2>>"$GUARD_LOG" &
     guard_pid=$!
     local -i waited
     for ((waited = 0; waited < 100; waited++)); do
@@ -189,9 +190,9 @@ table() {
     row 'longest outage' "$(duration "${result[without_outage]}"), not over" \
         "$(if ((result[with_lost] == 0)); then echo none; else duration "${result[with_outage]}"; fi)"
     row 'put back' "${result[without_repaired]} of 1" "${result[with_repaired]} of $TIMES"
-    row 'write to repair, median' "$(repaired without median)" "$(repaired with median)"
-    row 'write to repair, longest' "$(repaired without longest)" "$(repaired with longest)"
-    row "hearing of it to repair, by the guard's clock" - "$(guards_own_median)"
+    row 'the writer reads 1 again after, median' "$(repaired without median)" "$(repaired with median)"
+    row 'the writer reads 1 again after, longest' "$(repaired without longest)" "$(repaired with longest)"
+    row "repaired, by the guard's own clock, median" - "$(guards_own_median)"
 }
 
 journal() {

@@ -158,7 +158,10 @@ fn switch_off_again_and_again(ip_forward: &File, options: &Options, start: Insta
     Ok(repairs)
 }
 
-/// Writes 0 and returns how long after that the kernel says 1 again, if it does before `give_up`.
+/// Writes 0 and returns how long after that this thread reads 1 again, if it does before `give_up`.
+///
+/// An upper bound: the kernel wakes the guard on the writer's processor, so the writer often reads only when the guard
+/// has also told of its repair. A second thread that looks all the time would be in the way on a small machine.
 fn switch_off(ip_forward: &File, give_up: Duration) -> io::Result<Option<Duration>> {
     let written = Instant::now();
     ip_forward.write_all_at(b"0\n", 0)?;
