@@ -1,6 +1,5 @@
 //! The service: who can wake the guard and what each does, start-up and shutdown in order.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use rustix::time::{ClockId, clock_gettime};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use crate::guard::Summary;
@@ -18,19 +17,17 @@ use crate::guard::resume::Sleep;
 use crate::guard::settle::Settle;
 use crate::keeper::{Command, Handle, Keeper, Outlet};
 use crate::kernel::sysctl::Pulse;
-use crate::policy::watch::{Touched, Watch};
+use crate::policy::watch::Watch;
 use crate::policy::{Policy, PolicyError};
 use crate::report::journal::Reporter;
 use crate::report::record::{Cause, Record};
-use crate::report::status::{Status, clock_time, notify};
+use crate::report::status::{SharedStatus, notify};
 use crate::wake::logind;
 
 /// READY is sent after the first full pass, or after this long: a write may wait for the kernel's RTNL lock.
 const READY_AT_LATEST: Duration = Duration::from_secs(5);
 /// An editor writes a file in several steps; they are taken as one.
 const POLICY_DEBOUNCE: Duration = Duration::from_millis(50);
-/// The status line is not written more often, however many repairs there are.
-const STATUS_INTERVAL: Duration = Duration::from_millis(200);
 /// How long the last records may take to reach the journal.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How long a reload may keep the service manager waiting.
@@ -48,19 +45,9 @@ pub fn run(root: &Path, audit_interval: Duration) -> Result<()> {
     local.block_on(&runtime, serve(root, audit_interval))
 }
 
-/// What the guard thread tells, without ever waiting.
-struct Tell {
-    reporter: Reporter,
-    summary: watch::Sender<Summary>,
-}
-
-impl Outlet for Tell {
-    fn record(&mut self, record: Record) {
-        self.reporter.tell(record);
-    }
-
-    fn summary(&mut self, summary: Summary) {
-        self.summary.send_replace(summary);
+impl Outlet for Reporter {
+    fn tell(&mut self, records: Vec<Record>, summary: Option<Summary>) {
+        self.tell_all(records, summary);
     }
 }
 
@@ -68,7 +55,8 @@ async fn serve(root: &Path, audit_interval: Duration) -> Result<()> {
     // Signals first: until they are handled, a HUP or USR1 would end the service.
     let (mut hangup, mut usr1) = (signal(SignalKind::hangup())?, signal(SignalKind::user_defined1())?);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let (reporter, finished) = Reporter::start().context("no thread for the journal")?;
+    let status = Arc::new(SharedStatus::default());
+    let (reporter, finished) = Reporter::start(status.clone()).context("no thread for the journal")?;
 
     // Watch first, then read: no change of a file falls between.
     let mut watch = Watch::new(root)
@@ -76,9 +64,7 @@ async fn serve(root: &Path, audit_interval: Duration) -> Result<()> {
         .ok();
     let policy = Arc::new(Policy::load(root));
     let pulse = Arc::new(Pulse::default());
-    let (tell, mut summaries) = watch::channel(Summary::default());
-    let (mut first_pass, mut ended, guard) =
-        start_guard(policy.clone(), pulse.clone(), Tell { reporter: reporter.clone(), summary: tell })?;
+    let (mut first_pass, mut ended, guard) = start_guard(policy.clone(), pulse.clone(), reporter.clone())?;
     let mut daemon = Daemon {
         root: root.to_path_buf(),
         reporter,
@@ -87,14 +73,12 @@ async fn serve(root: &Path, audit_interval: Duration) -> Result<()> {
         policy,
         sleep: Sleep::default(),
         settle: Settle::default(),
-        status: Status::default(),
-        lost: BTreeSet::new(),
+        status,
         ready: false,
-        status_due: None,
         reload_due: None,
     };
     if watch.is_none() {
-        daemon.lost.insert("policy watch");
+        daemon.status.get().lost.insert("policy watch");
     }
     daemon.tell_policy();
 
@@ -123,8 +107,6 @@ async fn serve(root: &Path, audit_interval: Duration) -> Result<()> {
             Some(event) = logind_events.recv() => daemon.logind(event),
             _ = audit.tick() => daemon.guard.send(Command::Audit(Cause::Audit)),
             () = settle_due(&daemon.settle) => daemon.settle(),
-            Ok(()) = summaries.changed() => daemon.summary(summaries.borrow_and_update().clone()),
-            () = at(daemon.status_due) => daemon.tell_status(),
             () = at(daemon.reload_due) => daemon.reload(&mut watch, false).await,
             _ = watchdog.tick() => {
                 let turns = daemon.pulse.turns.load(Ordering::Relaxed);
@@ -142,7 +124,7 @@ async fn serve(root: &Path, audit_interval: Duration) -> Result<()> {
     daemon.guard.send(Command::Stop);
     // A guard thread inside a long write is left to the kernel.
     _ = timeout(FAREWELL, ended).await;
-    let repairs = summaries.borrow().repairs;
+    let repairs = daemon.status.get().summary.repairs;
     daemon.reporter.tell(Record::Stopping { repairs });
     drop(daemon);
     finished.wait(FAREWELL);
@@ -152,12 +134,12 @@ async fn serve(root: &Path, audit_interval: Duration) -> Result<()> {
 type Started = (oneshot::Receiver<()>, oneshot::Receiver<String>, Handle);
 
 /// Starts the guard thread: subscribe, read everything, loop.
-fn start_guard(policy: Arc<Policy>, pulse: Arc<Pulse>, tell: Tell) -> Result<Started> {
-    let (handle, inbox) = Keeper::<Tell>::handle().context("no eventfd")?;
+fn start_guard(policy: Arc<Policy>, pulse: Arc<Pulse>, reporter: Reporter) -> Result<Started> {
+    let (handle, inbox) = Keeper::<Reporter>::handle().context("no eventfd")?;
     let (passed, first_pass) = oneshot::channel();
     let (end, ended) = oneshot::channel();
-    let reporter = tell.reporter.clone();
-    let mut keeper = Keeper::new(policy, pulse, tell).context("no rtnetlink socket; is AF_NETLINK allowed?")?;
+    let mut keeper =
+        Keeper::new(policy, pulse, reporter.clone()).context("no rtnetlink socket; is AF_NETLINK allowed?")?;
     let own_handle = handle.clone();
     std::thread::Builder::new()
         .name("guard".into())
@@ -182,10 +164,8 @@ struct Daemon {
     policy: Arc<Policy>,
     sleep: Sleep,
     settle: Settle,
-    status: Status,
-    lost: BTreeSet<&'static str>,
+    status: Arc<SharedStatus>,
     ready: bool,
-    status_due: Option<Instant>,
     reload_due: Option<Instant>,
 }
 
@@ -197,21 +177,12 @@ impl Daemon {
         self.tell_status();
     }
 
-    fn summary(&mut self, summary: Summary) {
-        if summary.repairs != self.status.summary.repairs {
-            self.status.last_at = Some(clock_time());
-        }
-        self.status.summary = summary;
-        self.status_due.get_or_insert_with(|| Instant::now() + STATUS_INTERVAL);
-    }
-
-    fn tell_status(&mut self) {
-        self.status_due = None;
+    fn tell_status(&self) {
         let waits_for = self.pulse.waits_for().filter(|(_, usec)| *usec >= WAITS_USEC).map(|(what, _)| what);
-        self.status.waits_for = waits_for;
-        self.status.lost = self.lost.iter().copied().collect();
-        self.status.policy_errors = self.policy.errors.len();
-        notify(&[NotifyState::Status(&self.status.text())]);
+        let mut status = self.status.get();
+        (status.waits_for, status.policy_errors) = (waits_for, self.policy.errors.len());
+        drop(status);
+        self.status.tell();
     }
 
     /// Each bad line once per policy, and the policy itself once it changes.
@@ -227,16 +198,15 @@ impl Daemon {
         }
     }
 
-    fn touched(&mut self, touched: std::io::Result<Touched>, watch: &mut Option<Watch>) {
+    fn touched(&mut self, touched: std::io::Result<()>, watch: &mut Option<Watch>) {
         match touched {
-            Ok(Touched::Redirects) => self.guard.send(Command::ReadRedirects),
-            Ok(Touched::Policy) => {
+            Ok(()) => {
                 // Not put off by further events, so that no stream of them holds it up.
                 self.reload_due.get_or_insert_with(|| Instant::now() + POLICY_DEBOUNCE);
             }
             Err(error) => {
                 *watch = None;
-                self.lost.insert("policy watch");
+                self.status.get().lost.insert("policy watch");
                 self.reporter.tell(Record::SourceLost { source: "policy watch", reason: error.to_string() });
             }
         }
@@ -249,8 +219,6 @@ impl Daemon {
             watch.drain();
             watch.renew();
         }
-        // The drained events may have been about it, too.
-        self.guard.send(Command::ReadRedirects);
         let policy = Policy::load(&self.root);
         if !asked && policy.says_the_same(&self.policy) {
             return;
@@ -286,12 +254,12 @@ impl Daemon {
             }
             logind::Event::Awake => self.woke(Cause::Resume),
             logind::Event::Lost { source, reason } => {
-                self.lost.insert(source);
+                self.status.get().lost.insert(source);
                 self.reporter.tell(Record::SourceLost { source, reason });
                 self.tell_status();
             }
             logind::Event::Back { source } => {
-                self.lost.remove(source);
+                self.status.get().lost.remove(source);
                 self.reporter.tell(Record::SourceBack { source });
                 self.tell_status();
                 // What happened while it was away may include a whole sleep.
@@ -318,7 +286,7 @@ impl Daemon {
     }
 }
 
-async fn touched(watch: &mut Option<Watch>) -> std::io::Result<Touched> {
+async fn touched(watch: &mut Option<Watch>) -> std::io::Result<()> {
     match watch {
         Some(watch) => watch.touched().await,
         None => std::future::pending().await,

@@ -11,7 +11,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use crate::guard::{Guard, Repair, Snapshot, Summary};
 use crate::kernel::message::{Heard, Link};
 use crate::kernel::socket::{Dumps, Notifications, Received, name_of};
-use crate::kernel::sysctl::{Door, Pulse, now_usec};
+use crate::kernel::sysctl::{Door, Pulse, WriteWatch, now_usec};
 use crate::policy::Policy;
 use crate::report::record::{Cause, Record};
 use crate::setting::{Family, Key};
@@ -29,8 +29,6 @@ pub enum Command {
     Woke(Cause, crate::guard::resume::Woke),
     /// Take another policy; answer when it holds.
     Reload(Arc<Policy>, tokio::sync::oneshot::Sender<()>),
-    /// Somebody wrote `all.accept_redirects`.
-    ReadRedirects,
     /// Show that you are alive.
     Ping,
     Stop,
@@ -53,10 +51,10 @@ impl Handle {
     }
 }
 
-/// Where the guard thread puts what it has to tell. Neither may wait.
+/// Where the guard thread puts what it has to tell.
 pub trait Outlet {
-    fn record(&mut self, record: Record);
-    fn summary(&mut self, summary: Summary);
+    /// Takes records, and the summary if it has changed. Must not wait.
+    fn tell(&mut self, records: Vec<Record>, summary: Option<Summary>);
 }
 
 /// The guard with its sockets and its door.
@@ -65,6 +63,8 @@ pub struct Keeper<O> {
     notifications: Notifications,
     dumps: Dumps,
     door: Door,
+    /// Somebody wrote `all.accept_redirects`, whose value before a drift the guard must know; `None` without inotify.
+    redirects: Option<WriteWatch>,
     pulse: Arc<Pulse>,
     outlet: O,
     last_summary: Summary,
@@ -82,11 +82,13 @@ impl<O: Outlet> Keeper<O> {
                 door.keep(Key::conf(family, name.as_ref(), attribute));
             }
         }
+        door.keep(Key::all_accept_redirects());
         Ok(Keeper {
             guard: Guard::new(policy),
             notifications: Notifications::subscribe()?,
             dumps: Dumps::open()?,
             door,
+            redirects: WriteWatch::new(&Key::all_accept_redirects()).ok(),
             pulse,
             outlet,
             last_summary: Summary::default(),
@@ -123,17 +125,31 @@ impl<O: Outlet> Keeper<O> {
             }
             let wait = !self.guard.is_busy();
             let zero = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
+            let redirects = self.redirects.as_ref().map_or(handle.bell.as_fd(), WriteWatch::as_fd);
             let mut sources = [
                 PollFd::from_borrowed_fd(self.notifications.as_fd(), PollFlags::IN),
                 PollFd::from_borrowed_fd(handle.bell.as_fd(), PollFlags::IN),
+                PollFd::from_borrowed_fd(redirects, PollFlags::IN),
             ];
             match poll(&mut sources, if wait { None } else { Some(&zero) }) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
-            if !sources[1].revents().is_empty() {
+            let (rung, written) = (!sources[1].revents().is_empty(), !sources[2].revents().is_empty());
+            if rung {
                 _ = rustix::io::read(&*handle.bell, &mut [0; 8]);
             }
+            if written {
+                self.read_redirects();
+            }
+        }
+    }
+
+    fn read_redirects(&mut self) {
+        if self.redirects.as_ref().is_some_and(WriteWatch::take)
+            && let Ok(value) = self.door.read(&Key::all_accept_redirects())
+        {
+            self.guard.redirects(value);
         }
     }
 
@@ -151,17 +167,12 @@ impl<O: Outlet> Keeper<O> {
                 }
                 self.audit(cause);
                 let changed = self.guard.take_changes();
-                self.outlet.record(Record::Resumed { cause, slept: woke.slept, changed });
+                self.tell(Record::Resumed { cause, slept: woke.slept, changed });
             }
             Command::Reload(policy, done) => {
                 self.guard.reload(policy);
                 self.audit(Cause::Reload);
                 _ = done.send(());
-            }
-            Command::ReadRedirects => {
-                if let Ok(value) = self.door.read(&Key::all_accept_redirects()) {
-                    self.guard.redirects(value);
-                }
             }
             Command::Ping | Command::Stop => {}
         }
@@ -218,6 +229,12 @@ impl<O: Outlet> Keeper<O> {
 
     fn carry_out(&mut self, repair: Repair) {
         let outcome = self.door.repair(&repair.key, &repair.wanted, repair.learn, |value| repair.holds(value));
+        if outcome.write.is_some()
+            && repair.key == Key::all_accept_redirects()
+            && let Some(watch) = &self.redirects
+        {
+            watch.take(); // our own write is no news
+        }
         if let Some(family) = self.guard.done(repair, outcome) {
             self.absorb(family);
         }
@@ -235,7 +252,7 @@ impl<O: Outlet> Keeper<O> {
                 Received::Nothing => break,
                 Received::Lost(reason) => {
                     self.drain();
-                    self.outlet.record(Record::Resynchronised { reason });
+                    self.tell(Record::Resynchronised { reason });
                     self.read_everything(Cause::Overrun);
                     break;
                 }
@@ -250,7 +267,7 @@ impl<O: Outlet> Keeper<O> {
         self.drain();
         self.read_everything(Cause::Overrun);
         self.work();
-        self.outlet.record(Record::Resynchronised { reason });
+        self.tell(Record::Resynchronised { reason });
     }
 
     fn drain(&mut self) {
@@ -280,9 +297,7 @@ impl<O: Outlet> Keeper<O> {
         });
         match read {
             Ok(snapshot) => self.guard.snapshot(&snapshot, cause),
-            Err(error) => {
-                self.outlet.record(Record::SourceLost { source: "rtnetlink dumps", reason: error.to_string() })
-            }
+            Err(error) => self.tell(Record::SourceLost { source: "rtnetlink dumps", reason: error.to_string() }),
         }
     }
 
@@ -296,14 +311,21 @@ impl<O: Outlet> Keeper<O> {
     }
 
     fn publish(&mut self) {
-        for record in self.guard.take_records() {
-            self.outlet.record(record);
-        }
+        let records = self.guard.take_records();
         let summary = self.guard.summary();
-        if summary != self.last_summary {
-            self.last_summary = summary.clone();
-            self.outlet.summary(summary);
+        let changed = summary != self.last_summary;
+        if changed {
+            self.last_summary.clone_from(&summary);
         }
+        if changed || !records.is_empty() {
+            self.outlet.tell(records, changed.then_some(summary));
+        }
+    }
+
+    /// Tells a record of the keeper's own, after what the guard has to say.
+    fn tell(&mut self, record: Record) {
+        self.publish();
+        self.outlet.tell(vec![record], None);
     }
 
     /// What the guard knows now.
@@ -320,10 +342,9 @@ pub fn apply_once(policy: Arc<Policy>) -> io::Result<Vec<Record>> {
     #[derive(Default)]
     struct Collect(Vec<Record>);
     impl Outlet for &mut Collect {
-        fn record(&mut self, record: Record) {
-            self.0.push(record);
+        fn tell(&mut self, records: Vec<Record>, _: Option<Summary>) {
+            self.0.extend(records);
         }
-        fn summary(&mut self, _: Summary) {}
     }
     let mut collected = Collect::default();
     let mut keeper = Keeper::new(policy, Arc::default(), &mut collected)?;

@@ -13,8 +13,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::conflicts;
-use super::files::{below, chase, list};
-use crate::setting::Key;
+use super::files::{chase, list};
 
 /// What can make a file say something else, or be another file.
 const FILE_EVENTS: WatchFlags = WatchFlags::CREATE
@@ -27,21 +26,11 @@ const FILE_EVENTS: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::MOVE_SELF);
 const EVENT_BUFFER_BYTES: usize = 4096;
 
-/// What somebody touched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Touched {
-    /// A file of the policy or of sysctl.d, or a folder or link on the way to one.
-    Policy,
-    /// `all.accept_redirects`, whose value before a drift the guard must know, and which the kernel does not announce.
-    Redirects,
-}
-
 /// Which names in a watched folder matter.
 #[derive(Debug)]
 enum Names {
     All,
     Some(HashSet<OsString>),
-    Redirects,
 }
 
 /// The watches for one root.
@@ -86,14 +75,10 @@ impl Watch {
         for file in files {
             note(&mut folders, chase(&self.root, &file).steps);
         }
-        let redirects = below(Path::new("/proc/sys"), Path::new(Key::all_accept_redirects().path()));
-        folders.insert(redirects, Names::Redirects);
-
         let mut names = HashMap::new();
         for (path, wanted) in folders {
-            let events = if matches!(wanted, Names::Redirects) { WatchFlags::MODIFY } else { FILE_EVENTS };
             // What is not there, or can't be watched, has a parent that is.
-            if let Ok(watch) = inotify::add_watch(self.fd.get_ref(), &path, events) {
+            if let Ok(watch) = inotify::add_watch(self.fd.get_ref(), &path, FILE_EVENTS) {
                 match (names.remove(&watch), wanted) {
                     (Some(Names::Some(mut earlier)), Names::Some(more)) => {
                         earlier.extend(more);
@@ -114,12 +99,12 @@ impl Watch {
     ///
     /// # Errors
     /// The inotify descriptor can't be read any more.
-    pub async fn touched(&mut self) -> io::Result<Touched> {
+    pub async fn touched(&mut self) -> io::Result<()> {
         loop {
             let mut ready = self.fd.readable().await?;
             match read_events(self.fd.get_ref(), &mut self.buffer[..], &self.names) {
-                Ok(Some(touched)) => return Ok(touched),
-                Ok(None) => {}
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                 Err(error) => return Err(error),
             }
@@ -145,35 +130,24 @@ fn note(folders: &mut HashMap<PathBuf, Names>, steps: Vec<(PathBuf, OsString)>) 
     }
 }
 
-/// Reads one buffer of events; a change of the policy outweighs one of `all.accept_redirects`.
-fn read_events(
-    fd: &OwnedFd,
-    buffer: &mut [MaybeUninit<u8>],
-    names: &HashMap<i32, Names>,
-) -> io::Result<Option<Touched>> {
+/// Reads one buffer of events, and says whether any of them matters.
+fn read_events(fd: &OwnedFd, buffer: &mut [MaybeUninit<u8>], names: &HashMap<i32, Names>) -> io::Result<bool> {
     let mut reader = inotify::Reader::new(fd, buffer);
-    let mut touched = None;
+    let mut matters = false;
     loop {
         let event = reader.next()?;
-        let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()).to_os_string());
-        let this = match names.get(&event.wd()) {
-            _ if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => Some(Touched::Policy),
-            None => None,
-            Some(Names::Redirects) => Some(Touched::Redirects),
-            Some(Names::All) => Some(Touched::Policy),
-            Some(Names::Some(names)) => match name {
-                Some(name) => names.contains(&name).then_some(Touched::Policy),
-                None => event
-                    .events()
-                    .intersects(ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::IGNORED)
-                    .then_some(Touched::Policy),
-            },
+        let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
+        matters |= match (names.get(&event.wd()), name) {
+            _ if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => true,
+            (None, _) => false,
+            (Some(Names::All), _) => true,
+            (Some(Names::Some(names)), Some(name)) => names.contains(name),
+            (Some(Names::Some(_)), None) => {
+                event.events().intersects(ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::IGNORED)
+            }
         };
-        if touched != Some(Touched::Policy) {
-            touched = this.or(touched);
-        }
         if reader.is_buffer_empty() {
-            return Ok(touched);
+            return Ok(matters);
         }
     }
 }

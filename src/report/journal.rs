@@ -1,24 +1,37 @@
-//! Records on their way to the journal, or to stderr where there is none, on a thread that may wait for it.
+//! Records on their way to the journal, or to stderr where there is none, and the status behind them, on a thread that
+//! may wait for either.
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
 
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::record::{Priority, Record};
+use super::status::SharedStatus;
+use crate::guard::Summary;
 
-/// As many records wait for a journal that does not read; what comes after them is counted.
-const QUEUE_RECORDS: usize = 1024;
+/// As many batches of records wait for a journal that does not read; what comes after them is counted.
+const QUEUE: usize = 1024;
+/// The status line is not written more often, however many repairs there are.
+const STATUS_INTERVAL: Duration = Duration::from_millis(200);
+/// The reporter's niceness above the guard's: telling must not take the processor from repairing, nor from the node.
+const NICER: i32 = 10;
+
+/// What comes from one turn of the guard: one wake-up of the reporter, however much it is.
+struct Told {
+    records: Vec<Record>,
+    summary: Option<Summary>,
+}
 
 /// Hands records to the thread that writes them.
 #[derive(Clone)]
 pub struct Reporter {
-    queue: SyncSender<Record>,
+    queue: SyncSender<Told>,
     unsaid: Arc<AtomicU64>,
 }
 
@@ -26,33 +39,64 @@ pub struct Reporter {
 pub struct Finished(Receiver<()>);
 
 impl Reporter {
-    /// Starts the thread.
+    /// Starts the thread. It keeps `status` up to date with what the guard knows.
     ///
     /// # Errors
     /// No thread could be started.
-    pub fn start() -> io::Result<(Reporter, Finished)> {
-        let (queue, records) = sync_channel::<Record>(QUEUE_RECORDS);
+    pub fn start(status: Arc<SharedStatus>) -> io::Result<(Reporter, Finished)> {
+        let (queue, told) = sync_channel(QUEUE);
         let (alive, finished) = sync_channel(0);
         let unsaid = Arc::new(AtomicU64::new(0));
         let uncounted = unsaid.clone();
         std::thread::Builder::new().name("reporter".into()).spawn(move || {
             let _alive = alive;
+            // Linux's niceness is a thread's own (sched(7)); without it the reporter only wakes a little more eagerly.
+            _ = rustix::process::nice(NICER);
             subscribe();
-            while let Ok(record) = records.recv() {
-                write(&record);
-                match uncounted.swap(0, Ordering::Relaxed) {
-                    0 => {}
-                    count => write(&Record::Unsaid { count }),
-                }
-            }
+            write_all(&told, &uncounted, &status);
         })?;
         Ok((Reporter { queue, unsaid }, Finished(finished)))
     }
 
     /// Takes a record. Never waits: what does not fit into the queue is counted, and told later.
     pub fn tell(&self, record: Record) {
-        if self.queue.try_send(record).is_err() {
-            self.unsaid.fetch_add(1, Ordering::Relaxed);
+        self.tell_all(vec![record], None);
+    }
+
+    /// Takes records, and what the guard knows now. Never waits, as [`Reporter::tell`].
+    pub fn tell_all(&self, records: Vec<Record>, summary: Option<Summary>) {
+        let count = records.len() as u64;
+        if self.queue.try_send(Told { records, summary }).is_err() {
+            self.unsaid.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Writes until every [`Reporter`] is gone.
+fn write_all(told: &Receiver<Told>, unsaid: &AtomicU64, status: &SharedStatus) {
+    let mut status_due: Option<Instant> = None;
+    loop {
+        let next = match status_due {
+            None => told.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(due) => told.recv_timeout(due.saturating_duration_since(Instant::now())),
+        };
+        match next {
+            Ok(Told { records, summary }) => {
+                if let Some(summary) = summary {
+                    status.set_summary(summary);
+                    status_due.get_or_insert_with(|| Instant::now() + STATUS_INTERVAL);
+                }
+                records.iter().for_each(write);
+                match unsaid.swap(0, Ordering::Relaxed) {
+                    0 => {}
+                    count => write(&Record::Unsaid { count }),
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                status.tell();
+                status_due = None;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
         }
     }
 }

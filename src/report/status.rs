@@ -1,5 +1,8 @@
 //! What `systemctl status` shows, and the other words for the service manager (sd_notify(3)).
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard};
+
 use sd_notify::NotifyState;
 
 use super::record::{Cause, count};
@@ -12,7 +15,7 @@ pub struct Status {
     /// The clock time of the last repair, as `14:03:07`.
     pub last_at: Option<String>,
     /// Sources that are lost, by name.
-    pub lost: Vec<&'static str>,
+    pub lost: BTreeSet<&'static str>,
     /// What the guard thread waits for in the kernel.
     pub waits_for: Option<String>,
     pub policy_errors: usize,
@@ -33,12 +36,36 @@ impl Status {
             text += &format!("; {} in the policy", count(self.policy_errors, "bad line"));
         }
         if !self.lost.is_empty() {
-            text += &format!("; lost: {}", self.lost.join(", "));
+            text += &format!("; lost: {}", self.lost.iter().copied().collect::<Vec<_>>().join(", "));
         }
         if let Some(what) = &self.waits_for {
             text += &format!("; waiting for the kernel: {what}");
         }
         text
+    }
+}
+
+/// The status as several threads know it: the reporter what was repaired, the event loop the rest.
+#[derive(Default)]
+pub struct SharedStatus(Mutex<Status>);
+
+impl SharedStatus {
+    pub fn get(&self) -> MutexGuard<'_, Status> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub fn set_summary(&self, summary: Summary) {
+        let mut status = self.get();
+        if summary.repairs != status.summary.repairs {
+            status.last_at = Some(clock_time());
+        }
+        status.summary = summary;
+    }
+
+    /// Sends the status line to the service manager.
+    pub fn tell(&self) {
+        let text = self.get().text();
+        notify(&[NotifyState::Status(&text)]);
     }
 }
 
@@ -49,7 +76,7 @@ pub fn notify(states: &[NotifyState]) {
 }
 
 /// The local clock time, `14:03:07`.
-pub fn clock_time() -> String {
+fn clock_time() -> String {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
     // SAFETY: all-zero bytes are a valid `tm` (integers and a pointer that may be null).
     let mut local: libc::tm = unsafe { std::mem::zeroed() };
@@ -70,7 +97,7 @@ mod tests {
         status.summary.repairs = 3;
         status.summary.last = Some(("net.ipv4.ip_forward".into(), Cause::Write));
         status.last_at = Some("14:03:07".into());
-        status.lost = vec!["logind"];
+        status.lost = BTreeSet::from(["logind"]);
         assert_eq!(
             status.text(),
             "Guarding 31 settings on 12 interfaces; 3 repairs since start, last net.ipv4.ip_forward at 14:03:07 (write); lost: logind"
