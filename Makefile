@@ -12,3 +12,12 @@ help: ## List the targets
 demo: ## Show what `network stop` does to traffic, without the guard and with it (20 s, touches nothing outside)
 	$(CARGO) build --release --locked --bin fwdguard --example traffic
 	@demo/demo.sh
+
+.PHONY: test
+test: test-programs ## Run every test, in namespaces of its own (installs missing test programs when root)
+	@if [ "$$(id -u)" = 0 ]; then $(CARGO) test --locked; else unshare --map-root-user --net --mount $(CARGO) test --locked; fi
+
+# Programs that the tests drive: ip, unshare, sysctl, a real systemd-sysctl, a real dbus-daemon.
+.PHONY: test-programs
+test-programs:
+	@tests/install-programs.sh
