@@ -40,7 +40,7 @@ enum Command {
     /// Guard the node until SIGTERM; SIGHUP reads the policy again (what the service starts)
     Run {
         /// Seconds between full audits; changes are heard of at once, whatever this is
-        #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+        #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
         audit_interval: u64,
     },
     /// Compare kernel and policy, change nothing

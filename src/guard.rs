@@ -3,20 +3,22 @@
 //! It has no clock, no path, no socket and no log. Whoever drives it tells it what was heard ([`Guard::netconf`],
 //! [`Guard::link`], [`Guard::snapshot`]), carries out what [`Guard::next_repair`] asks for, and says how that went ([`Guard::done`]).
 
+mod episode;
+mod hear;
 pub mod interface;
 pub mod resume;
 pub mod settle;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::sync::Arc;
 
-use crate::kernel::message::Link;
-use crate::kernel::netconf::NetconfMessage;
 use crate::kernel::sysctl::Outcome;
 use crate::policy::Policy;
 use crate::report::record::{Cause, Record, Subject};
 use crate::setting::{ALL, Attribute, DEFAULT, Family, Key, same_value};
+use episode::Episode;
+pub use hear::Snapshot;
 use interface::{Cell, Interface, Other};
 
 /// A setting inside the guard.
@@ -71,16 +73,6 @@ impl Repair {
     }
 }
 
-/// Everything read at once.
-#[derive(Debug, Default)]
-pub struct Snapshot {
-    /// `None`: the interfaces known are all there are.
-    pub links: Option<Vec<Link>>,
-    pub netconf: Vec<NetconfMessage>,
-    /// `all.accept_redirects`, read before the rest.
-    pub redirects: Option<String>,
-}
-
 /// What people want to know at a glance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
@@ -91,14 +83,6 @@ pub struct Summary {
     pub failing: usize,
     /// The last repair: setting and cause.
     pub last: Option<(String, Cause)>,
-}
-
-/// `all.forwarding` of one family is wrong, or its fan-out is not over: until then, what interfaces say of forwarding is
-/// its doing and not theirs.
-#[derive(Debug, Default)]
-struct Episode {
-    /// The record of the repair, told when it is known how many interfaces went with it.
-    record: Option<Record>,
 }
 
 /// See the module's documentation.
@@ -117,7 +101,7 @@ pub struct Guard {
     failed: HashMap<Slot, i32>,
     records: Vec<Record>,
     /// What has been repaired since the node went to sleep.
-    changed: Vec<String>,
+    changed: BTreeSet<String>,
     reread: bool,
     recheck_elsewhere: bool,
     repairs: u64,
@@ -138,7 +122,7 @@ impl Guard {
             jobs: BTreeMap::new(),
             failed: HashMap::new(),
             records: Vec::new(),
-            changed: Vec::new(),
+            changed: BTreeSet::new(),
             reread: false,
             recheck_elsewhere: false,
             repairs: 0,
@@ -155,6 +139,7 @@ impl Guard {
     pub fn reload(&mut self, policy: Arc<Policy>) {
         self.jobs.clear();
         self.failed.clear();
+        Family::BOTH.into_iter().for_each(|family| self.end_episode(family));
         self.others.clear();
         self.elsewhere = policy.elsewhere().map(|(key, _)| key).collect();
         self.others.extend(policy.elsewhere().map(|(key, entry)| (key, Other::new(entry))));
@@ -163,203 +148,6 @@ impl Guard {
         }
         self.policy = policy;
         self.counts = None;
-    }
-
-    pub fn knows(&self, ifindex: i32) -> bool {
-        self.interfaces.contains_key(&ifindex)
-    }
-
-    /// An interface's name and state. `complete`: the kernel's link message said so, which comes last when an interface
-    /// is made; without it only a netconf message has come so far.
-    pub fn link(&mut self, link: &Link, complete: bool) {
-        let interface = self.interfaces.entry(link.ifindex).or_insert_with(|| Interface::new(link.name.clone()));
-        let renamed = interface.name != link.name;
-        if renamed || interface.is_new {
-            interface.others.drain(..).for_each(|key| _ = self.others.remove(&key));
-            interface.name.clone_from(&link.name);
-            interface.apply(&self.policy, &mut self.others);
-            interface.is_new = false;
-            self.counts = None;
-        }
-        if !complete {
-            return;
-        }
-        let first = !std::mem::replace(&mut interface.complete, true);
-        let came_up = link.up && !std::mem::replace(&mut interface.up, link.up);
-        interface.up = link.up;
-        if first || renamed || came_up {
-            self.check_interface(link.ifindex, Cause::Link);
-            self.recheck_elsewhere = true;
-        }
-    }
-
-    pub fn link_gone(&mut self, ifindex: i32) {
-        let gone = self.interfaces.remove(&ifindex);
-        gone.into_iter().flat_map(|interface| interface.others).for_each(|key| _ = self.others.remove(&key));
-        self.counts = None;
-        self.jobs.retain(|(_, slot), _| !matches!(slot, Slot::Announced(_, _, index) if *index == ifindex));
-    }
-
-    /// A netconf message, received at `at` (monotonic microseconds). Its interface must be known.
-    pub fn netconf(&mut self, message: &NetconfMessage, at: u64) {
-        let registration = message.settings > 1;
-        self.hear(message, if registration { Cause::Link } else { Cause::Write }, Some(at));
-    }
-
-    fn hear(&mut self, message: &NetconfMessage, cause: Cause, at: Option<u64>) {
-        let Some(ifindex) = message.ifindex else { return };
-        let family = match i32::from(message.family) {
-            libc::AF_INET => Family::V4,
-            libc::AF_INET6 => Family::V6,
-            _ => return,
-        };
-        if let Some(value) = message.forwarding {
-            self.hear_value(family, Attribute::Forwarding, ifindex, value, cause, at);
-        }
-        if let Some(value) = message.rp_filter.filter(|_| family == Family::V4) {
-            self.hear_value(family, Attribute::RpFilter, ifindex, value, cause, at);
-        }
-    }
-
-    fn hear_value(
-        &mut self,
-        family: Family,
-        attribute: Attribute,
-        ifindex: i32,
-        value: i32,
-        cause: Cause,
-        at: Option<u64>,
-    ) {
-        let slot = Slot::Announced(family, attribute, ifindex);
-        let Some(cell) = self.cell(&slot).copied() else { return };
-        let (before, changed) = (cell.seen, cell.seen != Some(value));
-        if attribute == Attribute::Forwarding && ifindex == ALL && changed {
-            // The next drift begins, so the last repair's fan-out is over, though more waits to be heard.
-            self.tell_episode(family);
-        }
-        let wrong = cell.entry.is_some_and(|entry| !self.wants(entry, value));
-        if attribute == Attribute::Forwarding && self.episodes[family as usize].is_none() {
-            if ifindex == ALL && wrong {
-                self.episodes[family as usize] = Some(Episode::default());
-            } else if ifindex != ALL && family == Family::V6 && before.is_some() && changed {
-                // IPv6 tells of `all` last (addrconf_fixup_forwarding): ask before taking this for the interface's own.
-                self.suspect_all(family, cause, at);
-            }
-        }
-        let in_episode = attribute == Attribute::Forwarding && self.episodes[family as usize].is_some();
-        let excluded = || self.key_of(&slot).is_some_and(|key| self.policy.excludes(&key));
-        let keep_closed = in_episode && cell.settled.is_none() && excluded();
-        let bad_for_all = in_episode && self.all_entry(family).is_some_and(|entry| !self.wants(entry, value));
-        if before.is_none() {
-            self.counts = None;
-        }
-        if let Some(cell) = self.cell_mut(&slot) {
-            cell.seen = Some(value);
-            cell.went_with_all |= bad_for_all;
-            if !in_episode || keep_closed {
-                cell.settled = Some(value);
-            }
-        }
-        if attribute == Attribute::RpFilter && ifindex == DEFAULT && changed && before.is_some() {
-            // A write to default changes interfaces in silence (devinet_copy_dflt_conf).
-            self.reread = true;
-        }
-        if wrong {
-            let job = Job {
-                entry: cell.entry,
-                put_back: None,
-                cause,
-                received: at,
-                old: before.map(|v| v.to_string()),
-                new: Some(value.to_string()),
-            };
-            self.jobs.entry((rank(&slot), slot)).or_insert(job).new = Some(value.to_string());
-        } else if cell.entry.is_some() {
-            self.jobs.remove(&(rank(&slot), slot));
-        }
-    }
-
-    fn suspect_all(&mut self, family: Family, cause: Cause, at: Option<u64>) {
-        if self.all_entry(family).is_some() {
-            self.episodes[family as usize] = Some(Episode::default());
-            let slot = Slot::Announced(family, Attribute::Forwarding, ALL);
-            self.check(slot, cause, at);
-        }
-    }
-
-    /// Takes everything that was read at once. Decides in the design's order, whatever the order of the dump.
-    pub fn snapshot(&mut self, snapshot: &Snapshot, cause: Cause) {
-        if let Some(links) = &snapshot.links {
-            let there: std::collections::HashSet<i32> = links.iter().map(|link| link.ifindex).collect();
-            let gone: Vec<i32> = self.interfaces.keys().copied().filter(|i| *i > 0 && !there.contains(i)).collect();
-            gone.into_iter().for_each(|ifindex| self.link_gone(ifindex));
-            for link in links {
-                self.link(link, false);
-                if let Some(interface) = self.interfaces.get_mut(&link.ifindex) {
-                    (interface.complete, interface.up) = (true, link.up);
-                }
-            }
-        }
-        let (first, rest): (Vec<_>, Vec<_>) = snapshot.netconf.iter().partition(|m| m.ifindex == Some(ALL));
-        for message in first.into_iter().chain(rest) {
-            self.hear(message, cause, None);
-        }
-        if self.redirects.is_none() || self.episodes[Family::V4 as usize].is_none() {
-            self.redirects.clone_from(&snapshot.redirects);
-        }
-        for ifindex in self.interfaces.keys().copied().collect::<Vec<_>>() {
-            self.check_others(ifindex, cause);
-        }
-        self.check_elsewhere(cause);
-        self.reread = false;
-    }
-
-    /// Somebody wrote `all.accept_redirects`.
-    pub fn redirects(&mut self, value: String) {
-        if self.episodes[Family::V4 as usize].is_none() {
-            self.redirects = Some(value);
-        }
-    }
-
-    /// Nothing waits to be heard. Says whether everything has to be read again all the same.
-    pub fn idle(&mut self) -> bool {
-        if std::mem::take(&mut self.recheck_elsewhere) {
-            self.check_elsewhere(Cause::Link);
-        }
-        std::mem::take(&mut self.reread)
-    }
-
-    fn check_interface(&mut self, ifindex: i32, cause: Cause) {
-        for (family, attribute) in interface::ANNOUNCED {
-            self.check(Slot::Announced(family, attribute, ifindex), cause, None);
-        }
-        self.check_others(ifindex, cause);
-    }
-
-    fn check_others(&mut self, ifindex: i32, cause: Cause) {
-        for key in self.interfaces.get(&ifindex).map(|i| i.others.clone()).unwrap_or_default() {
-            self.check(Slot::Other(key), cause, None);
-        }
-    }
-
-    fn check_elsewhere(&mut self, cause: Cause) {
-        for key in self.elsewhere.clone() {
-            self.check(Slot::Other(key), cause, None);
-        }
-    }
-
-    /// Has a setting read, if the policy names it.
-    fn check(&mut self, slot: Slot, cause: Cause, received: Option<u64>) {
-        let (entry, old) = match &slot {
-            Slot::Announced(..) => {
-                self.cell(&slot).map(|c| (c.entry, c.seen.map(|v| v.to_string()))).unwrap_or_default()
-            }
-            Slot::Other(key) => self.others.get(key).map(|o| (Some(o.entry), o.seen.clone())).unwrap_or_default(),
-        };
-        if entry.is_some() {
-            let job = Job { entry, put_back: None, cause, received, old, new: None };
-            self.jobs.entry((rank(&slot), slot)).or_insert(job);
-        }
     }
 
     /// Whether anything is left to do.
@@ -462,8 +250,8 @@ impl Guard {
         let Some(subject) = self.subject(repair) else { return };
         self.repairs += 1;
         self.last = Some((subject.key.clone(), subject.cause));
-        if !self.changed.contains(&subject.key) && self.changed.len() < CHANGED_MAX {
-            self.changed.push(subject.key.clone());
+        if self.changed.len() < CHANGED_MAX {
+            self.changed.insert(subject.key.clone());
         }
         let record = Record::Repaired {
             subject,
@@ -500,84 +288,6 @@ impl Guard {
         })
     }
 
-    /// Everything that our write of `all.forwarding` made the kernel say has been heard: puts back what it changed on
-    /// settings that the policy does not name, and tells of the drift.
-    pub fn absorbed(&mut self, family: Family) {
-        self.tell_episode(family);
-        if self.is_wrong(&Slot::Announced(family, Attribute::Forwarding, ALL)) {
-            // Somebody wrote in between: the episode goes on, and what stood before it is still what stood before.
-            return;
-        }
-        self.episodes[family as usize] = None;
-        let mut put_back = Vec::new();
-        for (ifindex, interface) in &self.interfaces {
-            let cell = interface.cell(family, Attribute::Forwarding);
-            if cell.entry.is_none() && cell.settled.is_some() && cell.settled != cell.seen {
-                put_back.push((*ifindex, cell.settled));
-            }
-        }
-        for interface in self.interfaces.values_mut() {
-            let cell = interface.cell_mut(family, Attribute::Forwarding);
-            if cell.entry.is_some() || cell.settled.is_none() {
-                cell.settled = cell.seen;
-            }
-        }
-        for (ifindex, settled) in put_back {
-            self.put_back(Slot::Announced(family, Attribute::Forwarding, ifindex), settled.map(|v| v.to_string()));
-        }
-        if family == Family::V4 {
-            let key = Key::all_accept_redirects();
-            if self.others.contains_key(&key) {
-                self.check(Slot::Other(key), Cause::Write, None);
-            } else {
-                self.put_back(Slot::Other(key), self.redirects.clone());
-            }
-        }
-    }
-
-    /// Tells of the repair of `all.forwarding`, with the interfaces that lost forwarding with it and have it again.
-    fn tell_episode(&mut self, family: Family) {
-        let Some(mut record) = self.episodes[family as usize].as_mut().and_then(|episode| episode.record.take()) else {
-            return;
-        };
-        let all = self.cell(&Slot::Announced(family, Attribute::Forwarding, ALL)).and_then(|cell| cell.entry);
-        let wanted = all.and_then(|entry| self.policy.entries()[entry].number);
-        let mut went_with = 0;
-        for (ifindex, interface) in &mut self.interfaces {
-            let cell = interface.cell_mut(family, Attribute::Forwarding);
-            let back = cell.seen.map(i64::from) == wanted;
-            let stays = cell.entry.is_some() || cell.settled.is_none() || cell.settled == cell.seen;
-            if back && std::mem::take(&mut cell.went_with_all) && stays && *ifindex > 0 {
-                went_with += 1;
-            }
-        }
-        if let Record::Repaired { interfaces, .. } = &mut record {
-            *interfaces = went_with;
-        }
-        self.records.push(record);
-    }
-
-    fn put_back(&mut self, slot: Slot, value: Option<String>) {
-        let Some(value) = value else { return };
-        let job = Job {
-            entry: None,
-            put_back: Some(value.into()),
-            cause: Cause::Write,
-            received: None,
-            old: None,
-            new: None,
-        };
-        self.jobs.insert((rank(&slot), slot), job);
-    }
-
-    fn end_episode(&mut self, family: Family) {
-        self.episodes[family as usize] = None;
-        for interface in self.interfaces.values_mut() {
-            let cell = interface.cell_mut(family, Attribute::Forwarding);
-            (cell.settled, cell.went_with_all) = (cell.seen, false);
-        }
-    }
-
     /// Forgets what has been repaired so far: the node goes to sleep.
     pub fn note(&mut self) {
         self.changed.clear();
@@ -585,7 +295,7 @@ impl Guard {
 
     /// What has been repaired since [`Guard::note`].
     pub fn take_changes(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.changed)
+        std::mem::take(&mut self.changed).into_iter().collect()
     }
 
     pub fn take_records(&mut self) -> Vec<Record> {

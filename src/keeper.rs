@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
@@ -18,6 +19,11 @@ use crate::setting::{Family, Key};
 
 /// After this many messages or repairs in a row, the other threads' wishes (a reload, the watchdog's) get their turn.
 const TURN: usize = 256;
+
+/// A socket that fails this often in a row has to be made anew.
+const RECEIVE_ERRORS_MAX: u32 = 16;
+const SUBSCRIBE_RETRY: Duration = Duration::from_secs(1);
+const SOCKET: &str = "the rtnetlink socket";
 
 /// What the other threads want of the guard thread.
 pub enum Command {
@@ -271,7 +277,28 @@ impl<O: Outlet> Keeper<O> {
     }
 
     fn drain(&mut self) {
-        while !matches!(self.notifications.receive(), Received::Nothing) {}
+        let mut errors = 0;
+        loop {
+            match self.notifications.receive() {
+                Received::Nothing => return,
+                Received::Messages(_) => errors = 0,
+                Received::Lost(_) if errors < RECEIVE_ERRORS_MAX => errors += 1,
+                Received::Lost(reason) => return self.subscribe_again(reason),
+            }
+        }
+    }
+
+    /// The socket gives nothing but errors: makes another, for as long as that takes.
+    fn subscribe_again(&mut self, reason: String) {
+        self.tell(Record::SourceLost { source: SOCKET, reason });
+        loop {
+            if let Ok(notifications) = Notifications::subscribe() {
+                self.notifications = notifications;
+                return self.tell(Record::SourceBack { source: SOCKET });
+            }
+            self.pulse.turns.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(SUBSCRIBE_RETRY);
+        }
     }
 
     /// Reads everything and repairs all drift.

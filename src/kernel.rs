@@ -4,3 +4,5 @@ pub mod message;
 pub mod netconf;
 pub mod socket;
 pub mod sysctl;
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,436 @@
+//! The guard's decisions in tables: what it hears, what it asks for, what it tells. No kernel, no clock.
 
+use super::*;
+use crate::kernel::message::Link;
+use crate::kernel::netconf::NetconfMessage;
+
+const POLICY: &str = "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.forwarding = 1\n-net.ipv4.conf.closed0.forwarding\n\
+                      net.ipv4.conf.all.rp_filter = 0\nnet.ipv4.conf.tunl0.rp_filter = 0\nnet.ipv6.conf.*.forwarding = 1\n\
+                      net.ipv6.conf.eth0.accept_ra = 2\nnet.core.somaxconn = 0x1000\n";
+
+const ETH0: i32 = 2;
+const CLOSED0: i32 = 3;
+const TUNL0: i32 = 4;
+
+/// A guard and a kernel that does what it is told, fan-out included.
+struct Bench {
+    guard: Guard,
+    kernel: BTreeMap<String, String>,
+    log: Vec<String>,
+    /// What the kernel has said and the guard has not heard.
+    said: Vec<NetconfMessage>,
+    now: u64,
+}
+
+fn policy(text: &str) -> Arc<Policy> {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(root.path().join("etc/fwdguard.d")).unwrap();
+    std::fs::write(root.path().join("etc/fwdguard.d/10.conf"), text).unwrap();
+    Arc::new(Policy::load(root.path()))
+}
+
+fn message(family: i32, ifindex: i32, forwarding: Option<i32>, rp_filter: Option<i32>) -> NetconfMessage {
+    NetconfMessage { family: family as u8, ifindex: Some(ifindex), forwarding, rp_filter, settings: 1 }
+}
+
+fn forwarding(ifindex: i32, value: i32) -> NetconfMessage {
+    message(libc::AF_INET, ifindex, Some(value), None)
+}
+
+fn rp_filter(ifindex: i32, value: i32) -> NetconfMessage {
+    message(libc::AF_INET, ifindex, None, Some(value))
+}
+
+impl Bench {
+    /// All holds, and everything has been read once.
+    fn new(text: &str) -> Bench {
+        let mut bench = Bench {
+            guard: Guard::new(policy(text)),
+            kernel: BTreeMap::new(),
+            log: Vec::new(),
+            said: Vec::new(),
+            now: 1000,
+        };
+        for name in ["all", "default", "eth0", "closed0", "tunl0"] {
+            let open = if name == "closed0" { "0" } else { "1" };
+            bench.set(&format!("net.ipv4.conf.{name}.forwarding"), open);
+            bench.set(&format!("net.ipv6.conf.{name}.forwarding"), "1");
+            bench.set(&format!("net.ipv4.conf.{name}.rp_filter"), "0");
+        }
+        bench.set("net.ipv6.conf.eth0.accept_ra", "2");
+        bench.set("net.ipv4.conf.all.accept_redirects", "0");
+        bench.set("net.core.somaxconn", "4096");
+        bench
+    }
+
+    fn started(text: &str) -> Bench {
+        let mut bench = Bench::new(text);
+        bench.read_everything(Cause::Start);
+        bench.work();
+        assert_eq!(bench.take_log(), "");
+        assert_eq!(bench.guard.take_records(), []);
+        bench
+    }
+
+    fn set(&mut self, key: &str, value: &str) {
+        self.kernel.insert(key.into(), value.into());
+    }
+
+    fn get(&self, key: &str) -> &str {
+        &self.kernel[key]
+    }
+
+    fn names() -> [(i32, &'static str); 5] {
+        [(ALL, "all"), (DEFAULT, "default"), (ETH0, "eth0"), (CLOSED0, "closed0"), (TUNL0, "tunl0")]
+    }
+
+    fn read_everything(&mut self, cause: Cause) {
+        let link = |(ifindex, name): (i32, &str)| Link { ifindex, name: name.into(), up: true };
+        let links = Bench::names()[2..].iter().copied().map(link).collect();
+        let value = |key: String| self.kernel.get(&key).and_then(|value| value.parse().ok());
+        // A dump gives interfaces first, and all and default last.
+        let netconf = Bench::names().into_iter().rev().flat_map(|(ifindex, name)| {
+            [
+                message(
+                    libc::AF_INET,
+                    ifindex,
+                    value(format!("net.ipv4.conf.{name}.forwarding")),
+                    value(format!("net.ipv4.conf.{name}.rp_filter")),
+                ),
+                message(libc::AF_INET6, ifindex, value(format!("net.ipv6.conf.{name}.forwarding")), None),
+            ]
+        });
+        let redirects = Some(self.get("net.ipv4.conf.all.accept_redirects").to_string());
+        let snapshot = Snapshot { links: Some(links), netconf: netconf.collect(), redirects };
+        self.guard.snapshot(&snapshot, cause);
+    }
+
+    /// What the kernel does for a write, to the settings and on the socket.
+    fn write(&mut self, key: &str, value: &str) {
+        let changed = self.get(key) != value;
+        self.set(key, value);
+        let Some((family, name, attribute)) = key.strip_prefix("net.").and_then(|k| {
+            let mut parts = k.split('.');
+            Some((parts.next()?, parts.nth(1)?, parts.next()?))
+        }) else {
+            return;
+        };
+        if !changed || attribute != "forwarding" && attribute != "rp_filter" {
+            return;
+        }
+        let number = value.parse().unwrap();
+        let af = if family == "ipv4" { libc::AF_INET } else { libc::AF_INET6 };
+        let indices = Bench::names();
+        if attribute == "rp_filter" {
+            let ifindex = indices.iter().find(|(_, n)| *n == name).unwrap().0;
+            self.said.push(rp_filter(ifindex, number));
+        } else if name == "all" {
+            if family == "ipv4" {
+                self.set("net.ipv4.conf.all.accept_redirects", if number == 0 { "1" } else { "0" });
+            }
+            for (_, name) in indices {
+                self.set(&format!("net.{family}.conf.{name}.forwarding"), value);
+            }
+            let mut said: Vec<_> =
+                indices.iter().map(|(ifindex, _)| message(af, *ifindex, Some(number), None)).collect();
+            if family == "ipv6" {
+                said.rotate_left(1); // IPv6 tells of all last
+            }
+            self.said.extend(said);
+        } else {
+            let ifindex = indices.iter().find(|(_, n)| *n == name).unwrap().0;
+            self.said.push(message(af, ifindex, Some(number), None));
+        }
+    }
+
+    /// One message at a time, as the guard thread takes them.
+    fn hear(&mut self) {
+        while !self.said.is_empty() {
+            let message = self.said.remove(0);
+            self.now += 10;
+            self.guard.netconf(&message, self.now);
+            self.work();
+        }
+        assert!(!self.guard.idle());
+    }
+
+    fn work(&mut self) {
+        while let Some(repair) = self.guard.next_repair() {
+            let key = repair.key.to_string();
+            let found = self.kernel.get(&key).cloned().ok_or(libc::ENOENT);
+            let mut outcome =
+                Outcome { found: found.clone(), write: None, now: None, finished: self.now + 5, write_usec: 5 };
+            if found.is_ok_and(|value| !repair.holds(&value)) {
+                let wanted = repair.wanted.clone();
+                self.log.push(format!("{key}={wanted}"));
+                self.write(&key, &wanted);
+                outcome.write = Some(Ok(()));
+                outcome.now = Some(wanted.to_string());
+            }
+            if let Some(family) = self.guard.done(repair, outcome) {
+                for message in std::mem::take(&mut self.said) {
+                    self.guard.netconf(&message, self.now);
+                }
+                self.guard.absorbed(family);
+            }
+        }
+    }
+
+    fn take_log(&mut self) -> String {
+        std::mem::take(&mut self.log).join(" ")
+    }
+
+    /// Key, old, new, cause and how many interfaces went with it.
+    fn told(&mut self) -> Vec<String> {
+        let records = self.guard.take_records();
+        records
+            .iter()
+            .map(|record| match record {
+                Record::Repaired { subject, old, new, latency_usec, interfaces } => format!(
+                    "{} {}>{new}>{} {} {interfaces}{}",
+                    subject.key,
+                    old.as_deref().unwrap_or("?"),
+                    subject.ours,
+                    subject.cause.name(),
+                    if latency_usec.is_some() { " heard" } else { "" }
+                ),
+                other => other.text(),
+            })
+            .collect()
+    }
+}
+
+#[test]
+fn one_drift_of_ip_forward_is_one_record_and_nothing_else_changes() {
+    let mut bench = Bench::started(POLICY);
+    for _ in 0..3 {
+        bench.write("net.ipv4.conf.all.forwarding", "0");
+        bench.hear();
+        assert_eq!(
+            bench.take_log(),
+            "net.ipv4.conf.all.forwarding=1 net.ipv4.conf.closed0.forwarding=0",
+            "accept_redirects is 0 again by the kernel's own doing"
+        );
+        assert_eq!(bench.told(), ["net.ipv4.ip_forward 1>0>1 write 2 heard"]);
+        assert_eq!(bench.get("net.ipv4.conf.closed0.forwarding"), "0");
+    }
+}
+
+#[test]
+fn accept_redirects_is_put_back_to_what_stood_before_the_drift() {
+    let mut bench = Bench::started(POLICY);
+    bench.set("net.ipv4.conf.all.accept_redirects", "1");
+    bench.guard.redirects("1".into());
+    bench.write("net.ipv4.conf.all.forwarding", "0");
+    bench.hear();
+    assert_eq!(bench.get("net.ipv4.conf.all.accept_redirects"), "1");
+    // Named by the policy, it is the policy's.
+    let mut bench = Bench::started("net.ipv4.ip_forward = 1\nnet.ipv4.conf.all.accept_redirects = 0\n");
+    bench.guard.redirects("1".into());
+    bench.write("net.ipv4.conf.all.forwarding", "0");
+    bench.hear();
+    assert_eq!(bench.get("net.ipv4.conf.all.accept_redirects"), "0");
+}
+
+#[test]
+fn at_start_excluded_interfaces_stay_and_others_open() {
+    let mut bench = Bench::new("net.ipv4.ip_forward = 1\n-net.ipv4.conf.closed0.forwarding\n");
+    bench.write("net.ipv4.conf.all.forwarding", "0");
+    bench.said.clear();
+    bench.read_everything(Cause::Start);
+    bench.work();
+    assert_eq!(bench.told(), ["net.ipv4.ip_forward ?>0>1 start 2"]);
+    assert_eq!(bench.get("net.ipv4.conf.eth0.forwarding"), "1", "a router routes");
+    assert_eq!(bench.get("net.ipv4.conf.closed0.forwarding"), "0");
+}
+
+#[test]
+fn an_unnamed_interface_keeps_what_it_had_before_the_drift() {
+    let mut bench = Bench::started("net.ipv4.ip_forward = 1\n");
+    assert_eq!(bench.get("net.ipv4.conf.closed0.forwarding"), "0");
+    bench.write("net.ipv4.conf.all.forwarding", "0");
+    bench.hear();
+    assert_eq!(bench.get("net.ipv4.conf.closed0.forwarding"), "0");
+    assert_eq!(bench.get("net.ipv4.conf.eth0.forwarding"), "1");
+    // Opened on purpose in between: that is what stands before the next drift.
+    bench.write("net.ipv4.conf.closed0.forwarding", "1");
+    bench.hear();
+    bench.write("net.ipv4.conf.all.forwarding", "0");
+    bench.hear();
+    assert_eq!(bench.get("net.ipv4.conf.closed0.forwarding"), "1");
+}
+
+#[test]
+fn ipv6_tells_of_all_last_and_is_one_record_all_the_same() {
+    let mut bench = Bench::started(POLICY);
+    bench.write("net.ipv6.conf.all.forwarding", "0");
+    bench.hear();
+    assert_eq!(bench.take_log(), "net.ipv6.conf.all.forwarding=1");
+    assert_eq!(bench.told(), ["net.ipv6.conf.all.forwarding 1>0>1 write 3 heard"]);
+    bench.write("net.ipv6.conf.eth0.forwarding", "0");
+    bench.hear();
+    assert_eq!(bench.told(), ["net.ipv6.conf.eth0.forwarding 1>0>1 write 0 heard"]);
+}
+
+#[test]
+fn the_order_of_repairs() {
+    let mut bench = Bench::new(POLICY);
+    for key in ["net.ipv4.conf.tunl0.rp_filter", "net.ipv4.conf.all.rp_filter"] {
+        bench.set(key, "1");
+    }
+    bench.set("net.ipv6.conf.eth0.accept_ra", "1");
+    bench.set("net.ipv6.conf.all.forwarding", "0");
+    bench.set("net.ipv4.conf.default.forwarding", "0");
+    bench.set("net.core.somaxconn", "128");
+    bench.read_everything(Cause::Start);
+    bench.work();
+    assert_eq!(
+        bench.take_log(),
+        "net.ipv6.conf.eth0.accept_ra=2 net.ipv4.conf.all.rp_filter=0 net.ipv6.conf.all.forwarding=1 \
+         net.ipv4.conf.default.forwarding=1 net.ipv4.conf.tunl0.rp_filter=0 net.core.somaxconn=0x1000"
+    );
+}
+
+#[test]
+fn a_new_interface_is_judged_by_its_registration_and_by_its_name() {
+    let mut bench = Bench::started("net.ipv4.conf.new0.rp_filter = 0\nnet.ipv4.conf.late0.rp_filter = 0\n");
+    bench.set("net.ipv4.conf.new0.rp_filter", "1");
+    bench.guard.link(&Link { ifindex: 9, name: "new0".into(), up: false }, false);
+    let registration = NetconfMessage { settings: 6, forwarding: Some(1), ..rp_filter(9, 1) };
+    bench.guard.netconf(&registration, 77);
+    // The fake kernel knows no such interface: only the request counts.
+    let repair = bench.guard.next_repair().unwrap();
+    assert_eq!((repair.key.to_string(), &*repair.wanted), ("net.ipv4.conf.new0.rp_filter".into(), "0"));
+    let outcome =
+        Outcome { found: Ok("1".into()), write: Some(Ok(())), now: Some("0".into()), finished: 80, write_usec: 1 };
+    assert_eq!(bench.guard.done(repair, outcome), None);
+    assert_eq!(bench.told(), ["net.ipv4.conf.new0.rp_filter ?>1>0 link 0 heard"]);
+    // Linux 3.10: no netconf message, so the link message makes it be read.
+    bench.guard.link(&Link { ifindex: 10, name: "late0".into(), up: false }, true);
+    let repair = bench.guard.next_repair().unwrap();
+    assert_eq!(repair.key.to_string(), "net.ipv4.conf.late0.rp_filter");
+    // A rename makes it another's.
+    bench.guard.link(&Link { ifindex: 9, name: "old0".into(), up: false }, true);
+    bench.guard.netconf(&rp_filter(9, 2), 90);
+    assert!(bench.guard.next_repair().is_none());
+}
+
+#[test]
+fn a_write_to_default_rp_filter_has_everything_read_again() {
+    let mut bench = Bench::started(POLICY);
+    bench.guard.netconf(&rp_filter(DEFAULT, 2), 1);
+    assert!(bench.guard.idle());
+    assert!(!bench.guard.idle(), "once");
+    bench.guard.netconf(&rp_filter(DEFAULT, 2), 2);
+    bench.guard.netconf(&forwarding(DEFAULT, 1), 2);
+    assert!(!bench.guard.idle(), "no change, and forwarding never fans out");
+}
+
+#[test]
+fn what_was_mended_before_the_guard_looked_is_no_news() {
+    let mut bench = Bench::started(POLICY);
+    // Both writes wait in the socket: the first message is old when it is heard.
+    bench.write("net.ipv4.conf.eth0.forwarding", "0");
+    bench.write("net.ipv4.conf.eth0.forwarding", "1");
+    bench.write("net.ipv4.conf.all.forwarding", "0");
+    bench.write("net.ipv4.conf.all.forwarding", "1");
+    bench.hear();
+    assert_eq!(bench.told(), Vec::<String>::new());
+    assert_eq!(bench.take_log(), "");
+}
+
+#[test]
+fn errnos() {
+    let cases: [(i32, &[&str]); 4] = [
+        (libc::ENOENT, &[]),
+        (libc::EINVAL, &["refuses the value"]),
+        (libc::EROFS, &["CAP_NET_ADMIN and a writable"]),
+        (libc::EPERM, &["CAP_NET_ADMIN and a writable"]),
+    ];
+    for (errno, texts) in cases {
+        let mut bench = Bench::started(POLICY);
+        let mut told = Vec::new();
+        for look in 0..3 {
+            bench.guard.netconf(&rp_filter(TUNL0, 1), 1);
+            let Some(repair) = bench.guard.next_repair() else {
+                assert!(errno == libc::EINVAL && look > 0, "refused once, not tried again");
+                continue;
+            };
+            let outcome =
+                Outcome { found: Ok("1".into()), write: Some(Err(errno)), now: None, finished: 2, write_usec: 1 };
+            assert_eq!(bench.guard.done(repair, outcome), None);
+            told.extend(bench.told());
+        }
+        assert_eq!(told.len(), texts.len(), "once, not once a look: {told:?}");
+        assert!(texts.iter().zip(&told).all(|(text, told)| told.contains(text)), "{told:?}");
+        // Another policy, another try.
+        bench.guard.reload(policy(POLICY));
+        bench.guard.netconf(&rp_filter(TUNL0, 1), 1);
+        assert!(bench.guard.next_repair().is_some());
+    }
+}
+
+#[test]
+fn an_unwritable_setting_that_holds_is_fine_and_an_ignored_failure_is_silent() {
+    let mut bench = Bench::started("-net.ipv4.conf.tunl0.rp_filter = 0\n");
+    bench.guard.netconf(&rp_filter(TUNL0, 1), 1);
+    let repair = bench.guard.next_repair().unwrap();
+    let outcome =
+        Outcome { found: Ok("1".into()), write: Some(Err(libc::EROFS)), now: None, finished: 2, write_usec: 1 };
+    assert_eq!(bench.guard.done(repair, outcome), None);
+    assert_eq!(bench.told(), Vec::<String>::new());
+}
+
+#[test]
+fn the_kernels_way_to_say_a_value_is_learned() {
+    let mut bench = Bench::started("net.ipv4.ip_local_reserved_ports = 5,4\n");
+    let mut look = |found: &str, now: Option<&str>| {
+        bench.guard.snapshot(&Snapshot::default(), Cause::Audit);
+        let repair = bench.guard.next_repair().unwrap();
+        let holds = repair.holds(found);
+        let write = (!holds).then_some(Ok(()));
+        let outcome =
+            Outcome { found: Ok(found.into()), write, now: now.map(str::to_string), finished: 2, write_usec: 1 };
+        assert_eq!(bench.guard.done(repair, outcome), None);
+        (holds, bench.guard.take_records().len())
+    };
+    assert_eq!(look("", Some("4-5")), (false, 1));
+    assert_eq!(look("4-5", None), (true, 0));
+    assert_eq!(look("9", Some("4-5")), (false, 1));
+}
+
+#[test]
+fn a_slow_write_is_a_record_of_its_own() {
+    let mut bench = Bench::started(POLICY);
+    bench.guard.netconf(&forwarding(ETH0, 0), 1);
+    let repair = bench.guard.next_repair().unwrap();
+    let outcome = Outcome {
+        found: Ok("0".into()),
+        write: Some(Ok(())),
+        now: Some("1".into()),
+        finished: 9,
+        write_usec: 2_500_000,
+    };
+    assert_eq!(bench.guard.done(repair, outcome), None);
+    let told = bench.told();
+    assert!(told[0].contains("net.ipv4.conf.eth0.forwarding took 2.5 s"), "{told:?}");
+    assert_eq!(told.len(), 2);
+}
+
+#[test]
+fn the_summary_counts_what_is_there() {
+    let mut bench = Bench::started(POLICY);
+    let summary = bench.guard.summary();
+    // v4: all, default, eth0, tunl0 forwarding; all, tunl0 rp_filter; v6 forwarding of five; accept_ra; somaxconn.
+    assert_eq!((summary.settings, summary.interfaces), (13, 3));
+    bench.guard.link_gone(TUNL0);
+    assert_eq!(bench.guard.summary().settings, 10);
+    bench.write("net.ipv4.conf.all.forwarding", "0");
+    bench.hear();
+    assert_eq!(bench.guard.take_changes(), ["net.ipv4.ip_forward"]);
+    let summary = bench.guard.summary();
+    assert_eq!(
+        (summary.repairs, summary.failing, summary.last),
+        (1, 0, Some(("net.ipv4.ip_forward".into(), Cause::Write)))
+    );
+}

@@ -1,0 +1,217 @@
+//! What the guard makes of what it hears: interfaces that come and go, netconf messages, full reads.
+
+use std::collections::HashSet;
+
+use super::episode::Episode;
+use super::interface::{self, Interface};
+use super::{Guard, Job, Slot, rank};
+use crate::kernel::message::Link;
+use crate::kernel::netconf::NetconfMessage;
+use crate::report::record::Cause;
+use crate::setting::{ALL, Attribute, DEFAULT, Family};
+
+/// Everything read at once.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// `None`: the interfaces known are all there are.
+    pub links: Option<Vec<Link>>,
+    pub netconf: Vec<NetconfMessage>,
+    /// `all.accept_redirects`, read before the rest.
+    pub redirects: Option<String>,
+}
+
+impl Guard {
+    pub fn knows(&self, ifindex: i32) -> bool {
+        self.interfaces.contains_key(&ifindex)
+    }
+
+    /// An interface's name and state. `complete`: the kernel's link message said so, which comes last when an interface
+    /// is made; without it only a netconf message has come so far.
+    pub fn link(&mut self, link: &Link, complete: bool) {
+        let interface = self.interfaces.entry(link.ifindex).or_insert_with(|| Interface::new(link.name.clone()));
+        let renamed = interface.name != link.name;
+        if renamed || interface.is_new {
+            interface.others.drain(..).for_each(|key| _ = self.others.remove(&key));
+            interface.name.clone_from(&link.name);
+            interface.apply(&self.policy, &mut self.others);
+            interface.is_new = false;
+            self.counts = None;
+        }
+        if !complete {
+            return;
+        }
+        let first = !std::mem::replace(&mut interface.complete, true);
+        let came_up = link.up && !std::mem::replace(&mut interface.up, link.up);
+        interface.up = link.up;
+        for (family, attribute) in interface::ANNOUNCED {
+            // Linux 3.10 sends no netconf message for a new interface (net/ipv4/devinet.c before 4.9).
+            let slot = Slot::Announced(family, attribute, link.ifindex);
+            let unheard = first && self.cell(&slot).is_some_and(|cell| cell.seen.is_none());
+            if unheard || renamed {
+                self.check(slot, Cause::Link, None);
+            }
+        }
+        if first || renamed || came_up {
+            self.check_others(link.ifindex, Cause::Link);
+            self.recheck_elsewhere = true;
+        }
+    }
+
+    pub fn link_gone(&mut self, ifindex: i32) {
+        let gone = self.interfaces.remove(&ifindex);
+        gone.into_iter().flat_map(|interface| interface.others).for_each(|key| _ = self.others.remove(&key));
+        self.counts = None;
+        self.jobs.retain(|(_, slot), _| !matches!(slot, Slot::Announced(_, _, index) if *index == ifindex));
+    }
+
+    /// A netconf message, received at `at` (monotonic microseconds). Its interface must be known.
+    pub fn netconf(&mut self, message: &NetconfMessage, at: u64) {
+        let registration = message.settings > 1;
+        self.hear(message, if registration { Cause::Link } else { Cause::Write }, Some(at));
+    }
+
+    fn hear(&mut self, message: &NetconfMessage, cause: Cause, at: Option<u64>) {
+        let Some(ifindex) = message.ifindex else { return };
+        let family = match i32::from(message.family) {
+            libc::AF_INET => Family::V4,
+            libc::AF_INET6 => Family::V6,
+            _ => return,
+        };
+        if let Some(value) = message.forwarding {
+            self.hear_value(family, Attribute::Forwarding, ifindex, value, cause, at);
+        }
+        if let Some(value) = message.rp_filter.filter(|_| family == Family::V4) {
+            self.hear_value(family, Attribute::RpFilter, ifindex, value, cause, at);
+        }
+    }
+
+    fn hear_value(
+        &mut self,
+        family: Family,
+        attribute: Attribute,
+        ifindex: i32,
+        value: i32,
+        cause: Cause,
+        at: Option<u64>,
+    ) {
+        let slot = Slot::Announced(family, attribute, ifindex);
+        let Some(cell) = self.cell(&slot).copied() else { return };
+        let (before, changed) = (cell.seen, cell.seen != Some(value));
+        // What the kernel says first of a fan-out (inet_forward_change, addrconf_fixup_forwarding).
+        let first_said = if family == Family::V4 { ALL } else { DEFAULT };
+        let against_all =
+            attribute == Attribute::Forwarding && self.all_entry(family).is_some_and(|entry| !self.wants(entry, value));
+        if against_all && ifindex == first_said && changed {
+            // The next drift begins, so the last repair's fan-out is over, though more waits to be heard.
+            self.tell_episode(family);
+        }
+        let wrong = cell.entry.is_some_and(|entry| !self.wants(entry, value));
+        if attribute == Attribute::Forwarding && self.episodes[family as usize].is_none() {
+            if ifindex == ALL && wrong {
+                self.episodes[family as usize] = Some(Episode::default());
+            } else if ifindex != ALL && family == Family::V6 && before.is_some() && changed {
+                // IPv6 tells of `all` last (addrconf_fixup_forwarding): ask before taking this for the interface's own.
+                self.suspect_all(family, cause, at);
+            }
+        }
+        let in_episode = attribute == Attribute::Forwarding && self.episodes[family as usize].is_some();
+        let excluded = || self.key_of(&slot).is_some_and(|key| self.policy.excludes(&key));
+        let keep_closed = in_episode && cell.settled.is_none() && excluded();
+        if before.is_none() {
+            self.counts = None;
+        }
+        if let Some(cell) = self.cell_mut(&slot) {
+            cell.seen = Some(value);
+            cell.went_with_all |= in_episode && against_all;
+            if !in_episode || keep_closed {
+                cell.settled = Some(value);
+            }
+        }
+        if attribute == Attribute::RpFilter && ifindex == DEFAULT && changed && before.is_some() {
+            // A write to default changes interfaces in silence (devinet_copy_dflt_conf).
+            self.reread = true;
+        }
+        if wrong {
+            let job = Job {
+                entry: cell.entry,
+                put_back: None,
+                cause,
+                received: at,
+                old: before.map(|v| v.to_string()),
+                new: Some(value.to_string()),
+            };
+            self.jobs.entry((rank(&slot), slot)).or_insert(job).new = Some(value.to_string());
+        } else if cell.entry.is_some() {
+            self.jobs.remove(&(rank(&slot), slot));
+        }
+    }
+
+    /// Takes everything that was read at once. Decides in the design's order, whatever the order of the dump.
+    pub fn snapshot(&mut self, snapshot: &Snapshot, cause: Cause) {
+        if let Some(links) = &snapshot.links {
+            let there: HashSet<i32> = links.iter().map(|link| link.ifindex).collect();
+            let gone: Vec<i32> = self.interfaces.keys().copied().filter(|i| *i > 0 && !there.contains(i)).collect();
+            gone.into_iter().for_each(|ifindex| self.link_gone(ifindex));
+            for link in links {
+                self.link(link, false);
+                if let Some(interface) = self.interfaces.get_mut(&link.ifindex) {
+                    (interface.complete, interface.up) = (true, link.up);
+                }
+            }
+        }
+        let (first, rest): (Vec<_>, Vec<_>) = snapshot.netconf.iter().partition(|m| m.ifindex == Some(ALL));
+        for message in first.into_iter().chain(rest) {
+            self.hear(message, cause, None);
+        }
+        if self.redirects.is_none() || self.episodes[Family::V4 as usize].is_none() {
+            self.redirects.clone_from(&snapshot.redirects);
+        }
+        for ifindex in self.interfaces.keys().copied().collect::<Vec<_>>() {
+            self.check_others(ifindex, cause);
+        }
+        self.check_elsewhere(cause);
+        self.reread = false;
+    }
+
+    /// Nothing waits to be heard. Says whether everything has to be read again all the same.
+    pub fn idle(&mut self) -> bool {
+        for family in Family::BOTH {
+            let all = Slot::Announced(family, Attribute::Forwarding, ALL);
+            if self.episodes[family as usize].is_some() && !self.jobs.contains_key(&(rank(&all), all)) {
+                // Whoever broke `all` has mended it before it could be looked at.
+                self.tell_episode(family);
+                self.end_episode(family);
+            }
+        }
+        if std::mem::take(&mut self.recheck_elsewhere) {
+            self.check_elsewhere(Cause::Link);
+        }
+        std::mem::take(&mut self.reread)
+    }
+
+    fn check_others(&mut self, ifindex: i32, cause: Cause) {
+        for key in self.interfaces.get(&ifindex).map(|i| i.others.clone()).unwrap_or_default() {
+            self.check(Slot::Other(key), cause, None);
+        }
+    }
+
+    fn check_elsewhere(&mut self, cause: Cause) {
+        for key in self.elsewhere.clone() {
+            self.check(Slot::Other(key), cause, None);
+        }
+    }
+
+    /// Has a setting read, if the policy names it.
+    pub(super) fn check(&mut self, slot: Slot, cause: Cause, received: Option<u64>) {
+        let (entry, old) = match &slot {
+            Slot::Announced(..) => {
+                self.cell(&slot).map(|c| (c.entry, c.seen.map(|v| v.to_string()))).unwrap_or_default()
+            }
+            Slot::Other(key) => self.others.get(key).map(|o| (Some(o.entry), o.seen.clone())).unwrap_or_default(),
+        };
+        if entry.is_some() {
+            let job = Job { entry, put_back: None, cause, received, old, new: None };
+            self.jobs.entry((rank(&slot), slot)).or_insert(job);
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The decoder on recorded bytes, and on bytes that no kernel sends.
+
+use super::message::{Ask, Heard, Link, Message, messages};
+use super::netconf::NetconfMessage;
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+
+/// Linux 6.18 on `sysctl -w net.ipv4.ip_forward=0`: the message for `all`.
+const ALL_FORWARDING_0: [u8; 36] = [
+    36, 0, 0, 0, 80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 8, 0, 1, 0, 255, 255, 255, 255, 8, 0, 2, 0, 0, 0, 0,
+    0,
+];
+
+fn heard(bytes: &[u8]) -> Vec<Result<Heard, ()>> {
+    messages(bytes)
+        .map(|message| match message.map(|m| m.payload) {
+            Ok(NetlinkPayload::InnerMessage(Message::Heard(heard))) => Ok(heard),
+            _ => Err(()),
+        })
+        .collect()
+}
+
+fn netlink(kind: u16, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = (16 + payload.len() as u32).to_ne_bytes().to_vec();
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend([0; 10]);
+    bytes.extend(payload);
+    bytes
+}
+
+fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let mut bytes = (4 + value.len() as u16).to_ne_bytes().to_vec();
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+/// `struct ifinfomsg`: eth0's index is 7, and it is up.
+fn ifinfo(family: u8, attributes: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![family, 0, 1, 0, 7, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+    bytes.extend(attributes);
+    bytes
+}
+
+#[test]
+fn a_recorded_netconf_message() {
+    let expected = NetconfMessage { family: 2, ifindex: Some(-1), forwarding: Some(0), rp_filter: None, settings: 1 };
+    assert_eq!(heard(&ALL_FORWARDING_0), [Ok(Heard::Netconf(expected))]);
+    let twice = [ALL_FORWARDING_0, ALL_FORWARDING_0].concat();
+    assert_eq!(heard(&twice).len(), 2, "as in a dump");
+}
+
+#[test]
+fn attributes_that_it_does_not_know_are_passed_over() {
+    let attributes =
+        [attribute(1, &5i32.to_ne_bytes()), attribute(99, b"new"), attribute(3, &2i32.to_ne_bytes())].concat();
+    let bytes = netlink(80, &[&[10, 0, 0, 0], &*attributes].concat());
+    let expected = NetconfMessage { family: 10, ifindex: Some(5), forwarding: None, rp_filter: Some(2), settings: 2 };
+    assert_eq!(heard(&bytes), [Ok(Heard::Netconf(expected))]);
+}
+
+#[test]
+fn netconf_messages_of_an_unknown_shape() {
+    let no_ifindex = [&[2, 0, 0, 0], &*attribute(2, &1i32.to_ne_bytes())].concat();
+    let short_value = [&[2, 0, 0, 0], &*attribute(1, &[1, 0])].concat();
+    let cut = [&[2, 0, 0, 0], &[40, 0, 1, 0][..]].concat();
+    for payload in [vec![], vec![2], vec![2, 0, 0, 0], no_ifindex, short_value, cut] {
+        assert_eq!(heard(&netlink(80, &payload)), [Ok(Heard::Broken)], "{payload:?}");
+    }
+}
+
+#[test]
+fn links() {
+    let name = attribute(3, b"eth0\0");
+    let link = Link { ifindex: 7, name: "eth0".into(), up: true };
+    assert_eq!(heard(&netlink(16, &ifinfo(0, &name))), [Ok(Heard::Link(link))]);
+    assert_eq!(heard(&netlink(17, &ifinfo(0, &name))), [Ok(Heard::LinkGone { ifindex: 7 })]);
+    // A port that leaves a bridge is no link that goes.
+    assert_eq!(heard(&netlink(17, &ifinfo(7, &name))), [Ok(Heard::Other)]);
+    // One attribute that can't be decoded loses the message in netlink-packet-route: read that link.
+    for attributes in [attribute(3, b"b\xff\0"), [name, attribute(4, &[1])].concat(), vec![]] {
+        let expected = Heard::UnreadableLink { ifindex: 7, up: true };
+        assert_eq!(heard(&netlink(16, &ifinfo(0, &attributes))), [Ok(expected)], "{attributes:?}");
+    }
+    assert_eq!(heard(&netlink(16, &[0; 7])), [Ok(Heard::Broken)]);
+    assert_eq!(heard(&netlink(20, &[])), [Ok(Heard::Other)], "an address message");
+}
+
+#[test]
+fn bytes_that_are_no_netlink_message() {
+    for bytes in [&[1][..], &ALL_FORWARDING_0[..20], &[255; 16], &[0; 16], &[16, 0, 0, 0][..]] {
+        assert_eq!(heard(bytes), [Err(())], "{bytes:?}");
+    }
+}
+
+#[test]
+fn requests_are_what_the_kernel_expects() {
+    let bytes = |ask| {
+        let mut header = NetlinkHeader::default();
+        (header.flags, header.sequence_number) = (NLM_F_REQUEST | NLM_F_DUMP, 3);
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(Message::Ask(ask)));
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        bytes
+    };
+    assert_eq!(bytes(Ask::Netconf { family: 2 }), [20, 0, 0, 0, 82, 0, 1, 3, 3, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0]);
+    // struct ifinfomsg, then IFLA_EXT_MASK with RTEXT_FILTER_SKIP_STATS.
+    let links = bytes(Ask::Links);
+    assert_eq!(links[..8], [40, 0, 0, 0, 18, 0, 1, 3]);
+    assert_eq!(links[32..], [8, 0, 29, 0, 8, 0, 0, 0]);
+}
+
+#[test]
+fn decoding_never_panics() {
+    proptest::proptest!(|(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200), kind in 14u16..90)| {
+        heard(&bytes);
+        heard(&netlink(kind, &bytes));
+    });
+}
