@@ -24,9 +24,9 @@ Exit status:
   1  drift (check, also with bad lines beside it), or a repair that failed (apply)
   2  wrong usage, no readable policy, or bad lines in the policy and no drift";
 
-/// Keeps a Kubernetes node forwarding: puts ip_forward, forwarding and rp_filter back when something changes them.
+/// Keeps a Kubernetes node forwarding: puts ip_forward and rp_filter back, and tells the journal what, when and why.
 #[derive(Parser)]
-#[command(version, about, after_help = EXIT_STATUS_HELP, max_term_width = 100)]
+#[command(version, about, long_about = None, after_help = EXIT_STATUS_HELP, max_term_width = 100)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -1,6 +1,6 @@
 //! `fwdguard check`: compares kernel and policy, and changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
@@ -174,8 +174,39 @@ impl Report {
             }
         }
         table.print();
-        for line in self.remarks() {
-            say(&line);
+        self.print_sysctl_d();
+        let bad = self.settings.iter().filter(|setting| !setting.verdict.holds()).count();
+        say(&match bad {
+            0 => format!("All {} hold", count(self.settings.len(), "setting")),
+            _ => {
+                format!("{bad} of {} do not hold; 'fwdguard apply' repairs once", count(self.settings.len(), "setting"))
+            }
+        });
+    }
+
+    /// What sysctl.d has to say: lines against the policy, and interfaces that it exempts from the vendor's pattern.
+    fn print_sysctl_d(&self) {
+        let place = |source: &Source| format!("{}:{}", printable(source.file.as_os_str()), source.line);
+        let mut table = Table::new(&["IN SYSCTL.D", "SAYS", "POLICY", "WHERE"]);
+        for (interface, source) in &self.policy.exempt {
+            table.row(vec![exempt_key(interface), "0".into(), "exempt".into(), place(source)], Tone::Plain);
+        }
+        let mut shown = HashSet::new();
+        for conflict in &self.conflicts {
+            let Conflict { key, entry, says, source } = conflict;
+            let many = self.policy.entries()[*entry].sets().is_none();
+            // One row for a pattern, not one for each interface.
+            if shown.insert((entry, source.file.clone(), source.line)) {
+                let name =
+                    if many { self.policy.entries()[*entry].name.clone() } else { self.policy.name(key, *entry) };
+                table.row(vec![name, says.to_string(), self.policy.value(*entry).into(), place(source)], Tone::Bad);
+            }
+        }
+        if !self.policy.exempt.is_empty() || !self.conflicts.is_empty() {
+            table.print();
+        }
+        if !self.conflicts.is_empty() {
+            say("These lines come back at boot, with 'sysctl --system' and by udev; remove or correct them");
         }
     }
 
@@ -191,39 +222,6 @@ impl Report {
         let name = format!("{indent}{}", self.policy.name(&setting.key, setting.entry));
         let tone = if setting.verdict.holds() { Tone::Good } else { Tone::Bad };
         table.row(vec![name, self.policy.value(setting.entry).into(), found, verdict, place.into()], tone);
-    }
-
-    /// What there is to say below the table: exempt interfaces, lines of sysctl.d against the policy, and the verdict.
-    fn remarks(&self) -> Vec<String> {
-        let shown = |source: &Source| format!("{}:{}", printable(source.file.as_os_str()), source.line);
-        let mut lines = Vec::new();
-        for (interface, place) in &self.policy.exempt {
-            lines.push(format!("{} is exempt: {} closes it", exempt_key(interface), shown(place)));
-        }
-        let mut last = None;
-        for conflict in &self.conflicts {
-            // One line for a pattern, not one for each interface.
-            if last.replace((conflict.entry, &conflict.source)) != Some((conflict.entry, &conflict.source)) {
-                lines.push(format!(
-                    "{} says {}, the policy {}: {} = {} comes back at boot or with 'sysctl --system'",
-                    shown(&conflict.source),
-                    conflict.says,
-                    self.policy.value(conflict.entry),
-                    self.policy.name(&conflict.key, conflict.entry),
-                    conflict.says
-                ));
-            }
-        }
-        let bad = self.settings.iter().filter(|setting| !setting.verdict.holds()).count();
-        lines.push(match bad {
-            0 => format!("All {} hold", count(self.settings.len(), "setting")),
-            _ => format!(
-                "{} of {} not hold; 'fwdguard apply' repairs once",
-                bad,
-                count(self.settings.len(), "setting") + " do"
-            ),
-        });
-        lines
     }
 }
 
