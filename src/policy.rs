@@ -5,6 +5,8 @@ pub mod files;
 pub mod merge;
 pub mod parse;
 pub mod pattern;
+#[cfg(test)]
+mod tests;
 pub mod watch;
 
 use std::collections::{BTreeMap, HashMap};
@@ -119,7 +121,7 @@ impl Policy {
         let mut policy = Policy { merged, errors, by_interface, exempt: BTreeMap::new(), vendor_file };
         for (interface, source) in sysctl_d.closed_interfaces() {
             let key = Key::conf(Family::V4, &interface, Attribute::Forwarding);
-            if policy.merged.deciding(&key).is_some_and(|entry| policy.is_vendors_pattern(entry)) {
+            if policy.only_the_vendor_opens(&key) {
                 policy.exempt.insert(interface, source);
             }
         }
@@ -198,8 +200,15 @@ impl Policy {
         })
     }
 
-    fn is_vendors_pattern(&self, entry: &Entry) -> bool {
-        matches!(entry.target, Target::Many(_)) && *entry.source.file == *self.vendor_file
+    /// Whether `key` would be opened by a pattern, and by no line but the vendor's: what the administrator writes in a file
+    /// of his own is meant, be it applied before the vendor's line or repeat it.
+    fn only_the_vendor_opens(&self, key: &Key) -> bool {
+        let by_vendor = |source: &Source| *source.file == *self.vendor_file;
+        let mut openers = self.merged.patterns_for(key).filter(|entry| entry.number != Some(0));
+        self.merged
+            .deciding(key)
+            .is_some_and(|entry| matches!(entry.target, Target::Many(_)) && by_vendor(&entry.source))
+            && openers.all(|entry| by_vendor(&entry.source) && entry.repeats.iter().all(by_vendor))
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Entry {
     pub source: Source,
     /// Earlier lines for the same key that this one replaced, oldest first.
     pub overrides: Vec<(Option<Arc<str>>, Source)>,
+    /// Later lines that say the same.
+    pub repeats: Vec<Source>,
 }
 
 /// Lines as they come; later ones replace earlier ones.
@@ -64,6 +66,7 @@ impl Merger {
         if let Some(slot) = self.by_key.get(&key) {
             if let Some(earlier) = self.slots.get_mut(slot).filter(|e| e.value.as_deref() == line.value) {
                 earlier.ignore_failure |= line.ignore_failure;
+                earlier.repeats.push(source.clone());
                 return Ok(());
             }
             if let Some(earlier) = self.slots.remove(slot) {
@@ -80,6 +83,7 @@ impl Merger {
             ignore_failure: line.ignore_failure,
             source: source.clone(),
             overrides,
+            repeats: Vec::new(),
         };
         self.by_key.insert(key, self.next);
         self.slots.insert(self.next, entry);
@@ -112,18 +116,23 @@ impl Merged {
 
     /// The entry that decides `key`: the one that names it, else the last pattern that matches it.
     pub fn deciding(&self, key: &Key) -> Option<&Entry> {
-        if let Some(entry) = self.written_out(key) {
-            return Some(entry).filter(|e| e.value.is_some());
+        match self.written_out(key) {
+            Some(entry) => Some(entry).filter(|e| e.value.is_some()),
+            None => self.patterns_for(key).next_back(),
         }
-        let place = key.place()?;
-        self.entries.iter().rev().find(|entry| match &entry.target {
-            Target::Many(pattern) => {
+    }
+
+    /// The patterns that match `key`, the deciding one last, as if nothing named it.
+    pub fn patterns_for(&self, key: &Key) -> impl DoubleEndedIterator<Item = &Entry> {
+        let place = key.place();
+        self.entries.iter().filter(move |entry| match (&entry.target, place) {
+            (Target::Many(pattern), Some(place)) => {
                 entry.value.is_some()
                     && (pattern.family.as_str(), pattern.table.as_str(), pattern.name.as_str())
                         == (place.family, place.table, place.name)
                     && pattern.matches(place.interface)
             }
-            Target::One(_) => false,
+            _ => false,
         })
     }
 

@@ -1,0 +1,567 @@
+//! What `Policy::load` makes of trees of files.
+
+use std::ffi::OsStr;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use super::{Policy, VENDOR_TEXT, conflicts};
+use crate::setting::Key;
+
+const VENDOR: &str = "usr/lib/fwdguard.d/50-kubernetes.conf";
+const BUILT_IN_FIRST: &str = "net.ipv4.ip_forward = 1 at built-in:50-kubernetes.conf:8";
+
+/// A root with files in it.
+struct Tree(tempfile::TempDir);
+
+impl Tree {
+    fn new(files: &[(&str, &str)]) -> Tree {
+        let tree = Tree(tempfile::tempdir().unwrap());
+        for (path, text) in files {
+            tree.write(path, text.as_bytes());
+        }
+        tree
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        let path = self.0.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        path
+    }
+
+    fn write(&self, path: &str, bytes: &[u8]) {
+        std::fs::write(self.path(path), bytes).unwrap();
+    }
+
+    fn link(&self, path: &str, target: &str) {
+        symlink(target, self.path(path)).unwrap();
+    }
+
+    fn folder(&self, path: &str) {
+        std::fs::create_dir(self.path(path)).unwrap();
+    }
+
+    fn load(&self) -> Policy {
+        Policy::load(self.0.path())
+    }
+
+    /// `key = value at FILE:LINE` for each line that counts, in the order in which they apply; files without the root.
+    fn lines(&self) -> Vec<String> {
+        let policy = self.load();
+        let line = |entry: &super::Entry| {
+            let value = entry.value.as_deref().map_or("excluded".into(), |value| format!("= {value}"));
+            format!("{} {value} at {}:{}", entry.name, self.shown(&entry.source.file), entry.source.line)
+        };
+        policy.entries().iter().map(line).collect()
+    }
+
+    /// `FILE:LINE: message`
+    fn errors(&self) -> Vec<String> {
+        let policy = self.load();
+        let error = |e: &super::PolicyError| {
+            format!("{}:{}: {}", self.shown(&e.source.file), e.source.line, e.message.replace(&self.prefix(), ""))
+        };
+        policy.errors.iter().map(error).collect()
+    }
+
+    fn prefix(&self) -> String {
+        format!("{}/", self.0.path().display())
+    }
+
+    fn shown(&self, file: &Path) -> String {
+        file.strip_prefix(self.0.path()).unwrap_or(file).display().to_string()
+    }
+}
+
+/// `key = value` of everything that the policy wants of an interface, by the policy's own names, sorted.
+fn wants(policy: &Policy, interface: &str) -> Vec<String> {
+    let mut wanted: Vec<String> = policy
+        .for_interface(OsStr::new(interface))
+        .iter()
+        .map(|(key, index)| format!("{} = {}", policy.name(key, *index), policy.value(*index)))
+        .collect();
+    wanted.sort();
+    wanted
+}
+
+/// The same for one file with this text.
+fn wants_of(text: &str, interface: &str) -> Vec<String> {
+    wants(&Tree::new(&[("etc/fwdguard.d/x.conf", text)]).load(), interface)
+}
+
+#[test]
+fn files_apply_in_the_order_of_their_names() {
+    let tree = Tree::new(&[
+        ("etc/fwdguard.d/90-z.conf", "net.a = 1\n"),
+        ("usr/lib/fwdguard.d/10-a.conf", "net.b = 1\n"),
+        ("run/fwdguard.d/9-b.conf", "net.c = 1\n"),
+        ("usr/local/lib/fwdguard.d/A.conf", "net.d = 1\n"),
+        ("etc/fwdguard.d/50-not.txt", "net.e = 1\n"),
+        ("etc/fwdguard.d/.hidden.conf", "net.f = 1\n"),
+        ("etc/fwdguard.d/conf", "net.g = 1\n"),
+    ]);
+    assert_eq!(
+        tree.lines(),
+        [
+            "net.b = 1 at usr/lib/fwdguard.d/10-a.conf:1",
+            "net.c = 1 at run/fwdguard.d/9-b.conf:1",
+            "net.a = 1 at etc/fwdguard.d/90-z.conf:1",
+            "net.d = 1 at usr/local/lib/fwdguard.d/A.conf:1",
+        ]
+    );
+    assert!(tree.errors().is_empty());
+}
+
+#[test]
+fn a_file_masks_its_namesakes_in_later_folders() {
+    let mut folders = ["usr/lib", "usr/local/lib", "run", "etc"];
+    let tree = Tree::new(&[]);
+    for folder in folders {
+        tree.write(&format!("{folder}/fwdguard.d/x.conf"), format!("net.a = {}\n", folder.len()).as_bytes());
+        let only = format!("net.a = {} at {folder}/fwdguard.d/x.conf:1", folder.len());
+        assert_eq!(tree.lines(), [only]);
+    }
+    folders.reverse();
+    assert_eq!(super::FOLDERS, folders.map(|f| format!("/{f}/fwdguard.d")));
+}
+
+#[test]
+fn whatever_has_the_name_masks() {
+    type Make = fn(&Tree);
+    let kinds: [(&str, Make, bool); 6] = [
+        ("an empty file", |t| t.write("etc/fwdguard.d/x.conf", b""), false),
+        ("a link to /dev/null", |t| t.link("etc/fwdguard.d/x.conf", "/dev/null"), false),
+        ("a dangling link", |t| t.link("etc/fwdguard.d/x.conf", "/nowhere"), true),
+        ("a loop", |t| t.link("etc/fwdguard.d/x.conf", "x.conf"), true),
+        ("a folder", |t| t.folder("etc/fwdguard.d/x.conf"), true),
+        ("a file of bad lines", |t| t.write("etc/fwdguard.d/x.conf", b"nonsense\n"), true),
+    ];
+    for (what, make, reported) in kinds {
+        let tree = Tree::new(&[("usr/lib/fwdguard.d/x.conf", "net.a = 1\n"), ("run/fwdguard.d/y.conf", "net.b = 1\n")]);
+        make(&tree);
+        assert_eq!(tree.lines(), ["net.b = 1 at run/fwdguard.d/y.conf:1"], "{what}");
+        let errors = tree.errors();
+        assert_eq!(errors.len(), usize::from(reported), "{what}: {errors:?}");
+        assert!(errors.iter().all(|e| e.starts_with("etc/fwdguard.d/x.conf:")), "{what}: {errors:?}");
+        assert!(!tree.load().is_unreadable(), "{what}");
+    }
+}
+
+#[test]
+fn the_last_line_wins_and_what_repeats_keeps_its_place() {
+    for (text, lines) in [
+        ("net.a = 1\nnet.a = 2\n", vec!["net.a = 2 at 2"]),
+        ("net.a = 1\nnet.b = 1\nnet.a = 1\n", vec!["net.a = 1 at 1", "net.b = 1 at 2"]),
+        ("net.a = 1\nnet.b = 1\nnet.a = 2\n", vec!["net.b = 1 at 2", "net.a = 2 at 3"]),
+        ("net.a = 1\nnet.a = 2\nnet.a = 1\n", vec!["net.a = 1 at 3"]),
+        ("net.a = 1\nnet/a = 1\n", vec!["net.a = 1 at 1"]),
+        ("net.a = 1\nnet.b = 1\n-net.a\n", vec!["net.b = 1 at 2", "net.a excluded at 3"]),
+        ("-net.a\n-net.a\n", vec!["net.a excluded at 1"]),
+        ("-net.a\nnet.a = 1\n", vec!["net.a = 1 at 2"]),
+    ] {
+        let tree = Tree::new(&[("etc/fwdguard.d/x.conf", text)]);
+        let lines: Vec<String> = lines.iter().map(|l| l.replace("at ", "at etc/fwdguard.d/x.conf:")).collect();
+        assert_eq!(tree.lines(), lines, "{text}");
+    }
+    let tree = Tree::new(&[
+        ("usr/lib/fwdguard.d/10-a.conf", "net.a = 1\n"),
+        ("etc/fwdguard.d/20-b.conf", "-net.a\nnet.a = 2\n"),
+    ]);
+    let policy = tree.load();
+    let overrides = policy.entries()[0].overrides.iter();
+    let overrides: Vec<_> = overrides.map(|(value, source)| (value.as_deref(), source.to_string())).collect();
+    assert_eq!(overrides, [(Some("1"), "10-a.conf:1".into()), (None, "20-b.conf:1".into())]);
+}
+
+#[test]
+fn patterns_and_what_is_written_out() {
+    let rp = |name: &str, value: u8| vec![format!("net.ipv4.conf.{name}.rp_filter = {value}")];
+    let none = Vec::<String>::new;
+    for (text, interface, wanted) in [
+        ("net.ipv4.conf.*.rp_filter = 2\n", "all", rp("all", 2)),
+        ("net.ipv4.conf.*.rp_filter = 2\n", "default", rp("default", 2)),
+        ("net.ipv4.conf.*.rp_filter = 2\n", "e0", rp("e0", 2)),
+        ("net.ipv4.conf.e*.rp_filter = 2\n", "all", none()),
+        // The last of two patterns.
+        ("net.ipv4.conf.e*.rp_filter = 2\nnet.ipv4.conf.*.rp_filter = 1\n", "e0", rp("e0", 1)),
+        ("net.ipv4.conf.*.rp_filter = 1\nnet.ipv4.conf.e*.rp_filter = 2\n", "e0", rp("e0", 2)),
+        // Written out beats patterns, whatever the order.
+        ("net.ipv4.conf.e0.rp_filter = 0\nnet.ipv4.conf.*.rp_filter = 1\n", "e0", rp("e0", 0)),
+        ("net.ipv4.conf.*.rp_filter = 1\nnet.ipv4.conf.e0.rp_filter = 0\n", "e0", rp("e0", 0)),
+        // So does an exclusion, which cancels an earlier line, and is cancelled by a later one.
+        ("-net.ipv4.conf.e0.rp_filter\nnet.ipv4.conf.*.rp_filter = 1\n", "e0", none()),
+        ("net.ipv4.conf.*.rp_filter = 1\n-net.ipv4.conf.e0.rp_filter\n", "e0", none()),
+        ("net.ipv4.conf.e0.rp_filter = 1\n-net.ipv4.conf.e0.rp_filter\n", "e0", none()),
+        ("-net.ipv4.conf.e0.rp_filter\nnet.ipv4.conf.e0.rp_filter = 1\n", "e0", rp("e0", 1)),
+        // An excluded pattern is cancelled, and excludes nothing else.
+        ("net.ipv4.conf.e*.rp_filter = 1\n-net.ipv4.conf.e*.rp_filter\n", "e0", none()),
+        ("net.ipv4.conf.*.rp_filter = 1\n-net.ipv4.conf.e*.rp_filter\n", "e0", rp("e0", 1)),
+        // Braces alone are no pattern.
+        ("net.ipv4.conf.{e0,e1}.rp_filter = 1\n", "e0", none()),
+        ("net.ipv4.conf.{e0,e1}*.rp_filter = 1\n", "e1", rp("e1", 1)),
+        // The first separator decides.
+        ("net.ipv4.conf.e0/100.rp_filter = 1\n", "e0.100", rp("e0/100", 1)),
+        ("net/ipv4/conf/e0.100/rp_filter = 1\n", "e0.100", rp("e0/100", 1)),
+        ("net.ipv4.conf.e0.100.rp_filter = 1\n", "e0.100", none()),
+        ("net/ipv4/conf/e0.*/rp_filter = 1\n", "e0.100", rp("e0/100", 1)),
+        ("net.ipv4.conf.e0/*.rp_filter = 1\n-net/ipv4/conf/e0.100/rp_filter\n", "e0.100", none()),
+    ] {
+        assert_eq!(wants_of(text, interface), wanted, "{interface} in\n{text}");
+    }
+}
+
+#[test]
+fn a_minus_sign_with_a_value_ignores_failure() {
+    for (text, ignore) in [
+        ("net.a = 1\n", false),
+        ("-net.a = 1\n", true),
+        ("- net.a = 1\n", true),
+        ("net.a = 1\n-net.a = 1\n", true),
+        ("-net.a = 1\nnet.a = 1\n", true),
+        ("-net.a = 1\nnet.a = 2\n", false),
+    ] {
+        let policy = Tree::new(&[("etc/fwdguard.d/x.conf", text)]).load();
+        let entries: Vec<_> = policy.entries().iter().map(|e| (e.value.is_some(), e.ignore_failure)).collect();
+        assert_eq!(entries, [(true, ignore)], "{text}");
+    }
+}
+
+#[test]
+fn ip_forward_and_all_forwarding_are_one_setting() {
+    let none = Vec::<&str>::new;
+    for (text, all) in [
+        ("net.ipv4.ip_forward = 1\n", vec!["net.ipv4.ip_forward = 1"]),
+        ("net.ipv4.conf.all.forwarding = 1\n", vec!["net.ipv4.conf.all.forwarding = 1"]),
+        // Naming either excludes both from patterns.
+        ("net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.forwarding = 2\n", vec!["net.ipv4.ip_forward = 1"]),
+        (
+            "net.ipv4.conf.all.forwarding = 1\nnet.ipv4.conf.*.forwarding = 2\n",
+            vec!["net.ipv4.conf.all.forwarding = 1"],
+        ),
+        ("-net.ipv4.ip_forward\nnet.ipv4.conf.*.forwarding = 1\n", none()),
+        ("-net.ipv4.conf.all.forwarding\nnet.ipv4.conf.*.forwarding = 1\n", none()),
+        // The last of the two names wins, as of two lines for one key.
+        ("net.ipv4.ip_forward = 0\nnet.ipv4.conf.all.forwarding = 1\n", vec!["net.ipv4.conf.all.forwarding = 1"]),
+        ("net.ipv4.conf.all.forwarding = 0\nnet.ipv4.ip_forward = 1\n", vec!["net.ipv4.ip_forward = 1"]),
+        ("net.ipv4.ip_forward = 1\n-net.ipv4.conf.all.forwarding\n", none()),
+        ("-net.ipv4.conf.all.forwarding\nnet.ipv4.ip_forward = 1\n", vec!["net.ipv4.ip_forward = 1"]),
+        ("net.ipv4.conf.*.forwarding = 1\n", vec!["net.ipv4.conf.all.forwarding = 1"]),
+    ] {
+        assert_eq!(wants_of(text, "all"), all, "{text}");
+        let tree = Tree::new(&[("etc/fwdguard.d/x.conf", text)]);
+        assert!(tree.errors().is_empty(), "{text}");
+        let key = Key::parse("net.ipv4.ip_forward").unwrap().canonical();
+        assert_eq!(tree.load().excludes(&key), all.is_empty(), "{text}");
+    }
+}
+
+#[test]
+fn an_explicit_off_is_off() {
+    for (text, dropped, because) in [
+        (
+            "net.ipv4.ip_forward = 0\nnet.ipv4.conf.*.forwarding = 1\n",
+            "net.ipv4.conf.*.forwarding = 1",
+            "net.ipv4.ip_forward = 0",
+        ),
+        (
+            "net.ipv4.conf.*.forwarding = 1\nnet.ipv4.ip_forward = 0\n",
+            "net.ipv4.conf.*.forwarding = 1",
+            "net.ipv4.ip_forward = 0",
+        ),
+        (
+            "net.ipv4.conf.all.forwarding = 00\nnet.ipv4.conf.e*.forwarding = 1\n",
+            "net.ipv4.conf.e*.forwarding = 1",
+            "net.ipv4.conf.all.forwarding = 0",
+        ),
+        (
+            "net.ipv6.conf.all.forwarding = 0\nnet.ipv6.conf.*.forwarding = 1\n",
+            "net.ipv6.conf.*.forwarding = 1",
+            "net.ipv6.conf.all.forwarding = 0",
+        ),
+    ] {
+        let tree = Tree::new(&[("etc/fwdguard.d/x.conf", text)]);
+        assert_eq!(wants(&tree.load(), "e0"), Vec::<String>::new(), "{text}");
+        let (off, on) = if text.starts_with(because) || text.contains("= 00") { (1, 2) } else { (2, 1) };
+        let file = "etc/fwdguard.d/x.conf";
+        let error = format!(
+            "{file}:{on}: '{dropped}' is left out, because '{because}' stands at {file}:{off}; remove one of the two"
+        );
+        assert_eq!(tree.errors(), [error], "{text}");
+        assert_eq!(wants(&tree.load(), "all").len(), 1, "{text}");
+    }
+    // Nothing is dropped: another family, another setting, patterns that say off, one interface written out, no explicit off.
+    for text in [
+        "net.ipv4.ip_forward = 0\nnet.ipv6.conf.*.forwarding = 1\n",
+        "net.ipv4.ip_forward = 0\nnet.ipv4.conf.*.rp_filter = 1\n",
+        "net.ipv4.ip_forward = 0\nnet.ipv4.conf.*.forwarding = 0\n",
+        "net.ipv4.ip_forward = 0\nnet.ipv4.conf.e0.forwarding = 1\n",
+        "-net.ipv4.ip_forward\nnet.ipv4.conf.*.forwarding = 1\n",
+        "net.ipv4.ip_forward = 0\nnet.ipv4.ip_forward = 1\nnet.ipv4.conf.*.forwarding = 1\n",
+    ] {
+        let tree = Tree::new(&[("etc/fwdguard.d/x.conf", text)]);
+        assert_eq!(tree.errors(), Vec::<String>::new(), "{text}");
+        assert_eq!(wants(&tree.load(), "e0").len(), 1, "{text}");
+    }
+}
+
+#[test]
+fn an_administrators_off_beats_the_vendors_patterns() {
+    let tree = Tree::new(&[(VENDOR, VENDOR_TEXT), ("etc/fwdguard.d/60-site.conf", "net.ipv4.ip_forward = 0\n")]);
+    let policy = tree.load();
+    assert_eq!(wants(&policy, "e0"), Vec::<String>::new());
+    assert_eq!(wants(&policy, "all"), ["net.ipv4.conf.all.rp_filter = 0", "net.ipv4.ip_forward = 0"]);
+    assert_eq!(tree.errors().len(), 1);
+    assert!(tree.errors()[0].starts_with(VENDOR), "{:?}", tree.errors());
+    assert!(tree.errors()[0].contains("etc/fwdguard.d/60-site.conf:1"), "{:?}", tree.errors());
+}
+
+#[test]
+fn built_in_only_where_there_is_no_entry_at_all() {
+    let nothing = Tree::new(&[]);
+    assert_eq!(nothing.lines()[0], BUILT_IN_FIRST);
+    assert!(nothing.errors().is_empty());
+    assert_eq!(wants(&nothing.load(), "e0"), ["net.ipv4.conf.e0.forwarding = 1"]);
+    assert_eq!(wants(&nothing.load(), "tunl0").len(), 2);
+
+    let no_entries =
+        Tree::new(&[("etc/fwdguard.d/readme.txt", "net.a = 1\n"), ("run/fwdguard.d/.x.conf", "net.a = 1\n")]);
+    no_entries.folder("usr/lib/fwdguard.d");
+    assert_eq!(no_entries.lines()[0], BUILT_IN_FIRST);
+
+    for folder in ["etc", "run", "usr/local/lib", "usr/lib"] {
+        let at = format!("{folder}/fwdguard.d/x.conf");
+        type Make = fn(&Tree, &str);
+        let kinds: [(&str, Make); 6] = [
+            ("empty", |t, at| t.write(at, b"")),
+            ("comments", |t, at| t.write(at, b"# nothing\n")),
+            ("broken", |t, at| t.write(at, b"\xff\n")),
+            ("mask", |t, at| t.link(at, "/dev/null")),
+            ("dangling", |t, at| t.link(at, "/nowhere")),
+            ("folder", |t, at| t.folder(at)),
+        ];
+        for (what, make) in kinds {
+            let tree = Tree::new(&[]);
+            make(&tree, &at);
+            assert_eq!(tree.lines(), Vec::<String>::new(), "{what} at {at}");
+            let unreadable = !matches!(what, "empty" | "comments" | "mask");
+            assert_eq!(tree.load().is_unreadable(), unreadable, "{what} at {at}");
+        }
+    }
+    // A folder that is no folder could have held anything.
+    let tree = Tree::new(&[("etc/fwdguard.d", "")]);
+    assert!(tree.load().is_unreadable());
+}
+
+#[test]
+fn a_policy_linked_from_elsewhere() {
+    let tree = Tree::new(&[("etc/sysctl.d/k8s-forward.conf", "net.ipv4.ip_forward = 1\nkernel.panic = 10\n")]);
+    tree.folder("etc/fwdguard.d");
+    tree.link("etc/fwdguard.d/k8s-forward.conf", "../sysctl.d/k8s-forward.conf");
+    assert_eq!(tree.lines(), ["net.ipv4.ip_forward = 1 at etc/fwdguard.d/k8s-forward.conf:1"]);
+}
+
+#[test]
+fn interfaces_closed_in_sysctl_d_are_exempt_from_the_vendors_pattern_alone() {
+    let site = |text| vec![(VENDOR, VENDOR_TEXT), ("etc/fwdguard.d/60-site.conf", text)];
+    let early = |text| vec![(VENDOR, VENDOR_TEXT), ("etc/fwdguard.d/10-site.conf", text)];
+    let (open, left_alone) = (Some("1"), None);
+    for (what, files, wanted, exempt) in [
+        ("the vendor's file", vec![(VENDOR, VENDOR_TEXT)], left_alone, true),
+        ("built in", vec![], left_alone, true),
+        ("the vendor's file replaced", vec![("etc/fwdguard.d/50-kubernetes.conf", VENDOR_TEXT)], open, false),
+        ("no vendor's file", vec![("etc/fwdguard.d/x.conf", "net.ipv4.conf.*.forwarding = 1\n")], open, false),
+        ("a later pattern", site("net.ipv4.conf.eth*.forwarding = 1\n"), open, false),
+        ("an earlier pattern", early("net.ipv4.conf.eth*.forwarding = 1\n"), open, false),
+        ("the same pattern later", site("net.ipv4.conf.*.forwarding = 1\n"), open, false),
+        ("the same pattern earlier", early("net.ipv4.conf.*.forwarding = 1\n"), open, false),
+        ("a pattern for others", site("net.ipv4.conf.wg*.forwarding = 1\n"), left_alone, true),
+        ("a pattern for another setting", site("net.ipv4.conf.eth*.rp_filter = 1\n"), left_alone, true),
+        ("an earlier pattern that closes", early("net.ipv4.conf.eth*.forwarding = 0\n"), left_alone, true),
+        ("a later pattern that closes", site("net.ipv4.conf.eth*.forwarding = 0\n"), Some("0"), false),
+        ("opened by name", site("net.ipv4.conf.eth1.forwarding = 1\n"), open, false),
+        ("excluded by name", site("-net.ipv4.conf.eth1.forwarding\n"), left_alone, false),
+        ("the pattern cancelled", site("-net.ipv4.conf.*.forwarding\n"), left_alone, false),
+    ] {
+        let tree = Tree::new(&files);
+        tree.write("etc/sysctl.d/70-closed.conf", b"# by design\nnet.ipv4.conf.eth1.forwarding = 0\n");
+        let policy = tree.load();
+        let key = Key::parse("net.ipv4.conf.eth1.forwarding").unwrap();
+        let wants = policy.for_interface(OsStr::new("eth1"));
+        let found = wants.iter().find(|(k, _)| *k == key).map(|(_, index)| policy.value(*index));
+        assert_eq!(found, wanted, "{what}");
+        let place = policy.exempt.get(OsStr::new("eth1")).map(ToString::to_string);
+        assert_eq!(place, exempt.then(|| "70-closed.conf:2".to_string()), "{what}");
+        assert_eq!(policy.excludes(&key), wanted.is_none() && what != "the pattern cancelled", "{what}");
+        assert!(tree.errors().is_empty(), "{what}");
+    }
+}
+
+#[test]
+fn what_closes_an_interface_in_sysctl_d() {
+    for (path, text, closed) in [
+        ("etc/sysctl.conf", "net.ipv4.conf.eth1.forwarding = 0\n", Some("eth1")),
+        ("usr/lib/sysctl.d/x.conf", "net/ipv4/conf/eth0.100/forwarding=0\n", Some("eth0.100")),
+        ("run/sysctl.d/x.conf", "-net.ipv4.conf.eth0/100.forwarding = 00\n", Some("eth0.100")),
+        ("etc/sysctl.d/x.conf", "net.ipv4.conf.eth1.forwarding = 0\nnet.ipv4.conf.eth1.forwarding = 1\n", None),
+        ("etc/sysctl.d/x.conf", "net.ipv4.conf.eth1.forwarding = 0\n-net.ipv4.conf.eth1.forwarding\n", None),
+        ("etc/sysctl.d/x.conf", "net.ipv4.conf.eth*.forwarding = 0\n", None),
+        ("etc/sysctl.d/x.conf", "net.ipv4.ip_forward = 0\n", None),
+        ("etc/sysctl.d/x.conf", "net.ipv4.conf.default.forwarding = 0\n", None),
+        ("etc/sysctl.d/x.conf", "net.ipv4.conf.eth1.rp_filter = 0\n", None),
+        ("etc/sysctl.d/x.conf", "net.ipv6.conf.eth1.forwarding = 0\n", None),
+    ] {
+        let policy = Tree::new(&[(path, text)]).load();
+        assert_eq!(policy.exempt.keys().next().map(|name| name.to_str().unwrap()), closed, "{path}: {text}");
+    }
+}
+
+#[test]
+fn a_wrong_line_is_reported_and_the_rest_holds() {
+    let megabyte = format!("net.b = {}", "1".repeat(1 << 20));
+    let bad: [(&[u8], &str); 16] = [
+        (b"kernel.panic = 10", "'kernel.panic' is not below net."),
+        (b"net = 1", "is not below net."),
+        (b"vm/../net/x = 1", "'.' or '..'"),
+        (b"net/ipv4/../../kernel/panic = 1", "'.' or '..'"),
+        (b"net.ipv4.//.x = 1", "'.' or '..'"),
+        (b"net..x = 1", "an empty part"),
+        (b"net.ipv4. = 1", "an empty part"),
+        (b"net.\x1b[31mx = 1", "a control character in the key"),
+        (b"net.b = \x071", "a control character in the value"),
+        (b"net.b", "no value"),
+        (b"net.b =", "no value"),
+        (b"-net.b =  ", "no value"),
+        (b"= 1", "no key"),
+        (b"net.b = \xff", "UTF-8"),
+        (b"net.ipv4.*.all.rp_filter = 1", "a pattern may only stand for an interface"),
+        (megabyte.as_bytes(), "bytes, more than"),
+    ];
+    for (line, message) in bad {
+        let what = String::from_utf8_lossy(&line[..line.len().min(40)]);
+        let tree = Tree::new(&[("usr/lib/fwdguard.d/y.conf", "net.c = 1\n")]);
+        tree.write("etc/fwdguard.d/x.conf", &[b"net.a = 1\n# a comment\n", line, b"\nnet.d = 1\n"].concat());
+        let errors = tree.errors();
+        assert_eq!(errors.len(), 1, "{what}: {errors:?}");
+        assert!(
+            errors[0].starts_with("etc/fwdguard.d/x.conf:3: ") && errors[0].contains(message),
+            "{what}: {errors:?}"
+        );
+        assert!(!errors[0].contains(char::is_control), "{what}: {errors:?}");
+        let x = "etc/fwdguard.d/x.conf";
+        let rest = [
+            format!("net.a = 1 at {x}:1"),
+            format!("net.d = 1 at {x}:4"),
+            "net.c = 1 at usr/lib/fwdguard.d/y.conf:1".into(),
+        ];
+        assert_eq!(tree.lines(), rest, "{what}");
+    }
+}
+
+#[test]
+fn what_can_not_be_read_is_reported_and_the_rest_holds() {
+    let tree = Tree::new(&[("etc/fwdguard.d/z.conf", "net.a = 1\n")]);
+    tree.link("etc/fwdguard.d/dangling.conf", "nowhere");
+    tree.folder("etc/fwdguard.d/folder.conf");
+    let fifo = tree.path("etc/fwdguard.d/fifo.conf");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+    std::fs::File::create(tree.path("etc/fwdguard.d/huge.conf")).unwrap().set_len((16 << 20) + 1).unwrap();
+    tree.write("run/fwdguard.d", b"no folder");
+    let files: Vec<String> = tree.errors().iter().map(|e| e.split_once(": ").unwrap().0.to_string()).collect();
+    assert_eq!(
+        files,
+        [
+            "run/fwdguard.d:0",
+            "etc/fwdguard.d/dangling.conf:0",
+            "etc/fwdguard.d/fifo.conf:0",
+            "etc/fwdguard.d/folder.conf:0",
+            "etc/fwdguard.d/huge.conf:0"
+        ]
+    );
+    assert_eq!(tree.lines(), ["net.a = 1 at etc/fwdguard.d/z.conf:1"]);
+    assert!(!tree.load().is_unreadable());
+}
+
+#[test]
+fn conflicts_name_file_and_line() {
+    let policy = (
+        "etc/fwdguard.d/x.conf",
+        "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.rp_filter = 0\nnet.core.somaxconn = 4096\n",
+    );
+    for (files, interface, expected) in [
+        (
+            vec![("etc/sysctl.d/9.conf", "\nnet.ipv4.ip_forward = 0\n")],
+            "all",
+            vec!["net.ipv4.ip_forward says 0 at etc/sysctl.d/9.conf:2"],
+        ),
+        (
+            vec![("usr/lib/sysctl.d/9.conf", "net/ipv4/conf/all/forwarding=0\n")],
+            "all",
+            vec!["net.ipv4.ip_forward says 0 at usr/lib/sysctl.d/9.conf:1"],
+        ),
+        (
+            vec![("etc/sysctl.conf", "# old\n\nnet.ipv4.ip_forward=0\n")],
+            "all",
+            vec!["net.ipv4.ip_forward says 0 at etc/sysctl.conf:3"],
+        ),
+        // procps applies sysctl.conf last.
+        (
+            vec![("etc/sysctl.conf", "net.ipv4.ip_forward=0\n"), ("etc/sysctl.d/zz.conf", "net.ipv4.ip_forward = 1\n")],
+            "all",
+            vec!["net.ipv4.ip_forward says 0 at etc/sysctl.conf:1"],
+        ),
+        (
+            vec![("etc/sysctl.conf", "net.ipv4.ip_forward=1\n"), ("etc/sysctl.d/zz.conf", "net.ipv4.ip_forward = 0\n")],
+            "all",
+            vec![],
+        ),
+        // A later line in sysctl.d that agrees, a masked file, an exclusion, the same value written another way: no conflict.
+        (vec![("etc/sysctl.d/9.conf", "net.ipv4.ip_forward = 0\nnet.ipv4.ip_forward = 1\n")], "all", vec![]),
+        (vec![("usr/lib/sysctl.d/9.conf", "net.ipv4.ip_forward = 0\n"), ("etc/sysctl.d/9.conf", "")], "all", vec![]),
+        (vec![("etc/sysctl.d/9.conf", "net.ipv4.ip_forward = 0\n-net.ipv4.ip_forward\n")], "all", vec![]),
+        (vec![("etc/sysctl.d/9.conf", "net.ipv4.ip_forward = 01\n")], "all", vec![]),
+        // Patterns of sysctl.d, and what excludes an interface from them.
+        (
+            vec![("usr/lib/sysctl.d/50-default.conf", "net.ipv4.conf.*.rp_filter = 2\n-net.ipv4.conf.all.rp_filter\n")],
+            "all",
+            vec![],
+        ),
+        (
+            vec![("usr/lib/sysctl.d/50-default.conf", "net.ipv4.conf.*.rp_filter = 2\n-net.ipv4.conf.all.rp_filter\n")],
+            "e0",
+            vec!["net.ipv4.conf.e0.rp_filter says 2 at usr/lib/sysctl.d/50-default.conf:1"],
+        ),
+        (
+            vec![("etc/sysctl.d/1.conf", "net.ipv4.conf.e0/1.rp_filter = 1\nnet.ipv4.conf.e0.rp_filter = 1\n")],
+            "e0.1",
+            vec!["net.ipv4.conf.e0/1.rp_filter says 1 at etc/sysctl.d/1.conf:1"],
+        ),
+        // Not the policy's business.
+        (vec![("etc/sysctl.d/1.conf", "net.ipv4.conf.e0.forwarding = 0\nkernel.panic = 1\nnonsense\n")], "e0", vec![]),
+    ] {
+        let tree = Tree::new(&files);
+        tree.write(policy.0, policy.1.as_bytes());
+        let policy = tree.load();
+        assert!(policy.errors.is_empty(), "sysctl.d's errors are not the policy's: {files:?}");
+        let settings = policy.for_interface(OsStr::new(interface));
+        let found: Vec<String> = conflicts::find(&policy, &conflicts::sysctl_d(tree.0.path()), &settings)
+            .iter()
+            .map(|c| {
+                let place = format!("{}:{}", tree.shown(&c.source.file), c.source.line);
+                format!("{} says {} at {place}", policy.name(&c.key, c.entry), c.says)
+            })
+            .collect();
+        assert_eq!(found, expected, "{files:?}");
+    }
+}
+
+#[test]
+fn settings_of_no_interface_conflict_too() {
+    let tree = Tree::new(&[
+        ("etc/fwdguard.d/x.conf", "net.core.somaxconn = 4096\nnet.ipv4.tcp_rmem = 4096 87380 6291456\n"),
+        ("etc/sysctl.d/x.conf", "net.core.somaxconn = 128\nnet.ipv4.tcp_rmem = 4096\t87380   6291456\n"),
+    ]);
+    let policy = tree.load();
+    let settings: Vec<_> = policy.elsewhere().collect();
+    assert_eq!(settings.len(), 2);
+    let found = conflicts::find(&policy, &conflicts::sysctl_d(tree.0.path()), &settings);
+    assert_eq!(found.iter().map(|c| c.key.to_string()).collect::<Vec<_>>(), ["net.core.somaxconn"]);
+}
