@@ -1,0 +1,415 @@
+//! check, apply and policy as a person or a script sees them: output, streams and exit statuses.
+
+mod common;
+
+use common::*;
+use serde_json::{Value, json};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
+use std::process::{Command, Output};
+
+const VENDOR: &str = "usr/lib/fwdguard.d/50-kubernetes.conf";
+const POLICY: &str = "net.ipv4.ip_forward = 1
+net.ipv4.conf.*.forwarding = 1
+net.ipv4.conf.all.rp_filter = 0
+net.ipv4.conf.tunl0.rp_filter = 0
+";
+const SITE: &str = "etc/fwdguard.d/60-site.conf";
+
+/// A namespace where POLICY does not hold, whatever the host's is.
+fn closed_node() -> Namespace {
+    let ns = Namespace::enter();
+    ns.write(VENDOR, POLICY);
+    sysctl_write("net/ipv4/ip_forward", "1");
+    sysctl_write("net/ipv4/ip_forward", "0");
+    sysctl_write("net/ipv4/conf/all/rp_filter", "0");
+    sysctl_write("net/ipv4/conf/default/rp_filter", "0");
+    sysctl_write("net/ipv4/conf/lo/rp_filter", "0");
+    ns
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("UTF-8")
+}
+
+fn setting<'a>(object: &'a Value, key: &str) -> &'a Value {
+    let settings = object["settings"].as_array().expect("settings");
+    settings.iter().find(|s| s["key"] == key).unwrap_or_else(|| panic!("no {key} in {object:#}"))
+}
+
+fn file(ns: &Namespace, path: &str) -> String {
+    ns.path(path).display().to_string()
+}
+
+#[test]
+fn check_tells_apply_repairs_and_check_is_content() {
+    let ns = closed_node();
+    let (object, status) = ns.json(&["check", "--json"]);
+    assert_eq!((status, &object["holds"]), (1, &json!(false)));
+    assert_eq!(
+        *setting(&object, "net.ipv4.ip_forward"),
+        json!({"key": "net.ipv4.ip_forward", "wanted": "1", "found": "0", "verdict": "drift",
+               "source": {"file": file(&ns, VENDOR), "line": 1}})
+    );
+    assert_eq!(setting(&object, "net.ipv4.conf.lo.forwarding")["verdict"], "drift");
+    assert_eq!(setting(&object, "net.ipv4.conf.default.forwarding")["source"]["line"], 2);
+    assert_eq!(setting(&object, "net.ipv4.conf.all.rp_filter")["verdict"], "ok");
+    assert_eq!((&object["conflicts"], &object["errors"]), (&json!([]), &json!([])));
+    assert_eq!(sysctl_read("net/ipv4/ip_forward"), "0", "check changes nothing");
+    assert_eq!(sysctl_read("net/ipv4/conf/lo/forwarding"), "0", "check changes nothing");
+
+    let output = ns.fwdguard(&["check"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stdout(&output).contains("not hold; 'fwdguard apply' repairs once"), "{}", stdout(&output));
+
+    let (object, status) = ns.json(&["apply", "--json"]);
+    assert_eq!((status, &object["holds"], &object["failed"]), (0, &json!(true), &json!([])));
+    let first = json!({"key": "net.ipv4.ip_forward", "from": "0", "to": "1"});
+    assert_eq!(object["repaired"][0], first);
+    for key in ["ip_forward", "conf/all/forwarding", "conf/default/forwarding", "conf/lo/forwarding"] {
+        assert_eq!(sysctl_read(&format!("net/ipv4/{key}")), "1", "{key}");
+    }
+
+    let (object, status) = ns.json(&["check", "--json"]);
+    assert_eq!((status, &object["holds"]), (0, &json!(true)), "{object:#}");
+    let output = ns.fwdguard(&["check"]);
+    assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
+    assert!(stdout(&output).contains("settings hold\n"), "{}", stdout(&output));
+    assert_eq!(ns.json(&["apply", "--json"]).0["repaired"], json!([]), "what holds is not written");
+    assert_eq!(stdout(&ns.fwdguard(&["apply"])), "0 settings repaired, 0 failed\n");
+}
+
+#[test]
+fn exit_statuses() {
+    let ns = closed_node();
+    let good = "net.ipv4.conf.all.rp_filter = 0\n";
+    let drifted = "net.ipv4.ip_forward = 1\n";
+    let bad = "kernel.panic = 10\n";
+    let refused = "net.ipv4.conf.lo.rp_filter = nonsense\n";
+    for (what, text, check, apply, policy) in [
+        ("all holds", good.to_string(), 0, 0, 0),
+        ("drift", drifted.to_string(), 1, 0, 0),
+        ("drift with a bad line beside it", format!("{bad}{drifted}"), 1, 2, 2),
+        ("a bad line and no drift", format!("{good}{bad}"), 2, 2, 2),
+        ("nothing but bad lines", bad.to_string(), 2, 2, 2),
+        ("a value that the kernel refuses", format!("{good}{refused}"), 1, 1, 0),
+        ("no such interface", "net.ipv4.conf.c9.rp_filter = 1\n".into(), 0, 0, 0),
+        ("an empty file", String::new(), 0, 0, 0),
+    ] {
+        ns.write("etc/fwdguard.d/50-kubernetes.conf", &text);
+        for (command, wanted) in [("check", check), ("policy", policy), ("apply", apply)] {
+            for arguments in [vec![command], vec![command, "--json"]] {
+                sysctl_write("net/ipv4/ip_forward", "0");
+                let output = ns.fwdguard(&arguments);
+                assert_eq!(output.status.code(), Some(wanted), "{what}: {arguments:?}: {}", stderr(&output));
+            }
+        }
+    }
+    std::fs::remove_file(ns.path("etc/fwdguard.d/50-kubernetes.conf")).expect("remove");
+    symlink("/nowhere", ns.path("etc/fwdguard.d/50-kubernetes.conf")).expect("link");
+    for command in ["check", "apply", "policy"] {
+        let output = ns.fwdguard(&[command]);
+        assert_eq!(output.status.code(), Some(2), "no readable policy: {command}");
+        assert!(stderr(&output).contains("50-kubernetes.conf: can't be read"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_failed_repair_is_told_unless_its_failure_is_ignored() {
+    let ns = closed_node();
+    ns.write(VENDOR, "net.ipv4.conf.lo.rp_filter = nonsense\n");
+    let output = ns.fwdguard(&["apply"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stdout(&output).contains("0 settings repaired, 1 failed"), "{}", stdout(&output));
+    assert!(stderr(&output).contains("net.ipv4.conf.lo.rp_filter"), "{}", stderr(&output));
+    let (object, status) = ns.json(&["apply", "--json"]);
+    assert_eq!(status, 1);
+    assert_eq!(object["failed"][0]["key"], "net.ipv4.conf.lo.rp_filter");
+    assert_eq!((&object["failed"][0]["wanted"], &object["failed"][0]["found"]), (&json!("nonsense"), &json!("0")));
+    assert!(object["failed"][0]["error"].as_str().is_some_and(|e| e.contains("EINVAL") || e.contains("nvalid")));
+
+    ns.write(VENDOR, "-net.ipv4.conf.lo.rp_filter = nonsense\n");
+    let output = ns.fwdguard(&["apply"]);
+    assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
+}
+
+#[test]
+fn a_conflict_in_sysctl_d_is_named_and_is_no_failure() {
+    let ns = closed_node();
+    ns.write(
+        "etc/sysctl.d/99-hardening.conf",
+        "# CIS 3.1.1\n\nnet.ipv4.ip_forward = 0\nnet.ipv4.conf.*.rp_filter = 1\n",
+    );
+    ns.write("etc/sysctl.conf", "net.ipv4.conf.tunl0.rp_filter=2\n");
+    assert_eq!(ns.fwdguard(&["apply"]).status.code(), Some(0));
+    let (object, status) = ns.json(&["check", "--json"]);
+    assert_eq!((status, &object["holds"]), (0, &json!(true)));
+    let conflict = |key: &str, wanted: &str, says: &str, path: &str, line: u32| json!({"key": key, "wanted": wanted, "says": says, "source": {"file": file(&ns, path), "line": line}});
+    let found = object["conflicts"].as_array().expect("conflicts");
+    let expected = [
+        conflict("net.ipv4.ip_forward", "1", "0", "etc/sysctl.d/99-hardening.conf", 3),
+        conflict("net.ipv4.conf.all.rp_filter", "0", "1", "etc/sysctl.d/99-hardening.conf", 4),
+        conflict("net.ipv4.conf.tunl0.rp_filter", "0", "2", "etc/sysctl.conf", 1),
+    ];
+    assert_eq!(found.len(), expected.len(), "{object:#}");
+    assert!(expected.iter().all(|conflict| found.contains(conflict)), "{object:#}");
+    let output = ns.fwdguard(&["check"]);
+    assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
+    for place in ["etc/sysctl.d/99-hardening.conf:3 says 0", "99-hardening.conf:4 says 1", "etc/sysctl.conf:1 says 2"] {
+        assert!(stdout(&output).contains(place), "{place} in\n{}", stdout(&output));
+    }
+}
+
+#[test]
+fn an_interface_closed_in_sysctl_d_is_exempt_and_told() {
+    let ns = closed_node();
+    ns.veth("eth1", "peer");
+    ns.write("etc/sysctl.d/70-closed.conf", "net.ipv4.conf.eth1.forwarding = 0\n");
+    assert_eq!(ns.fwdguard(&["apply"]).status.code(), Some(0));
+    assert_eq!(
+        (sysctl_read("net/ipv4/conf/eth1/forwarding"), sysctl_read("net/ipv4/conf/peer/forwarding")),
+        ("0".into(), "1".into())
+    );
+    let (object, status) = ns.json(&["check", "--json"]);
+    assert_eq!((status, &object["conflicts"]), (0, &json!([])));
+    let source = json!({"file": file(&ns, "etc/sysctl.d/70-closed.conf"), "line": 1});
+    assert_eq!(object["exempt"], json!([{"key": "net.ipv4.conf.eth1.forwarding", "source": source}]));
+    let text = stdout(&ns.fwdguard(&["check"]));
+    assert!(text.contains("net.ipv4.conf.eth1.forwarding is exempt: "), "{text}");
+}
+
+#[test]
+fn an_interfaces_rp_filter_is_overruled_by_all() {
+    let ns = closed_node();
+    ns.veth("tunl0", "peer");
+    sysctl_write("net/ipv4/conf/tunl0/rp_filter", "0");
+    sysctl_write("net/ipv4/conf/all/rp_filter", "2");
+    ns.write(VENDOR, "net.ipv4.conf.tunl0.rp_filter = 0\n");
+    let (object, status) = ns.json(&["check", "--json"]);
+    assert_eq!((status, &object["holds"]), (1, &json!(false)));
+    let tunl0 = setting(&object, "net.ipv4.conf.tunl0.rp_filter");
+    assert_eq!(
+        (&tunl0["verdict"], &tunl0["effective"], &tunl0["found"]),
+        (&json!("overruled"), &json!("2"), &json!("0"))
+    );
+    let text = stdout(&ns.fwdguard(&["check"]));
+    assert!(text.contains("overruled by all: 2"), "{text}");
+    sysctl_write("net/ipv4/conf/all/rp_filter", "0");
+    let (object, status) = ns.json(&["check", "--json"]);
+    assert_eq!((status, &setting(&object, "net.ipv4.conf.tunl0.rp_filter")["verdict"]), (0, &json!("ok")));
+    assert!(setting(&object, "net.ipv4.conf.tunl0.rp_filter").get("effective").is_none());
+}
+
+#[test]
+fn what_is_not_there_is_absent_and_no_failure() {
+    let ns = closed_node();
+    ns.write(VENDOR, "net.ipv4.conf.c9.rp_filter = 1\nnet.no.such = 1\nnet.ipv4.conf.all.rp_filter = 0\n");
+    let (object, status) = ns.json(&["check", "--json"]);
+    assert_eq!((status, &object["holds"]), (0, &json!(true)));
+    for key in ["net.ipv4.conf.c9.rp_filter", "net.no.such"] {
+        assert_eq!(setting(&object, key)["verdict"], "absent", "{key}");
+        assert_eq!(setting(&object, key)["found"], Value::Null, "{key}");
+    }
+    let text = stdout(&ns.fwdguard(&["check"]));
+    assert_eq!(text.matches("absent").count(), 2, "{text}");
+}
+
+#[test]
+fn built_in_where_there_is_no_policy_file() {
+    let ns = Namespace::enter();
+    sysctl_write("net/ipv4/ip_forward", "0");
+    let (object, status) = ns.json(&["check", "--json"]);
+    assert_eq!(status, 1);
+    assert_eq!(setting(&object, "net.ipv4.ip_forward")["source"]["file"], "built-in:50-kubernetes.conf");
+    assert_eq!(ns.fwdguard(&["apply"]).status.code(), Some(0));
+    assert_eq!(sysctl_read("net/ipv4/conf/lo/forwarding"), "1");
+}
+
+#[test]
+fn the_table_has_one_row_a_pattern_and_at_most_20_interfaces() {
+    let ns = closed_node();
+    (0..13).for_each(|pair| _ = run(&format!("ip link add x{pair:02} type veth peer name y{pair:02}")));
+    ns.write(VENDOR, "net.ipv4.conf.[xy]*.forwarding = 1\n");
+    sysctl_write("net/ipv4/conf/x00/forwarding", "1");
+    let text = stdout(&ns.fwdguard(&["check"]));
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].starts_with("SETTING"), "{text}");
+    assert!(lines[1].starts_with("net.ipv4.conf.[xy]*.forwarding") && lines[1].contains("1 of 26 hold"), "{text}");
+    let listed = lines.iter().filter(|line| line.starts_with("  net.ipv4.conf.")).count();
+    assert_eq!(listed, 20, "{text}");
+    assert!(lines.contains(&"  and 5 more"), "{text}");
+    assert_eq!(lines.len(), 1 + 1 + 20 + 1 + 1, "{text}");
+    let (object, _) = ns.json(&["check", "--json"]);
+    assert_eq!(object["settings"].as_array().map(Vec::len), Some(26), "JSON has all");
+
+    assert_eq!(ns.fwdguard(&["apply"]).status.code(), Some(0));
+    let text = stdout(&ns.fwdguard(&["check"]));
+    assert!(text.contains("26 of 26 hold"), "{text}");
+    assert_eq!(text.lines().count(), 3, "{text}");
+}
+
+#[test]
+fn tables_fit_100_columns_and_have_no_colour_in_a_pipe() {
+    let ns = closed_node();
+    ns.veth("a.very.long.na0", "a.very.long.na1");
+    let long_file = format!("etc/fwdguard.d/70-{}.conf", "long".repeat(30));
+    ns.write(
+        &long_file,
+        "net/ipv4/conf/a.very.long.na0/rp_filter = 2\nnet.ipv4.tcp_rmem = 4096 87380 6291455\n\
+         net.ipv4.conf.{a0,b0,c0,d0,e0,f0,g0,h0,i0,j0,k0,l0,m0,n0,o0,p0,q0,r0,s0,t0,u0,v0,a.*}*.rp_filter = 1\n",
+    );
+    ns.write(SITE, "net.ipv4.tcp_rmem = 4096 87380 6291454\n");
+    for command in ["check", "policy"] {
+        let output = ns.fwdguard(&[command]);
+        let text = stdout(&output);
+        assert!(!text.contains('\x1b') && !stderr(&output).contains('\x1b'), "{text}");
+        assert!(text.lines().count() > 5, "{text}");
+        for line in text.lines() {
+            assert!(line.chars().count() <= 100, "{command}: {line}");
+        }
+    }
+}
+
+#[test]
+fn bad_lines_go_to_stderr_and_into_json() {
+    let ns = closed_node();
+    ns.write(SITE, "kernel.panic = 10\nnet.ipv4.conf.all.rp_filter = 0\nnet.x\n");
+    let site = file(&ns, SITE);
+    for command in ["check", "apply", "policy"] {
+        let output = ns.fwdguard(&[command]);
+        let expected = format!("fwdguard: {site}:1: 'kernel.panic' is not below net.");
+        assert!(stderr(&output).starts_with(&expected), "{command}: {}", stderr(&output));
+        assert!(stderr(&output).contains(&format!("fwdguard: {site}:3: no value")), "{command}: {}", stderr(&output));
+        assert_eq!(stderr(&output).lines().count(), 2, "{command}: {}", stderr(&output));
+        assert!(!stdout(&output).contains("kernel.panic"), "{command}: {}", stdout(&output));
+
+        let output = ns.fwdguard(&[command, "--json"]);
+        let object: Value = serde_json::from_slice(&output.stdout).expect("one object");
+        assert_eq!(object["errors"].as_array().map(Vec::len), Some(2), "{command}: {object:#}");
+        assert_eq!((&object["errors"][1]["file"], &object["errors"][1]["line"]), (&json!(site), &json!(3)));
+        assert!(object["errors"][1]["message"].as_str().is_some_and(|m| m.starts_with("no value")), "{object:#}");
+        assert_eq!(stdout(&output).lines().count(), 1, "one object, one line");
+    }
+}
+
+#[test]
+fn policy_shows_every_line_its_place_and_what_it_overrides() {
+    let ns = closed_node();
+    ns.write(
+        SITE,
+        "net.ipv4.conf.all.rp_filter = 2\n-net.ipv4.conf.eth1.forwarding\n-net.ipv4.conf.lo.rp_filter = 1\n",
+    );
+    let output = ns.fwdguard(&["policy"]);
+    assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
+    let text = stdout(&output);
+    // By its place: with a long root, the middle of a key may have been cut.
+    let row = |part: &str| text.lines().find(|l| l.contains(part)).unwrap_or_else(|| panic!("no {part} in\n{text}"));
+    assert!(row("OVERRIDES").starts_with("SETTING"), "{text}");
+    assert!(row("-site.conf:1").ends_with("0 at 50-kubernetes.conf:3"), "{text}");
+    assert!(row("-site.conf:2").contains(" excluded "), "{text}");
+    assert!(row("-site.conf:3").contains(" 1 (failure ignored) "), "{text}");
+
+    let (object, status) = ns.json(&["policy", "--json"]);
+    assert_eq!(status, 0);
+    let lines = object["lines"].as_array().expect("lines");
+    let line = |key: &str| lines.iter().find(|l| l["key"] == key).unwrap_or_else(|| panic!("no {key} in {object:#}"));
+    assert_eq!(
+        *line("net.ipv4.conf.all.rp_filter"),
+        json!({"key": "net.ipv4.conf.all.rp_filter", "value": "2", "excluded": false, "pattern": false,
+               "ignore_failure": false, "source": {"file": file(&ns, SITE), "line": 1},
+               "overrides": [{"value": "0", "source": {"file": file(&ns, VENDOR), "line": 3}}]})
+    );
+    assert_eq!(line("net.ipv4.conf.*.forwarding")["pattern"], true);
+    let excluded = line("net.ipv4.conf.eth1.forwarding");
+    assert_eq!((&excluded["excluded"], &excluded["value"]), (&json!(true), &Value::Null));
+    assert_eq!(line("net.ipv4.conf.lo.rp_filter")["ignore_failure"], true);
+    assert_eq!(sysctl_read("net/ipv4/ip_forward"), "0", "policy changes nothing");
+}
+
+#[test]
+fn help_version_and_wrong_usage() {
+    let fwdguard = |arguments: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_fwdguard")).args(arguments).output().expect("fwdguard runs")
+    };
+    for help in ["--help", "-h", "help"] {
+        let output = fwdguard(&[help]);
+        assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()), "{help}");
+        let text = stdout(&output);
+        for part in ["Exit status:", "  0  ", "  1  ", "  2  ", "check", "apply", "policy", "run", "--root"] {
+            assert!(text.contains(part), "{part} in {help}:\n{text}");
+        }
+        assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
+    }
+    let output = fwdguard(&["--version"]);
+    assert_eq!((output.status.code(), stdout(&output)), (Some(0), format!("fwdguard {}\n", env!("CARGO_PKG_VERSION"))));
+    for wrong in [
+        vec![],
+        vec!["chekc"],
+        vec!["check", "--jsno"],
+        vec!["check", "extra"],
+        vec!["check", "--root", "/no/such/folder"],
+        vec!["check", "--root", "/dev/null"],
+        vec!["run", "--audit-interval", "0"],
+    ] {
+        let output = fwdguard(&wrong);
+        assert_eq!((output.status.code(), stdout(&output)), (Some(2), String::new()), "{wrong:?}");
+        assert!(!stderr(&output).is_empty(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn an_interfaces_name_forges_no_escape() {
+    let ns = closed_node();
+    ns.write(VENDOR, "net.ipv4.conf.*.forwarding = 1\nnet.ipv4.conf.*.rp_filter = 0\n");
+    for name in [b"e\x1b[31m\x07".as_slice(), b"e\xff\xfe", b"e\xc2\x9b31m"] {
+        let name = OsStr::from_bytes(name);
+        let mut add = Command::new("ip");
+        add.args(["link", "add"]).arg(name).args(["type", "veth", "peer", "name", "peer0"]);
+        if !add.status().expect("ip runs").success() {
+            eprintln!("{name:?} is refused here");
+            continue;
+        }
+        sysctl_write("net/ipv4/ip_forward", "0");
+        let mut outputs: Vec<Output> = ["check", "apply", "check"].map(|command| ns.fwdguard(&[command])).into();
+        sysctl_write("net/ipv4/ip_forward", "0");
+        outputs.extend([["check", "--json"], ["apply", "--json"]].map(|arguments| ns.fwdguard(&arguments)));
+        let statuses: Vec<_> = outputs.iter().map(|output| output.status.code()).collect();
+        assert_eq!(statuses, [1, 0, 0, 1, 0].map(Some), "{name:?}");
+        for output in outputs {
+            for text in [stdout(&output), stderr(&output)] {
+                assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{name:?}: {text:?}");
+            }
+        }
+        run("ip link del peer0");
+    }
+}
+
+#[test]
+fn a_policy_forges_no_escape() {
+    let ns = closed_node();
+    ns.write("etc/fwdguard.d/70-\x1b[31m.conf", "net.\x1b[31m = 1\nnet.ipv4.conf.lo.rp_filter = 1\nnet.x = \x1b[31m\n");
+    for command in ["check", "apply", "policy"] {
+        let output = ns.fwdguard(&[command]);
+        for text in [stdout(&output), stderr(&output)] {
+            assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{command}: {text:?}");
+        }
+        assert_eq!(stderr(&output).lines().count(), 2, "{command}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_reader_that_went_away_is_no_error() {
+    let ns = closed_node();
+    for arguments in [["check", "--json"], ["policy", "--json"]] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output = ns.command().args(arguments).arg("--root").arg(ns.root()).stdout(writer).output().expect("runs");
+        assert_eq!(stderr(&output), "", "{arguments:?}");
+        assert!(output.status.code().is_some_and(|code| code < 2), "{arguments:?}: {}", output.status);
+    }
+}
