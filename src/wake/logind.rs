@@ -1,10 +1,12 @@
 //! logind's PrepareForSleep, with a delay inhibitor held so that the guard hears of a sleep before it comes
 //! (org.freedesktop.login1(5), systemd's inhibitor lock documentation).
 
+use std::io;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 use zbus::OwnedFd;
 use zbus::fdo::DBusProxy;
 use zbus::proxy::CacheProperties;
@@ -12,6 +14,8 @@ use zbus::proxy::CacheProperties;
 const LOGIND: &str = "org.freedesktop.login1";
 /// A call that takes longer is lost, and so is the bus.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// A bus that is there answers within milliseconds; one that hangs is tried again.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The sleep waits no longer than this for the guard to note it; logind's own limit is 5 s (InhibitDelayMaxSec=).
 const NOTE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between tries to reach a bus that is not there.
@@ -72,7 +76,10 @@ pub async fn listen(events: mpsc::Sender<Event>) {
 
 /// One connection's life.
 async fn session(teller: &mut Teller, reached: &mut bool) -> zbus::Result<()> {
-    let connection = zbus::connection::Builder::system().method_timeout(CALL_TIMEOUT).build().await?;
+    let connect = zbus::connection::Builder::system().method_timeout(CALL_TIMEOUT).build();
+    // The handshake is no method call.
+    let connection =
+        timeout(CONNECT_TIMEOUT, connect).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let bus = DBusProxy::new(&connection).await?;
     let mut owners = bus.receive_name_owner_changed_with_args(&[(0, LOGIND)]).await?;
     // Signals from anybody but logind's owner don't get through this proxy.
@@ -113,29 +120,25 @@ async fn session(teller: &mut Teller, reached: &mut bool) -> zbus::Result<()> {
     }
 }
 
-/// logind is there: takes the inhibitor, and asks whether a sleep has begun already.
+/// logind is there: takes the inhibitor, unless a sleep has begun already, in which logind grants none.
 async fn greet(teller: &mut Teller, manager: &ManagerProxy<'_>) -> Option<OwnedFd> {
-    let inhibitor = inhibit(teller, manager).await;
     teller.back(MANAGER).await;
     if manager.preparing_for_sleep().await.unwrap_or(false) {
         teller.asleep().await;
         return None;
     }
-    inhibitor
+    // A sleep that begins here is announced to a listener that is there already.
+    let inhibitor = inhibit(manager).await;
+    teller.judge(inhibitor).await
 }
 
 /// The inhibitor is taken first thing, so that the next sleep is heard of in time, too; the audit does not wait for it.
 async fn awake(teller: &mut Teller, manager: &ManagerProxy<'_>) -> Option<OwnedFd> {
-    let (inhibitor, ()) = tokio::join!(call_inhibit(manager), teller.send(Event::Awake));
+    let (inhibitor, ()) = tokio::join!(inhibit(manager), teller.send(Event::Awake));
     teller.judge(inhibitor).await
 }
 
-async fn inhibit(teller: &mut Teller, manager: &ManagerProxy<'_>) -> Option<OwnedFd> {
-    let inhibitor = call_inhibit(manager).await;
-    teller.judge(inhibitor).await
-}
-
-async fn call_inhibit(manager: &ManagerProxy<'_>) -> zbus::Result<OwnedFd> {
+async fn inhibit(manager: &ManagerProxy<'_>) -> zbus::Result<OwnedFd> {
     manager.inhibit("sleep", "fwdguard", "Notes the forwarding settings before the node sleeps", "delay").await
 }
 
@@ -154,7 +157,7 @@ impl Teller {
     async fn asleep(&self) {
         let (noted, answer) = oneshot::channel();
         self.send(Event::Asleep(noted)).await;
-        _ = tokio::time::timeout(NOTE_TIMEOUT, answer).await;
+        _ = timeout(NOTE_TIMEOUT, answer).await;
     }
 
     async fn lost(&mut self, source: &'static str, reason: String) {
