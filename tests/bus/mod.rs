@@ -1,0 +1,258 @@
+//! A system bus of the test's own, and a stand-in for logind on it (org.freedesktop.login1(5)).
+//!
+//! Both live in the test's namespaces: the bus is its child, and the runtime's threads are started by its thread.
+
+use std::fs;
+use std::io::{BufRead, BufReader, PipeReader};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::runtime::Runtime;
+use zbus::message::Header;
+use zbus::{Connection, fdo};
+
+use crate::common::{Namespace, PATIENCE, Running};
+
+const ADDRESS: &str = "unix:path=/run/bus.socket";
+const CONFIG: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig>
+  <listen>unix:path=/run/bus.socket</listen>
+  <auth>EXTERNAL</auth>
+  <policy context="default">
+    <allow user="*"/>
+    <allow own="*"/>
+    <allow send_type="method_call"/>
+    <allow send_type="signal"/>
+    <allow send_requested_reply="true" send_type="method_return"/>
+    <allow send_requested_reply="true" send_type="error"/>
+    <allow receive_type="method_call"/>
+    <allow receive_type="method_return"/>
+    <allow receive_type="error"/>
+    <allow receive_type="signal"/>
+  </policy>
+</busconfig>
+"#;
+const LOGIND: &str = "org.freedesktop.login1";
+const LOGIND_PATH: &str = "/org/freedesktop/login1";
+const MANAGER: &str = "org.freedesktop.login1.Manager";
+
+/// A dbus-daemon, which ends with this.
+pub struct Bus {
+    daemon: Option<Child>,
+    runtime: Runtime,
+}
+
+impl Bus {
+    /// A bus that takes connections. The namespace is what keeps it away from the host's.
+    pub fn start(ns: &Namespace) -> Bus {
+        let mut bus = Bus::absent(ns);
+        bus.restart();
+        bus
+    }
+
+    /// No bus yet.
+    pub fn absent(_: &Namespace) -> Bus {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        Bus { daemon: None, runtime }
+    }
+
+    /// Kills the bus, and whatever is on it loses its connection.
+    pub fn kill(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.kill().expect("kill");
+            daemon.wait().expect("wait");
+        }
+    }
+
+    /// A new bus at the same address.
+    pub fn restart(&mut self) {
+        self.kill();
+        _ = fs::remove_file("/run/bus.socket");
+        fs::write("/run/bus.conf", CONFIG).expect("a configuration");
+        let mut daemon = Command::new("dbus-daemon")
+            .args(["--config-file=/run/bus.conf", "--nofork", "--nopidfile", "--print-address"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("dbus-daemon runs");
+        let mut address = String::new();
+        BufReader::new(daemon.stdout.take().expect("piped")).read_line(&mut address).expect("an address");
+        assert!(address.starts_with(ADDRESS), "the bus listens at {address:?}");
+        self.daemon = Some(daemon);
+    }
+
+    /// `fwdguard run` with this bus for its system bus, once it is READY.
+    pub fn guard(&self, ns: &Namespace) -> Running {
+        Running::start(ns, |command| command.env("DBUS_SYSTEM_BUS_ADDRESS", ADDRESS))
+    }
+
+    /// Stops the bus from answering, or lets it go on.
+    pub fn signal(&self, signal: &str) {
+        let daemon = self.daemon.as_ref().expect("a bus");
+        crate::common::run(&format!("kill -{signal} {}", daemon.id()));
+    }
+
+    fn connect(&self) -> Connection {
+        let connect = async { zbus::connection::Builder::address(ADDRESS).build().await.expect("a connection") };
+        self.runtime.block_on(connect)
+    }
+
+    /// logind comes onto the bus; `preparing`: while it prepares for a sleep.
+    pub fn logind(&self, preparing: bool) -> Logind<'_> {
+        let connection = self.connect();
+        let manager = Manager::default();
+        manager.0.lock().unwrap().preparing = preparing;
+        let logind = Logind { bus: self, connection, manager: manager.clone() };
+        self.runtime.block_on(async {
+            // What the name promises is there before the name is.
+            assert!(logind.connection.object_server().at(LOGIND_PATH, manager).await.expect("a path").is_none());
+            logind.connection.request_name(LOGIND).await.expect("the name");
+        });
+        logind
+    }
+
+    /// Somebody who is not logind says on logind's path what only logind may say: to all, and to `target` alone.
+    pub fn lie(&self, target: &str, interface: &str, member: &str, body: &(impl serde::Serialize + zbus::DynamicType)) {
+        let liar = self.connect();
+        let path = if interface == MANAGER { LOGIND_PATH } else { "/org/freedesktop/DBus" };
+        self.runtime.block_on(async {
+            for destination in [None, Some(target)] {
+                liar.emit_signal(destination, path, interface, member, body).await.expect("a signal");
+            }
+            // An answer from the bus: the signals are through.
+            fdo::DBusProxy::new(&liar).await.expect("the bus").get_id().await.expect("an answer");
+        });
+    }
+
+    /// Somebody who is not logind announces a sleep or its end.
+    pub fn lie_about_sleep(&self, target: &str, start: bool) {
+        self.lie(target, MANAGER, "PrepareForSleep", &start);
+    }
+}
+
+impl Drop for Bus {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// logind on the bus; it leaves the bus when this is dropped.
+pub struct Logind<'bus> {
+    bus: &'bus Bus,
+    connection: Connection,
+    manager: Manager,
+}
+
+/// A lock that somebody asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inhibitor {
+    pub what: String,
+    pub who: String,
+    pub why: String,
+    pub mode: String,
+    /// The unique name of who asked.
+    pub holder: String,
+    pub held: bool,
+}
+
+impl Logind<'_> {
+    /// Goes to sleep (`true`) or wakes (`false`), and says so.
+    pub fn sleep(&self, start: bool) {
+        self.manager.0.lock().unwrap().preparing = start;
+        let said = self.connection.emit_signal(None::<&str>, LOGIND_PATH, MANAGER, "PrepareForSleep", &start);
+        self.bus.runtime.block_on(said).expect("a signal");
+    }
+
+    /// Every lock that was ever taken, in order.
+    pub fn inhibitors(&self) -> Vec<Inhibitor> {
+        self.manager.0.lock().unwrap().taken.iter().map(|(inhibitor, pipe)| refresh(inhibitor, pipe)).collect()
+    }
+
+    /// Waits until `taken` locks have been taken in all and exactly the last `held` of them are held.
+    pub fn wait_inhibitors(&self, taken: usize, held: usize) -> Vec<Inhibitor> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let inhibitors = self.inhibitors();
+            let holds = |(n, inhibitor): (usize, &Inhibitor)| inhibitor.held == (n + held >= taken);
+            if inhibitors.len() == taken && inhibitors.iter().enumerate().all(holds) {
+                return inhibitors;
+            }
+            assert!(Instant::now() < deadline, "not {taken} taken and {held} held: {inhibitors:#?}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Waits until somebody has asked whether a sleep is in preparation.
+    pub fn wait_asked(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.manager.0.lock().unwrap().asked == 0 {
+            assert!(Instant::now() < deadline, "nobody asks for PreparingForSleep");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// How often somebody asked for a lock while a sleep was in preparation, which logind refuses.
+    pub fn refused(&self) -> usize {
+        self.manager.0.lock().unwrap().refused
+    }
+}
+
+impl Drop for Logind<'_> {
+    fn drop(&mut self) {
+        _ = self.bus.runtime.block_on(self.connection.clone().close());
+    }
+}
+
+#[derive(Clone, Default)]
+struct Manager(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    preparing: bool,
+    taken: Vec<(Inhibitor, PipeReader)>,
+    refused: usize,
+    asked: usize,
+}
+
+#[zbus::interface(name = "org.freedesktop.login1.Manager")]
+impl Manager {
+    fn inhibit(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        what: String,
+        who: String,
+        why: String,
+        mode: String,
+    ) -> fdo::Result<zbus::OwnedFd> {
+        let mut state = self.0.lock().unwrap();
+        if state.preparing {
+            state.refused += 1;
+            return Err(fdo::Error::Failed(
+                "The operation inhibition has been requested for is already running".into(),
+            ));
+        }
+        let (ours, theirs) = std::io::pipe().map_err(|error| fdo::Error::IOError(error.to_string()))?;
+        let holder = header.sender().map(ToString::to_string).unwrap_or_default();
+        state.taken.push((Inhibitor { what, who, why, mode, holder, held: true }, ours));
+        Ok(OwnedFd::from(theirs).into())
+    }
+
+    #[zbus(property)]
+    fn preparing_for_sleep(&self) -> bool {
+        let mut state = self.0.lock().unwrap();
+        state.asked += 1;
+        state.preparing
+    }
+}
+
+/// A lock is held for as long as the other end of its pipe is open.
+fn refresh(inhibitor: &Inhibitor, pipe: &PipeReader) -> Inhibitor {
+    let mut ends = [PollFd::new(pipe, PollFlags::IN)];
+    poll(&mut ends, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).expect("poll");
+    Inhibitor { held: !ends[0].revents().contains(PollFlags::HUP), ..inhibitor.clone() }
+}

@@ -1,0 +1,278 @@
+//! Sleep and wake-up as logind tells them, and a logind or a bus that goes and comes back.
+
+mod bus;
+mod common;
+
+use bus::*;
+use common::*;
+
+fn wakes(guard: &Running) -> Vec<Record> {
+    guard.records().into_iter().filter(|record| record["MESSAGE"].starts_with("Awake again")).collect()
+}
+
+fn lost_or_back(guard: &Running) -> Vec<(String, String)> {
+    let told = |record: &Record| Some((record.get("SOURCE")?.clone(), record["MESSAGE"].clone()));
+    guard.records().iter().filter_map(told).collect()
+}
+
+/// Waits until `source` has been told lost (or back) `times` times.
+fn wait_source(guard: &Running, source: &str, text: &str, times: usize) -> Record {
+    let is = |record: &Record| record.get("SOURCE").is_some_and(|s| s == source) && record["MESSAGE"].contains(text);
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let mut told: Vec<_> = guard.records().into_iter().filter(is).collect();
+        if told.len() >= times {
+            return told.swap_remove(times - 1);
+        }
+        assert!(std::time::Instant::now() < deadline, "no {text:?} of {source}: {:?}", messages(&guard.records()));
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_sleep_is_noted_and_its_end_told_with_what_had_changed() {
+    let ns = Namespace::enter();
+    ns.veth("a0", "b0");
+    ns.write(
+        "etc/fwdguard.d/10.conf",
+        "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.forwarding = 1\nnet.ipv4.ip_local_reserved_ports = 5000\n",
+    );
+    let bus = Bus::start(&ns);
+    let logind = bus.logind(false);
+    let guard = bus.guard(&ns);
+    let inhibitor = logind.wait_inhibitors(1, 1).remove(0);
+    assert_eq!((&*inhibitor.what, &*inhibitor.who, &*inhibitor.mode), ("sleep", "fwdguard", "delay"));
+    assert!(!inhibitor.why.is_empty());
+    // Before the sleep, so not of it.
+    sysctl_write("net/ipv4/conf/b0/forwarding", "0");
+    wait_sysctl("net/ipv4/conf/b0/forwarding", "1");
+
+    logind.sleep(true);
+    logind.wait_inhibitors(1, 0);
+    // The node sleeps; what happens in the meantime is announced or is not.
+    guard.signal("STOP");
+    sysctl_write("net/ipv4/conf/a0/forwarding", "0");
+    sysctl_write("net/ipv4/ip_local_reserved_ports", "6000");
+    logind.sleep(false);
+    guard.signal("CONT");
+
+    let record = guard.wait_message("Awake again after ");
+    wait_sysctl("net/ipv4/conf/a0/forwarding", "1");
+    assert_eq!(sysctl_read("net/ipv4/ip_local_reserved_ports"), "5000", "repaired before it is told");
+    assert_eq!((&*record["CAUSE"], &*record["PRIORITY"]), ("resume", "6"));
+    assert!(record["SLEEP_USEC"].parse::<u64>().is_ok_and(|usec| usec > 0), "{record:?}");
+    let message = &record["MESSAGE"];
+    assert!(message.contains(" asleep; 2 settings had changed: "), "{message}");
+    assert!(message.contains("net.ipv4.conf.a0.forwarding"), "{message}");
+    assert!(message.contains("net.ipv4.ip_local_reserved_ports"), "{message}");
+    let silent =
+        guard.wait_record("the ports", |r| r.get("CAUSE").is_some_and(|c| c == "resume") && r.contains_key("SYSCTL"));
+    assert_eq!(silent["SYSCTL"], "net.ipv4.ip_local_reserved_ports");
+    logind.wait_inhibitors(2, 1);
+
+    // The next sleep is another one, in which nothing changes.
+    logind.sleep(true);
+    logind.wait_inhibitors(2, 0);
+    logind.sleep(false);
+    guard.wait_message("asleep; no setting had changed");
+    logind.wait_inhibitors(3, 1);
+    assert_eq!(wakes(&guard).len(), 2);
+    assert_eq!(lost_or_back(&guard), []);
+}
+
+#[test]
+fn a_wake_up_that_is_told_twice_is_one_record() {
+    let ns = Namespace::enter();
+    let bus = Bus::start(&ns);
+    let logind = bus.logind(false);
+    let guard = bus.guard(&ns);
+    logind.wait_inhibitors(1, 1);
+    logind.sleep(true);
+    logind.wait_inhibitors(1, 0);
+    logind.sleep(false);
+    logind.sleep(false);
+    logind.wait_inhibitors(3, 1);
+    // A sleep of its own marks the end of what there is to wait for.
+    logind.sleep(true);
+    logind.wait_inhibitors(3, 0);
+    logind.sleep(false);
+    logind.wait_inhibitors(4, 1);
+    let (_, records) = guard.stop();
+    assert_eq!(records.iter().filter(|r| r["MESSAGE"].starts_with("Awake again")).count(), 2);
+}
+
+#[test]
+fn a_wake_up_without_a_sleep_is_told_with_no_duration() {
+    let ns = Namespace::enter();
+    ns.write("etc/fwdguard.d/10.conf", "net.ipv4.ip_local_reserved_ports = 5000\n");
+    let bus = Bus::start(&ns);
+    let logind = bus.logind(false);
+    let guard = bus.guard(&ns);
+    logind.wait_inhibitors(1, 1);
+    sysctl_write("net/ipv4/ip_local_reserved_ports", "6000");
+    logind.sleep(false);
+    let record = guard.wait_message("Awake again (how long it slept is not known); 1 setting had changed: ");
+    assert_eq!(record["CAUSE"], "resume");
+    assert!(!record.contains_key("SLEEP_USEC"));
+    assert_eq!(sysctl_read("net/ipv4/ip_local_reserved_ports"), "5000");
+    logind.wait_inhibitors(2, 1);
+}
+
+#[test]
+fn started_in_the_middle_of_a_sleep() {
+    let ns = Namespace::enter();
+    let bus = Bus::start(&ns);
+    let logind = bus.logind(true);
+    let guard = bus.guard(&ns);
+    // The answer is on its way, and the signal comes after it.
+    logind.wait_asked();
+    logind.sleep(false);
+    let record = guard.wait_message("Awake again after ");
+    assert!(record.contains_key("SLEEP_USEC"));
+    logind.wait_inhibitors(1, 1);
+    assert_eq!(logind.refused(), 0, "no lock is asked for while none is to be had");
+    assert_eq!(lost_or_back(&guard), []);
+}
+
+#[test]
+fn only_logind_is_believed() {
+    let ns = Namespace::enter();
+    let bus = Bus::start(&ns);
+    let logind = bus.logind(false);
+    let guard = bus.guard(&ns);
+    let target = logind.wait_inhibitors(1, 1).remove(0).holder;
+    bus.lie_about_sleep(&target, true);
+    bus.lie_about_sleep(&target, false);
+    bus.lie_about_sleep(&target, true);
+    bus.lie(
+        &target,
+        "org.freedesktop.DBus",
+        "NameOwnerChanged",
+        &("org.freedesktop.login1", "org.freedesktop.login1", ""),
+    );
+    logind.sleep(false);
+    logind.wait_inhibitors(2, 1);
+    let (_, records) = guard.stop();
+    let wakes: Vec<_> = records.iter().filter(|r| r["MESSAGE"].starts_with("Awake again")).collect();
+    assert_eq!(wakes.len(), 1, "{:?}", messages(&records));
+    assert!(!wakes[0].contains_key("SLEEP_USEC"), "the sleep was a lie");
+    assert!(records.iter().all(|r| !r.contains_key("SOURCE")), "{:?}", messages(&records));
+}
+
+#[test]
+fn logind_goes_and_comes_back() {
+    let ns = Namespace::enter();
+    ns.write("etc/fwdguard.d/10.conf", "net.ipv4.ip_local_reserved_ports = 5000\n");
+    let bus = Bus::start(&ns);
+    let (guard, target) = {
+        let logind = bus.logind(false);
+        let guard = bus.guard(&ns);
+        (guard, logind.wait_inhibitors(1, 1).remove(0).holder)
+    };
+    let lost = wait_source(&guard, "logind", "Lost logind: ", 1);
+    assert_eq!(lost["PRIORITY"], "4");
+    // Nobody but logind speaks for logind, whether it is there or not.
+    bus.lie_about_sleep(&target, false);
+    sysctl_write("net/ipv4/ip_local_reserved_ports", "6000");
+
+    let logind = bus.logind(false);
+    let back = wait_source(&guard, "logind", "logind is back", 1);
+    assert_eq!(back["PRIORITY"], "6");
+    logind.wait_inhibitors(1, 1);
+    wait_sysctl("net/ipv4/ip_local_reserved_ports", "5000");
+    let repair = guard.wait_record("the ports", |r| r.get("OLDVALUE").is_some_and(|v| v == "5000"));
+    assert_eq!(repair["CAUSE"], "manager-restart");
+    logind.sleep(true);
+    logind.wait_inhibitors(1, 0);
+    logind.sleep(false);
+    guard.wait_message("Awake again after ");
+    assert_eq!(wakes(&guard).len(), 1);
+}
+
+#[test]
+fn logind_comes_later() {
+    let ns = Namespace::enter();
+    let bus = Bus::start(&ns);
+    let guard = bus.guard(&ns);
+    wait_source(&guard, "logind", "Lost logind: it is not on the system bus", 1);
+    let logind = bus.logind(false);
+    wait_source(&guard, "logind", "logind is back", 1);
+    logind.wait_inhibitors(1, 1);
+}
+
+#[test]
+fn the_bus_goes_and_comes_back() {
+    let ns = Namespace::enter();
+    let mut bus = Bus::start(&ns);
+    let guard = {
+        let logind = bus.logind(false);
+        let guard = bus.guard(&ns);
+        logind.wait_inhibitors(1, 1);
+        guard
+    };
+    wait_source(&guard, "logind", "Lost logind", 1);
+    for round in 1..=2 {
+        bus.kill();
+        wait_source(&guard, "the system bus", "Lost the system bus: ", round);
+        sysctl_write("net/ipv4/ip_forward", "0");
+        wait_sysctl("net/ipv4/ip_forward", "1");
+        bus.restart();
+        wait_source(&guard, "the system bus", "the system bus is back", round);
+    }
+    let logind = bus.logind(false);
+    logind.wait_inhibitors(1, 1);
+    wait_source(&guard, "logind", "logind is back", 1);
+    logind.sleep(true);
+    logind.wait_inhibitors(1, 0);
+    logind.sleep(false);
+    guard.wait_message("Awake again after ");
+}
+
+#[test]
+fn logind_and_bus_go_together() {
+    let ns = Namespace::enter();
+    let mut bus = Bus::start(&ns);
+    let guard = {
+        let logind = bus.logind(false);
+        let guard = bus.guard(&ns);
+        logind.wait_inhibitors(1, 1);
+        bus.signal("KILL");
+        guard
+    };
+    wait_source(&guard, "the system bus", "Lost the system bus: ", 1);
+    bus.restart();
+    let logind = bus.logind(false);
+    wait_source(&guard, "the system bus", "the system bus is back", 1);
+    logind.wait_inhibitors(1, 1);
+}
+
+#[test]
+fn no_bus_at_start() {
+    let ns = Namespace::enter();
+    let mut bus = Bus::absent(&ns);
+    let mut guard = bus.guard(&ns);
+    wait_source(&guard, "the system bus", "Lost the system bus: ", 1);
+    guard.wait_notified("lost: the system bus");
+    sysctl_write("net/ipv4/ip_forward", "0");
+    wait_sysctl("net/ipv4/ip_forward", "1");
+    bus.restart();
+    let logind = bus.logind(false);
+    wait_source(&guard, "the system bus", "the system bus is back", 1);
+    logind.wait_inhibitors(1, 1);
+    let lost = guard.records().iter().filter(|r| r["MESSAGE"].contains("Lost the system bus")).count();
+    assert_eq!(lost, 1, "told once, however often it was tried");
+}
+
+#[test]
+fn a_bus_that_hangs_is_told_and_awaited() {
+    let ns = Namespace::enter();
+    let bus = Bus::start(&ns);
+    bus.signal("STOP");
+    let guard = bus.guard(&ns);
+    sysctl_write("net/ipv4/ip_forward", "0");
+    wait_sysctl("net/ipv4/ip_forward", "1");
+    wait_source(&guard, "the system bus", "Lost the system bus: ", 1);
+    bus.signal("CONT");
+    wait_source(&guard, "the system bus", "the system bus is back", 1);
+    bus.logind(false).wait_inhibitors(1, 1);
+}
