@@ -6,6 +6,7 @@
 #![allow(dead_code)] // each test program uses its part
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixDatagram;
@@ -162,6 +163,23 @@ impl Running {
         }
     }
 
+    /// Notifications that have come since the last that was waited for; waits for none.
+    pub fn notifications(&mut self) -> Vec<String> {
+        let (mut buffer, mut states) = ([0; 4096], Vec::new());
+        self.notify.set_nonblocking(true).expect("not blocking");
+        while let Ok(length) = self.notify.recv(&mut buffer) {
+            states.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+        }
+        self.notify.set_nonblocking(false).expect("blocking");
+        self.notified.extend_from_slice(&states);
+        states
+    }
+
+    /// Reads the journal from here on, where [`Running::start_with`] was given none.
+    pub fn read_journal(&self, socket: UnixDatagram) {
+        collect(socket, Arc::clone(&self.journal));
+    }
+
     pub fn records(&self) -> Vec<Record> {
         self.journal.lock().unwrap().clone()
     }
@@ -205,6 +223,22 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The same command, its program and arguments said otherwise.
+pub fn reworded(command: &mut Command, reword: impl FnOnce(Vec<OsString>) -> Vec<OsString>) -> &mut Command {
+    let words = std::iter::once(command.get_program()).chain(command.get_args()).map(OsString::from).collect();
+    let mut words = reword(words).into_iter();
+    let mut anew = Command::new(words.next().expect("a program"));
+    anew.args(words).stderr(Stdio::piped());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => anew.env(name, value),
+            None => anew.env_remove(name),
+        };
+    }
+    *command = anew;
+    command
 }
 
 pub fn messages(records: &[Record]) -> Vec<&str> {

@@ -1,0 +1,254 @@
+//! What the journal is told: the fields of each kind of record, and a journal that is not there or does not read.
+
+mod common;
+
+use common::*;
+use std::ffi::OsString;
+use std::os::unix::net::UnixDatagram;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// Each kind's MESSAGE_ID, which people's filters name: they never change.
+const STARTED: &str = "76e75cac59024da9acf0a977822090b6";
+const POLICY_LOADED: &str = "79040de9f5c345cb8f524bbda805a2e0";
+const POLICY_ERROR: &str = "acea1772d3a84dd7b76effd46d601b6b";
+const REPAIRED: &str = "02a3fbd85f774dd6911132d4e66f40b6";
+const REPAIR_FAILED: &str = "335c363c6de74cfcbe8d179130a98009";
+const RESUMED: &str = "51cf4aab661e45d0960bd38d8c964d14";
+const RESYNCHRONISED: &str = "b90d6a12c4a44e1483f4b76ccdf9a44a";
+const SOURCE_LOST: &str = "7537f41c4e6e4855af1a292486f5c100";
+const UNSAID: &str = "ffc217b33086402aa8bfbbda06a4edb6";
+const STOPPING: &str = "690e63aebaf04fd394aea61756d49868";
+
+const ERROR: &str = "3";
+const WARNING: &str = "4";
+const INFO: &str = "6";
+
+fn is(record: &Record, id: &str) -> bool {
+    record.get("MESSAGE_ID").is_some_and(|message_id| message_id == id)
+}
+
+/// The record's fields of those that only some kinds have.
+fn fields(record: &Record) -> Vec<&str> {
+    const OPTIONAL: [&str; 12] = [
+        "SYSCTL",
+        "OLDVALUE",
+        "NEWVALUE",
+        "OURVALUE",
+        "CAUSE",
+        "LATENCY_USEC",
+        "INTERFACES",
+        "POLICY_FILE",
+        "POLICY_LINE",
+        "ERRNO",
+        "SLEEP_USEC",
+        "SOURCE",
+    ];
+    OPTIONAL.into_iter().filter(|field| record.contains_key(*field)).collect()
+}
+
+#[test]
+fn every_record_has_the_fields_of_its_kind() {
+    let ns = Namespace::enter();
+    ns.veth("a0", "b0");
+    ns.write(
+        "etc/fwdguard.d/10.conf",
+        "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.forwarding = 1\nkernel.panic = 1\nnet.ipv4.tcp_syncookies = many\n",
+    );
+    let file = ns.path("etc/fwdguard.d/10.conf").display().to_string();
+    let guard = ns.guard();
+    let kind = |id: &str| guard.wait_record(id, |record| is(record, id));
+
+    let loaded = kind(POLICY_LOADED);
+    assert_eq!(loaded["MESSAGE"], "Policy loaded: 3 lines, 1 bad line left out");
+    assert_eq!((&*loaded["PRIORITY"], fields(&loaded)), (INFO, vec![]));
+
+    let error = kind(POLICY_ERROR);
+    assert!(error["MESSAGE"].starts_with(&format!("Left out of the policy: {file}:3: ")), "{error:?}");
+    assert_eq!((&*error["PRIORITY"], fields(&error)), (WARNING, vec!["POLICY_FILE", "POLICY_LINE"]));
+    assert_eq!((&*error["POLICY_FILE"], &*error["POLICY_LINE"]), (&*file, "3"));
+
+    let started = kind(STARTED);
+    assert_eq!((&*started["PRIORITY"], fields(&started)), (INFO, vec!["CAUSE"]));
+    assert_eq!(started["CAUSE"], "start");
+
+    // Found by reading everything: nothing was heard, so there is no latency and nothing is known of before.
+    let at_start = guard.wait_record("ip_forward", |r| is(r, REPAIRED));
+    assert_eq!(at_start["SYSCTL"], "net.ipv4.ip_forward");
+    assert_eq!(at_start["CAUSE"], "start");
+    assert!(!at_start.contains_key("LATENCY_USEC") && !at_start.contains_key("OLDVALUE"), "{at_start:?}");
+
+    let failed = kind(REPAIR_FAILED);
+    assert_eq!(failed["PRIORITY"], ERROR);
+    let expected = ["SYSCTL", "NEWVALUE", "OURVALUE", "CAUSE", "POLICY_FILE", "POLICY_LINE", "ERRNO"];
+    assert_eq!(fields(&failed), expected);
+    assert_eq!((&*failed["SYSCTL"], &*failed["OURVALUE"]), ("net.ipv4.tcp_syncookies", "many"));
+    assert_eq!(failed["ERRNO"], libc::EINVAL.to_string());
+    assert_eq!(failed["POLICY_LINE"], "4");
+
+    // Heard.
+    sysctl_write("net/ipv4/conf/a0/forwarding", "0");
+    let write = guard.wait_record("a write", |r| is(r, REPAIRED) && r["CAUSE"] == "write");
+    assert_eq!(write["PRIORITY"], WARNING);
+    let expected = [
+        "SYSCTL",
+        "OLDVALUE",
+        "NEWVALUE",
+        "OURVALUE",
+        "CAUSE",
+        "LATENCY_USEC",
+        "INTERFACES",
+        "POLICY_FILE",
+        "POLICY_LINE",
+    ];
+    assert_eq!(fields(&write), expected);
+    assert_eq!(write["SYSCTL"], "net.ipv4.conf.a0.forwarding");
+    assert_eq!((&*write["OLDVALUE"], &*write["NEWVALUE"], &*write["OURVALUE"]), ("1", "0", "1"));
+    assert_eq!((&*write["POLICY_FILE"], &*write["POLICY_LINE"]), (&*file, "2"));
+    assert_eq!(write["INTERFACES"], "0");
+    assert!(write["LATENCY_USEC"].parse::<u64>().is_ok());
+    assert!(write["MESSAGE"].ends_with("(cause: write; policy 10.conf:2)"), "{write:?}");
+
+    guard.signal("USR1");
+    let resumed = kind(RESUMED);
+    assert_eq!((&*resumed["PRIORITY"], fields(&resumed)), (INFO, vec!["CAUSE"]));
+    assert_eq!(resumed["CAUSE"], "hypervisor");
+
+    let lost = guard.wait_record("no bus", |r| is(r, SOURCE_LOST));
+    assert_eq!((&*lost["PRIORITY"], fields(&lost), &*lost["SOURCE"]), (WARNING, vec!["SOURCE"], "the system bus"));
+
+    let (_, records) = guard.stop();
+    let stopping = records.iter().find(|r| is(r, STOPPING)).expect("a last record");
+    assert_eq!((&*stopping["PRIORITY"], fields(stopping)), (INFO, vec![]));
+    for record in &records {
+        assert_eq!(record["SYSLOG_IDENTIFIER"], "fwdguard");
+        let id = &record["MESSAGE_ID"];
+        assert!(id.len() == 32 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')), "{id}");
+        assert!(!record["MESSAGE"].contains('\n'), "one line");
+        assert!(record.values().all(|value| !value.contains("Some(")), "{record:?}");
+    }
+}
+
+#[test]
+fn what_an_audit_finds_has_no_latency() {
+    let ns = Namespace::enter();
+    ns.write("etc/fwdguard.d/10.conf", "net.ipv4.ip_local_reserved_ports = 5000\n");
+    let often = |word: OsString| if word == "86400" { "1".into() } else { word };
+    let guard = Running::start(&ns, |command| reworded(command, |words| words.into_iter().map(often).collect()));
+    sysctl_write("net/ipv4/ip_local_reserved_ports", "6000");
+    let record = guard.wait_record("an audit's repair", |r| is(r, REPAIRED) && r["CAUSE"] == "audit");
+    assert_eq!((&*record["OLDVALUE"], &*record["NEWVALUE"], &*record["OURVALUE"]), ("5000", "6000", "5000"));
+    assert!(!record.contains_key("LATENCY_USEC"), "{record:?}");
+}
+
+#[test]
+fn an_overrun_is_told_with_its_kind() {
+    let ns = Namespace::enter();
+    for n in 0..20 {
+        run(&format!("ip link add s{n} type veth peer name r{n}"));
+    }
+    let guard = ns.guard();
+    guard.signal("STOP");
+    for _ in 0..1000 {
+        sysctl_write("net/ipv4/ip_forward", "0");
+        sysctl_write("net/ipv4/ip_forward", "1");
+    }
+    guard.signal("CONT");
+    let record = guard.wait_record("an overrun", |r| is(r, RESYNCHRONISED));
+    assert_eq!((&*record["PRIORITY"], fields(&record), &*record["CAUSE"]), (WARNING, vec!["CAUSE"], "overrun"));
+}
+
+#[test]
+fn without_a_journal_lines_go_to_stderr() {
+    let ns = Namespace::enter();
+    let guard = Running::start_with(&ns, None, |command| command);
+    sysctl_write("net/ipv4/ip_forward", "0");
+    let stderr = Arc::clone(&guard.stderr);
+    let line = wait_line(&stderr, "(cause: write; ");
+    // 2026-01-31T12:00:00.000000Z  WARN net.ipv4.ip_forward was 0, ...
+    let mut words = line.split_whitespace();
+    let time = words.next().expect("a time");
+    assert!(time.len() == 27 && time.ends_with('Z') && time.as_bytes()[10] == b'T', "{line}");
+    assert_eq!(words.next(), Some("WARN"), "{line}");
+    assert_eq!(words.next(), Some("net.ipv4.ip_forward"), "{line}");
+    assert!(!line.contains("MESSAGE_ID") && !line.contains('\x1b'), "{line}");
+    assert!(wait_line(&stderr, "Guarding ").contains(" INFO Guarding "));
+    guard.stop();
+    assert!(wait_line(&stderr, "Stopping after ").contains(" INFO "));
+}
+
+fn wait_line(lines: &Arc<Mutex<Vec<String>>>, text: &str) -> String {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(line) = lines.lock().unwrap().iter().find(|line| line.contains(text)) {
+            return line.clone();
+        }
+        assert!(Instant::now() < deadline, "no {text:?} among {lines:#?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A journal socket that takes a few records before its writers wait.
+fn narrow_journal() -> UnixDatagram {
+    // The kernel takes the length for a socket when it makes it.
+    sysctl_write("net/unix/max_dgram_qlen", "2");
+    std::fs::create_dir_all("/run/systemd/journal").expect("create folders");
+    let socket = UnixDatagram::bind("/run/systemd/journal/socket").expect("a journal socket");
+    sysctl_write("net/unix/max_dgram_qlen", "4096");
+    socket
+}
+
+#[test]
+fn a_journal_that_does_not_read_holds_up_no_repair() {
+    const INTERFACES: usize = 100;
+    const ROUNDS: usize = 10;
+    let ns = Namespace::enter();
+    ns.write("etc/fwdguard.d/10.conf", "net.ipv4.conf.d*.forwarding = 1\nnet.ipv4.conf.d*.rp_filter = 0\n");
+    let batch: String = (0..INTERFACES).map(|n| format!("link add d{n} type veth peer name e{n}\n")).collect();
+    ns.write("batch", &batch);
+    run(&format!("ip -batch {}", ns.path("batch").display()));
+    let journal = narrow_journal();
+    // Many settings, so that none of them is fought over.
+    let keys: Vec<String> = (0..INTERFACES)
+        .flat_map(|n| ["forwarding", "rp_filter"].map(|key| format!("net/ipv4/conf/d{n}/{key}")))
+        .collect();
+    let guard = Running::start_with(&ns, None, |command| command);
+    let repaired_at_start = keys.len() / 2;
+    for _ in 0..ROUNDS {
+        for key in &keys {
+            let ours = sysctl_read(key);
+            sysctl_write(key, if ours == "1" { "0" } else { "1" });
+            wait_sysctl(key, &ours);
+        }
+    }
+    // Now it reads.
+    guard.read_journal(journal);
+    guard.wait_record("unsaid records", |record| is(record, UNSAID));
+    let (status, records) = guard.stop();
+    assert_eq!(status.code(), Some(0));
+    let repairs = records.iter().filter(|r| is(r, REPAIRED)).count();
+    let unsaid: usize = records.iter().filter(|r| is(r, UNSAID)).map(unsaid_count).sum();
+    assert!(unsaid > 0 && repairs > 0);
+    assert!(repairs + unsaid >= keys.len() * ROUNDS, "{repairs} told and {unsaid} not");
+    assert!(repairs + unsaid <= keys.len() * ROUNDS + repaired_at_start + 10, "{repairs} told and {unsaid} not");
+    let first = records.iter().find(|r| is(r, UNSAID)).expect("seen above");
+    assert_eq!((&*first["PRIORITY"], fields(first)), (WARNING, vec![]));
+}
+
+/// `976 records could not be told, ...`
+fn unsaid_count(record: &Record) -> usize {
+    record["MESSAGE"].split(' ').next().and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("{record:?}"))
+}
+
+#[test]
+fn a_journal_that_never_reads_does_not_hold_up_the_end() {
+    let ns = Namespace::enter();
+    let _journal = narrow_journal();
+    let guard = Running::start_with(&ns, None, |command| command);
+    for _ in 0..20 {
+        sysctl_write("net/ipv4/ip_forward", "0");
+        wait_sysctl("net/ipv4/ip_forward", "1");
+    }
+    let (status, _) = guard.stop();
+    assert_eq!(status.code(), Some(0));
+}
