@@ -151,9 +151,7 @@ impl Running {
     pub fn wait_notified(&mut self, text: &str) -> String {
         let mut buffer = [0; 4096];
         loop {
-            let length = self
-                .notify
-                .recv(&mut buffer)
+            let length = receive(&self.notify, &mut buffer)
                 .unwrap_or_else(|e| panic!("no {text} ({e}): {:?} {:?}", self.notified, self.stderr));
             let state = String::from_utf8_lossy(&buffer[..length]).into_owned();
             self.notified.push(state.clone());
@@ -245,10 +243,20 @@ pub fn messages(records: &[Record]) -> Vec<&str> {
     records.iter().filter_map(|record| record.get("MESSAGE").map(String::as_str)).collect()
 }
 
+/// A child that ends interrupts its parent's threads; they go on.
+fn receive(socket: &UnixDatagram, buffer: &mut [u8]) -> std::io::Result<usize> {
+    loop {
+        match socket.recv(buffer) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
 fn collect(socket: UnixDatagram, journal: Arc<Mutex<Vec<Record>>>) {
     std::thread::spawn(move || {
         let mut buffer = vec![0; 1 << 20];
-        while let Ok(length) = socket.recv(&mut buffer) {
+        while let Ok(length) = receive(&socket, &mut buffer) {
             if length > 0 {
                 journal.lock().unwrap().push(decode(&buffer[..length]));
             }

@@ -1,0 +1,316 @@
+//! The guard as a service: what it tells the service manager, and a policy that changes under it.
+
+mod common;
+
+use common::*;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+const PING: &str = "WATCHDOG=1";
+
+#[test]
+fn ready_comes_after_the_first_full_pass() {
+    let ns = Namespace::enter();
+    let batch: String = (0..100).map(|n| format!("link add d{n} type veth peer name e{n}\n")).collect();
+    ns.write("batch", &batch);
+    run(&format!("ip -batch {}", ns.path("batch").display()));
+    ns.write(
+        "etc/fwdguard.d/10.conf",
+        "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.forwarding = 1\nnet.ipv4.conf.e*.rp_filter = 2\nnet.core.somaxconn = 1234\n",
+    );
+    let mut guard = ns.guard();
+    assert_eq!(sysctl_read("net/ipv4/ip_forward"), "1");
+    assert_eq!(sysctl_read("net/core/somaxconn"), "1234");
+    for n in 0..100 {
+        assert_eq!(sysctl_read(&format!("net/ipv4/conf/d{n}/forwarding")), "1");
+        assert_eq!(sysctl_read(&format!("net/ipv4/conf/e{n}/rp_filter")), "2");
+    }
+    guard.wait_notified("STATUS=Guarding ");
+}
+
+#[test]
+fn the_status_is_for_the_operator() {
+    let ns = Namespace::enter();
+    ns.write("etc/fwdguard.d/10.conf", "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.forwarding = 1\nkernel.panic = 1\n");
+    let mut guard = ns.guard();
+    guard.wait_notified("1 repair since start, last net.ipv4.ip_forward at ");
+    sysctl_write("net/ipv4/conf/lo/forwarding", "0");
+    let status = guard.wait_notified("2 repairs since start, last net.ipv4.conf.lo.forwarding at ");
+    assert!(status.starts_with("STATUS=Guarding ") && status.contains(" (write)"), "{status}");
+    assert!(status.contains("; 1 bad line in the policy"), "{status}");
+    guard.wait_message("Lost the system bus");
+    sysctl_write("net/ipv4/ip_forward", "0");
+    let status = guard.wait_notified("3 repairs since start");
+    assert!(status.contains("; lost: the system bus"), "{status}");
+}
+
+#[test]
+fn a_reload_is_announced_and_done_when_ready_comes() {
+    let ns = Namespace::enter();
+    ns.write("etc/fwdguard.d/10.conf", "net.ipv4.ip_forward = 1\n");
+    let mut guard = ns.guard();
+    for value in ["2000", "3000"] {
+        ns.write("etc/fwdguard.d/20.conf", &format!("net.core.somaxconn = {value}\n"));
+        guard.signal("HUP");
+        let reloading = guard.wait_notified("RELOADING=1");
+        let usec = reloading.lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC=")).expect("when it began");
+        assert!(usec.parse::<u64>().is_ok_and(|usec| usec > 0), "{reloading}");
+        guard.wait_notified("READY=1");
+        assert_eq!(sysctl_read("net/core/somaxconn"), value);
+    }
+}
+
+#[test]
+fn a_reload_is_answered_though_nothing_has_changed() {
+    let ns = Namespace::enter();
+    let mut guard = ns.guard();
+    for _ in 0..3 {
+        guard.signal("HUP");
+        guard.wait_notified("RELOADING=1");
+        guard.wait_notified("READY=1");
+    }
+}
+
+#[test]
+fn it_stops_when_told_to() {
+    for signal in ["TERM", "INT"] {
+        let ns = Namespace::enter();
+        let mut guard = ns.guard();
+        guard.signal(signal);
+        guard.wait_notified("STOPPING=1");
+        guard.wait_message("Stopping after 1 repair; settings are no longer guarded");
+        let (status, _) = guard.stop();
+        assert_eq!(status.code(), Some(0));
+    }
+}
+
+/// As systemd sets it up: the variables name this very process.
+fn with_watchdog(command: &mut Command) -> &mut Command {
+    command.env("WATCHDOG_USEC", "300000");
+    reworded(command, |words| {
+        let shell = ["sh", "-c", "WATCHDOG_PID=$$ exec \"$0\" \"$@\""].map(Into::into);
+        shell.into_iter().chain(words).collect()
+    })
+}
+
+#[test]
+fn the_watchdog_is_pinged_for_as_long_as_the_guard_thread_turns() {
+    let ns = Namespace::enter();
+    let mut guard = Running::start(&ns, with_watchdog);
+    for _ in 0..5 {
+        guard.wait_notified(PING);
+    }
+    let thread = Traced::stop(guard_thread(guard.pid()));
+    guard.notifications();
+    std::thread::sleep(Duration::from_secs(1));
+    let pings = guard.notifications().iter().filter(|state| state.contains(PING)).count();
+    assert!(pings <= 1, "{pings} pings in ten periods, while the guard thread stands still");
+    drop(thread);
+    for _ in 0..3 {
+        guard.wait_notified(PING);
+    }
+    sysctl_write("net/ipv4/ip_forward", "0");
+    wait_sysctl("net/ipv4/ip_forward", "1");
+}
+
+#[test]
+fn another_processs_watchdog_is_not_pinged() {
+    let ns = Namespace::enter();
+    let mut guard = Running::start(&ns, |command| command.env("WATCHDOG_USEC", "30000").env("WATCHDOG_PID", "1"));
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(!guard.notifications().iter().any(|state| state.contains(PING)));
+}
+
+fn guard_thread(pid: u32) -> libc::pid_t {
+    let is_guard =
+        |task: &fs::DirEntry| fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name == "guard\n");
+    let mut tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("threads").flatten();
+    let guard = tasks.find(is_guard).expect("the guard thread").file_name();
+    guard.to_str().and_then(|tid| tid.parse().ok()).expect("a number")
+}
+
+/// One thread that stands still (ptrace(2)), while the others of its process go on.
+struct Traced(libc::pid_t);
+
+impl Traced {
+    fn stop(tid: libc::pid_t) -> Traced {
+        let null = std::ptr::null_mut::<libc::c_void>();
+        // SAFETY: neither request reads or writes this process's memory, and a status may be absent.
+        unsafe {
+            assert_eq!(libc::ptrace(libc::PTRACE_SEIZE, tid, null, null), 0, "{}", std::io::Error::last_os_error());
+            assert_eq!(libc::ptrace(libc::PTRACE_INTERRUPT, tid, null, null), 0);
+            assert_eq!(libc::waitpid(tid, std::ptr::null_mut(), libc::__WALL), tid);
+        }
+        Traced(tid)
+    }
+}
+
+impl Drop for Traced {
+    fn drop(&mut self) {
+        let null = std::ptr::null_mut::<libc::c_void>();
+        // SAFETY: as above; a thread that has ended is no longer traced, and the error says so.
+        unsafe { libc::ptrace(libc::PTRACE_DETACH, self.0, null, null) };
+    }
+}
+
+/// Waits until `text` has been told `times` times.
+fn wait_times(guard: &Running, text: &str, times: usize) {
+    let deadline = Instant::now() + PATIENCE;
+    while guard.records().iter().filter(|r| r["MESSAGE"].contains(text)).count() < times {
+        assert!(Instant::now() < deadline, "not {times} times {text:?}: {:#?}", messages(&guard.records()));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A key that nobody but the policy moves, so that its value tells which policy holds.
+const KEY: &str = "net/core/somaxconn";
+
+fn line(value: u32) -> String {
+    format!("net.core.somaxconn = {value}\n")
+}
+
+#[test]
+fn a_policy_file_takes_effect_however_it_is_saved() {
+    let ns = Namespace::enter();
+    let guard = ns.guard();
+    wait_times(&guard, "Policy loaded: 4 lines", 1);
+    // The folder is not there yet, nor is the folder above it.
+    assert!(!ns.path("etc").exists());
+    ns.write("etc/fwdguard.d/10.conf", &line(1001));
+    wait_sysctl(KEY, "1001");
+    wait_times(&guard, "Policy loaded", 2);
+    // In place.
+    ns.write("etc/fwdguard.d/10.conf", &line(1002));
+    wait_sysctl(KEY, "1002");
+    // By rename, as editors do.
+    ns.write("etc/fwdguard.d/.10.conf.new", &line(1003));
+    fs::rename(ns.path("etc/fwdguard.d/.10.conf.new"), ns.path("etc/fwdguard.d/10.conf")).expect("rename");
+    wait_sysctl(KEY, "1003");
+    // In place once more, in the file that was renamed to it.
+    ns.write("etc/fwdguard.d/10.conf", &line(1004));
+    wait_sysctl(KEY, "1004");
+    // Added to, by a name that is read later.
+    ns.write("usr/lib/fwdguard.d/20.conf", &line(1005));
+    wait_sysctl(KEY, "1005");
+    // Masked, the earlier file's line counts again.
+    symlink("/dev/null", ns.path("etc/fwdguard.d/20.conf")).expect("a link");
+    wait_sysctl(KEY, "1004");
+    // Unmasked.
+    fs::remove_file(ns.path("etc/fwdguard.d/20.conf")).expect("remove");
+    wait_sysctl(KEY, "1005");
+    // Deleted.
+    fs::remove_file(ns.path("usr/lib/fwdguard.d/20.conf")).expect("remove");
+    wait_sysctl(KEY, "1004");
+    let loads = guard.records().iter().filter(|r| r["MESSAGE"].starts_with("Policy loaded")).count();
+    assert!(loads >= 8, "{:#?}", messages(&guard.records()));
+    let causes: Vec<_> = guard
+        .repairs()
+        .into_iter()
+        .filter(|r| r["SYSCTL"] == "net.core.somaxconn")
+        .map(|r| r["CAUSE"].clone())
+        .collect();
+    assert!(causes.len() >= 7 && causes.iter().all(|cause| cause == "reload"), "{causes:?}");
+}
+
+#[test]
+fn folders_come_and_go() {
+    let ns = Namespace::enter();
+    ns.write("usr/lib/fwdguard.d/50.conf", &line(1001));
+    let guard = ns.guard();
+    for _ in 0..3 {
+        ns.write("etc/fwdguard.d/60.conf", &line(1002));
+        wait_sysctl(KEY, "1002");
+        fs::remove_dir_all(ns.path("etc/fwdguard.d")).expect("remove");
+        wait_sysctl(KEY, "1001");
+        ns.write("etc/other/60.conf", &line(1003));
+        fs::rename(ns.path("etc/other"), ns.path("etc/fwdguard.d")).expect("rename");
+        wait_sysctl(KEY, "1003");
+        fs::remove_dir_all(ns.path("etc")).expect("remove");
+        wait_sysctl(KEY, "1001");
+    }
+    guard.stop();
+}
+
+#[test]
+fn links_are_followed() {
+    let ns = Namespace::enter();
+    ns.write("srv/one", &line(1001));
+    ns.write("srv/two", &line(1002));
+    ns.write("etc/fwdguard.d/00.conf", "net.ipv4.ip_forward = 1\n");
+    symlink("/srv/current", ns.path("etc/fwdguard.d/10.conf")).expect("a link");
+    symlink("one", ns.path("srv/current")).expect("a link");
+    let guard = ns.guard();
+    assert_eq!(sysctl_read(KEY), "1001");
+    // The target says something else.
+    ns.write("srv/one", &line(1003));
+    wait_sysctl(KEY, "1003");
+    // A link on the way leads elsewhere, changed in one step as ConfigMaps are.
+    symlink("two", ns.path("srv/next")).expect("a link");
+    fs::rename(ns.path("srv/next"), ns.path("srv/current")).expect("rename");
+    wait_sysctl(KEY, "1002");
+    // And there, too, a write is seen.
+    ns.write("srv/two", &line(1004));
+    wait_sysctl(KEY, "1004");
+    // The link leads nowhere: told; then somewhere again.
+    fs::remove_file(ns.path("srv/two")).expect("remove");
+    guard.wait_message("10.conf: can't be read");
+    ns.write("srv/two", &line(1005));
+    wait_sysctl(KEY, "1005");
+}
+
+#[test]
+fn a_bad_line_is_told_and_the_good_ones_hold() {
+    let ns = Namespace::enter();
+    ns.write("etc/fwdguard.d/10.conf", &line(1001));
+    let guard = ns.guard();
+    ns.write("etc/fwdguard.d/10.conf", &format!("this is no setting\n{}kernel.panic = 1\n", line(1002)));
+    wait_sysctl(KEY, "1002");
+    let first = guard.wait_message("10.conf:1: ");
+    assert_eq!((&*first["PRIORITY"], &*first["POLICY_LINE"]), ("4", "1"));
+    guard.wait_message("10.conf:3: ");
+    guard.wait_message("Policy loaded: 1 line, 2 bad lines left out");
+    sysctl_write("net/core/somaxconn", "17");
+    guard.signal("USR1");
+    wait_sysctl(KEY, "1002");
+}
+
+#[test]
+fn a_policy_that_can_t_be_read_leaves_the_last_good_one() {
+    let ns = Namespace::enter();
+    ns.write("etc/fwdguard.d/10.conf", &line(1001));
+    let mut guard = ns.guard();
+    fs::remove_file(ns.path("etc/fwdguard.d/10.conf")).expect("remove");
+    symlink("/nowhere", ns.path("etc/fwdguard.d/10.conf")).expect("a link");
+    let told = guard.wait_message("10.conf: can't be read");
+    assert_eq!((&*told["PRIORITY"], &*told["POLICY_LINE"]), ("4", "0"));
+    // Asked for, it is no different.
+    guard.signal("HUP");
+    guard.wait_notified("RELOADING=1");
+    guard.wait_notified("READY=1");
+    sysctl_write(KEY, "17");
+    guard.signal("USR1");
+    wait_sysctl(KEY, "1001");
+    // Mended, it takes effect by itself.
+    fs::remove_file(ns.path("etc/fwdguard.d/10.conf")).expect("remove");
+    ns.write("etc/fwdguard.d/10.conf", &line(1002));
+    wait_sysctl(KEY, "1002");
+}
+
+#[test]
+fn the_same_policy_again_is_no_news() {
+    let ns = Namespace::enter();
+    ns.write("etc/fwdguard.d/10.conf", &line(1001));
+    let guard = ns.guard();
+    ns.write("etc/fwdguard.d/10.conf", &line(1001));
+    ns.write("etc/fwdguard.d/README", "no policy");
+    std::thread::sleep(Duration::from_millis(200));
+    ns.write("etc/fwdguard.d/10.conf", &line(1002));
+    wait_sysctl(KEY, "1002");
+    wait_times(&guard, "Policy loaded", 2);
+    let (_, records) = guard.stop();
+    // A write in place is two steps, and the file may have been read between them.
+    let loads = records.iter().filter(|r| r["MESSAGE"] == "Policy loaded: 1 line").count();
+    assert!(loads <= 3, "{:#?}", messages(&records));
+}
