@@ -275,6 +275,7 @@ fn tables_fit_100_columns_and_have_no_colour_in_a_pipe() {
         assert!(text.lines().count() > 5, "{text}");
         for line in text.lines() {
             assert!(line.chars().count() <= 100, "{command}: {line}");
+            assert!(!line.contains('\t'), "{command}: a tab is as wide as the terminal likes: {line}");
         }
     }
 }

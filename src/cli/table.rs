@@ -24,7 +24,9 @@ impl Table {
         Table { rows: vec![(header.iter().map(|h| h.to_string()).collect(), Tone::Plain)] }
     }
 
+    /// The kernel puts tabs between numbers, and a tab is as wide as the terminal likes.
     pub fn row(&mut self, cells: Vec<String>, tone: Tone) {
+        let cells = cells.into_iter().map(|cell| cell.replace('\t', " ")).collect();
         self.rows.push((cells, tone));
     }
 
