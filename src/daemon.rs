@@ -96,9 +96,12 @@ async fn serve(root: &Path, audit_interval: Duration) -> Result<()> {
     // One line per source; the first to end the service says why.
     loop {
         tokio::select! {
-            done = &mut first_pass, if !first_pass.is_terminated() => if done.is_ok() { daemon.ready() },
+            Ok(summary) = &mut first_pass, if !first_pass.is_terminated() => {
+                daemon.status.set_summary(summary);
+                daemon.ready();
+            }
             () = sleep_until(ready_at_latest), if !daemon.ready => daemon.ready(),
-            reason = &mut ended => bail!("the guard thread ended: {}", reason.unwrap_or_else(|_| "it panicked".into())),
+            end = &mut ended => bail!("the guard thread ended: {}", end.map_or("it panicked".into(), |end| format!("{end:?}"))),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => daemon.reload(&mut watch, true).await,
@@ -123,15 +126,18 @@ async fn serve(root: &Path, audit_interval: Duration) -> Result<()> {
     notify(&[NotifyState::Stopping]);
     daemon.guard.send(Command::Stop);
     // A guard thread inside a long write is left to the kernel.
-    _ = timeout(FAREWELL, ended).await;
-    let repairs = daemon.status.get().summary.repairs;
+    let repairs = match timeout(FAREWELL, ended).await {
+        Ok(Ok(Ok(summary))) => summary.repairs,
+        _ => daemon.status.get().summary.repairs,
+    };
     daemon.reporter.tell(Record::Stopping { repairs });
     drop(daemon);
     finished.wait(FAREWELL);
     Ok(())
 }
 
-type Started = (oneshot::Receiver<()>, oneshot::Receiver<String>, Handle);
+/// What the guard knew after its first pass, how it ended, and the way to it.
+type Started = (oneshot::Receiver<Summary>, oneshot::Receiver<std::io::Result<Summary>>, Handle);
 
 /// Starts the guard thread: subscribe, read everything, loop.
 fn start_guard(policy: Arc<Policy>, pulse: Arc<Pulse>, reporter: Reporter) -> Result<Started> {
@@ -145,12 +151,15 @@ fn start_guard(policy: Arc<Policy>, pulse: Arc<Pulse>, reporter: Reporter) -> Re
         .name("guard".into())
         .spawn(move || {
             keeper.audit(Cause::Start);
-            let Summary { settings, interfaces, repairs, .. } = keeper.summary();
+            let summary = keeper.summary();
+            let Summary { settings, interfaces, repairs, .. } = summary;
             reporter.tell(Record::Started { settings, interfaces, repaired: repairs as usize });
-            _ = passed.send(());
+            _ = passed.send(summary);
             let result = keeper.run(&own_handle, &inbox);
+            let result = result.map(|()| keeper.summary());
+            // The last reporters but one go here, so that the farewell is the last that is said.
             drop((keeper, reporter));
-            _ = end.send(result.map_or_else(|error| error.to_string(), |()| "it was told to stop".into()));
+            _ = end.send(result);
         })
         .context("no thread for the guard")?;
     Ok((first_pass, ended, handle))

@@ -15,6 +15,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::report::record::plain;
 use crate::setting::{Attribute, Family, Key};
 use merge::{Entry, Merged, Merger, Target};
 
@@ -96,15 +97,19 @@ impl Policy {
             merger.add(&vendor_file.as_path().into(), VENDOR_TEXT.as_bytes(), &mut errors);
         }
         for (folder, error) in unreadable {
-            errors.push(PolicyError::whole(folder, format!("the folder can't be read ({error}); make it readable")));
+            errors.push(PolicyError::whole(
+                folder,
+                format!("the folder can't be read ({}); make it readable", plain(&error.to_string())),
+            ));
         }
         for path in &files {
             let shown = files::below(root, path);
             match files::read(root, path) {
                 Ok(bytes) => merger.add(&shown.into(), &bytes, &mut errors),
-                Err(error) => {
-                    errors.push(PolicyError::whole(shown, format!("can't be read ({error}); mend or remove it")))
-                }
+                Err(error) => errors.push(PolicyError::whole(
+                    shown,
+                    format!("can't be read ({}); mend or remove it", plain(&error.to_string())),
+                )),
             }
         }
         let merged = drop_patterns_against_off(merger.finish(), &mut errors);

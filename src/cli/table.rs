@@ -5,6 +5,8 @@ use std::io::{IsTerminal, Write};
 /// Wider cells are cut in the middle of what they say, so that both ends stay.
 const COLUMNS: usize = 100;
 const GAP: usize = 2;
+/// A column is not cut below this.
+const NARROW: usize = 16;
 
 /// Colour is an aid; every word stands without it, too.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,9 +53,11 @@ impl Table {
         let mut widths: Vec<usize> = (0..columns)
             .map(|c| self.rows.iter().map(|(cells, _)| cells[c].chars().count()).max().unwrap_or(0))
             .collect();
+        // The key, which stands first, is cut last.
         while widths.iter().sum::<usize>() + GAP * (columns - 1) > COLUMNS {
-            let Some(widest) = widths.iter_mut().max() else { break };
-            *widest -= 1;
+            let widest = widths[1..].iter().copied().max().filter(|width| *width > NARROW);
+            let at = widest.and_then(|widest| widths.iter().rposition(|width| *width == widest)).unwrap_or(0);
+            widths[at] -= 1;
         }
         let line = |cells: &[String]| {
             let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{:width$}", cut(cell, *width)));
@@ -73,7 +77,8 @@ fn cut(cell: &str, width: usize) -> String {
     if length <= width {
         return cell.to_string();
     }
-    let tail = (width.saturating_sub(1)) / 2;
+    // The end of a path or of a key says more than its beginning.
+    let tail = width.saturating_sub(1) * 2 / 3;
     let head = width.saturating_sub(1) - tail;
     cell.chars().take(head).chain(['…']).chain(cell.chars().skip(length - tail)).collect()
 }

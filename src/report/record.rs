@@ -228,7 +228,9 @@ impl Record {
             Record::Resynchronised { reason } => {
                 format!("Notifications may have been missed ({reason}); everything was read again")
             }
-            Record::SourceLost { source, reason } => format!("Lost {source}: {reason}; guarding goes on without it"),
+            Record::SourceLost { source, reason } => {
+                format!("Lost {source}: {}; guarding goes on without it", plain(reason))
+            }
             Record::SourceBack { source } => format!("{source} is back"),
             Record::Unsaid { count: n } => {
                 format!("{} could not be told, because the journal did not take them", count(*n as usize, "record"))
@@ -274,10 +276,17 @@ pub fn duration(usec: u64) -> String {
     }
 }
 
-/// `Permission denied`, without Rust's `(os error 13)`.
+/// `Permission denied`
 pub fn errno_text(errno: i32) -> String {
-    let text = std::io::Error::from_raw_os_error(errno).to_string();
-    text.split(" (os error").next().unwrap_or_default().to_string()
+    plain(&std::io::Error::from_raw_os_error(errno).to_string())
+}
+
+/// An error's text without Rust's `(os error 13)`, which tells people nothing.
+pub fn plain(text: &str) -> String {
+    match text.split_once(" (os error ").and_then(|(before, rest)| Some((before, rest.split_once(')')?.1))) {
+        Some((before, after)) => format!("{before}{after}"),
+        None => text.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -319,6 +328,15 @@ mod tests {
             record.text(),
             "net.ipv4.ip_forward is 0 and could not be set to 1: Read-only file system; CAP_NET_ADMIN and a writable \
              /proc/sys/net are needed (cause: write; policy 50-kubernetes.conf:9)"
+        );
+    }
+
+    #[test]
+    fn errors_are_plain() {
+        assert_eq!(errno_text(libc::EROFS), "Read-only file system");
+        assert_eq!(
+            plain("connect: No such file or directory (os error 2), gave up"),
+            "connect: No such file or directory, gave up"
         );
     }
 

@@ -303,9 +303,10 @@ pub fn sysctl_write(key: &str, value: &str) {
     fs::write(Path::new("/proc/sys").join(key), value).unwrap_or_else(|e| panic!("{key} = {value}: {e}"));
 }
 
-/// Waits until `key` is `value`.
+/// Waits until `key` is `value`. Tests share the kernel's RTNL lock across their namespaces, and one that writes `ip_forward`
+/// in a loop keeps another's guard waiting for seconds.
 pub fn wait_sysctl(key: &str, value: &str) {
-    let deadline = Instant::now() + Duration::from_secs(2);
+    let deadline = Instant::now() + PATIENCE;
     while sysctl_read(key) != value {
         assert!(Instant::now() < deadline, "{key} is {}, not {value}", sysctl_read(key));
         std::thread::sleep(Duration::from_millis(1));
