@@ -190,11 +190,12 @@ fn wait_line(lines: &Arc<Mutex<Vec<String>>>, text: &str) -> String {
 
 /// A journal socket that takes a few records before its writers wait.
 fn narrow_journal() -> UnixDatagram {
-    // The kernel takes the length for a socket when it makes it.
-    sysctl_write("net/unix/max_dgram_qlen", "2");
+    // The kernel takes the length for a socket when it makes it. (A user namespace of its own has the kernel's 10.)
+    let queue_length = |length| _ = std::fs::write("/proc/sys/net/unix/max_dgram_qlen", length);
+    queue_length("2");
     std::fs::create_dir_all("/run/systemd/journal").expect("create folders");
     let socket = UnixDatagram::bind("/run/systemd/journal/socket").expect("a journal socket");
-    sysctl_write("net/unix/max_dgram_qlen", "4096");
+    queue_length("4096");
     socket
 }
 

@@ -18,11 +18,11 @@ fn ready_comes_after_the_first_full_pass() {
     run(&format!("ip -batch {}", ns.path("batch").display()));
     ns.write(
         "etc/fwdguard.d/10.conf",
-        "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.forwarding = 1\nnet.ipv4.conf.e*.rp_filter = 2\nnet.core.somaxconn = 1234\n",
+        "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.forwarding = 1\nnet.ipv4.conf.e*.rp_filter = 2\nnet.ipv4.tcp_fin_timeout = 1234\n",
     );
     let mut guard = ns.guard();
     assert_eq!(sysctl_read("net/ipv4/ip_forward"), "1");
-    assert_eq!(sysctl_read("net/core/somaxconn"), "1234");
+    assert_eq!(sysctl_read("net/ipv4/tcp_fin_timeout"), "1234");
     for n in 0..100 {
         assert_eq!(sysctl_read(&format!("net/ipv4/conf/d{n}/forwarding")), "1");
         assert_eq!(sysctl_read(&format!("net/ipv4/conf/e{n}/rp_filter")), "2");
@@ -52,13 +52,13 @@ fn a_reload_is_announced_and_done_when_ready_comes() {
     ns.write("etc/fwdguard.d/10.conf", "net.ipv4.ip_forward = 1\n");
     let mut guard = ns.guard();
     for value in ["2000", "3000"] {
-        ns.write("etc/fwdguard.d/20.conf", &format!("net.core.somaxconn = {value}\n"));
+        ns.write("etc/fwdguard.d/20.conf", &format!("net.ipv4.tcp_fin_timeout = {value}\n"));
         guard.signal("HUP");
         let reloading = guard.wait_notified("RELOADING=1");
         let usec = reloading.lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC=")).expect("when it began");
         assert!(usec.parse::<u64>().is_ok_and(|usec| usec > 0), "{reloading}");
         guard.wait_notified("READY=1");
-        assert_eq!(sysctl_read("net/core/somaxconn"), value);
+        assert_eq!(sysctl_read("net/ipv4/tcp_fin_timeout"), value);
     }
 }
 
@@ -165,10 +165,10 @@ fn wait_times(guard: &Running, text: &str, times: usize) {
 }
 
 /// A key that nobody but the policy moves, so that its value tells which policy holds.
-const KEY: &str = "net/core/somaxconn";
+const KEY: &str = "net/ipv4/tcp_fin_timeout";
 
 fn line(value: u32) -> String {
-    format!("net.core.somaxconn = {value}\n")
+    format!("net.ipv4.tcp_fin_timeout = {value}\n")
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn a_policy_file_takes_effect_however_it_is_saved() {
     let causes: Vec<_> = guard
         .repairs()
         .into_iter()
-        .filter(|r| r["SYSCTL"] == "net.core.somaxconn")
+        .filter(|r| r["SYSCTL"] == "net.ipv4.tcp_fin_timeout")
         .map(|r| r["CAUSE"].clone())
         .collect();
     assert!(causes.len() >= 7 && causes.iter().all(|cause| cause == "reload"), "{causes:?}");
@@ -271,7 +271,7 @@ fn a_bad_line_is_told_and_the_good_ones_hold() {
     assert_eq!((&*first["PRIORITY"], &*first["POLICY_LINE"]), ("4", "1"));
     guard.wait_message("10.conf:3: ");
     guard.wait_message("Policy loaded: 1 line, 2 bad lines left out");
-    sysctl_write("net/core/somaxconn", "17");
+    sysctl_write("net/ipv4/tcp_fin_timeout", "17");
     guard.signal("USR1");
     wait_sysctl(KEY, "1002");
 }
