@@ -187,6 +187,9 @@ impl Daemon {
     }
 
     fn tell_status(&self) {
+        if !self.ready {
+            return; // nothing true is known before the first pass
+        }
         let waits_for = self.pulse.waits_for().filter(|(_, usec)| *usec >= WAITS_USEC).map(|(what, _)| what);
         let mut status = self.status.get();
         (status.waits_for, status.policy_errors) = (waits_for, self.policy.errors.len());

@@ -196,8 +196,9 @@ impl Record {
                     n => format!("; {} with it", count(*n, "interface")),
                 };
                 format!(
-                    "{} was {new}, put back to {}{} ({}){with}",
+                    "{} was {}, put back to {}{} ({}){with}",
                     subject.key,
+                    if new.is_empty() { "empty" } else { new },
                     subject.ours,
                     latency.unwrap_or_default(),
                     origin(subject)
