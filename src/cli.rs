@@ -44,10 +44,13 @@ enum Command {
         audit_interval: u64,
     },
     /// Compare kernel and policy, change nothing
+    #[command(after_help = EXIT_STATUS_HELP)]
     Check(Format),
     /// Repair once
+    #[command(after_help = EXIT_STATUS_HELP)]
     Apply(Format),
     /// Show the merged policy: every line, its file and line, what it overrides
+    #[command(after_help = EXIT_STATUS_HELP)]
     Policy(Format),
 }
 

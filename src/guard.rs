@@ -45,7 +45,6 @@ enum Rank {
 struct Job {
     /// The entry that decides it; `None` to put back what our own write changed.
     entry: Option<usize>,
-    put_back: Option<Arc<str>>,
     cause: Cause,
     /// Monotonic microseconds when the message came that told of it.
     received: Option<u64>,
@@ -165,12 +164,9 @@ impl Guard {
                 }
                 continue;
             };
-            let wanted = match (job.entry, &job.put_back) {
-                (Some(entry), _) => self.policy.entries()[entry].value.clone(),
-                (None, put_back) => put_back.clone(),
-            };
+            let wanted = job.entry.and_then(|entry| self.policy.entries()[entry].value.clone());
             let Some(wanted) = wanted else { continue };
-            let learn = matches!(slot, Slot::Other(_)) && job.entry.is_some();
+            let learn = matches!(slot, Slot::Other(_));
             let learned = if learn { self.others.get(&key).and_then(|other| other.learned.clone()) } else { None };
             return Some(Repair { key, wanted, learned, learn, slot, job });
         }

@@ -15,7 +15,7 @@ use crate::kernel::socket::{Dumps, Notifications, Received, name_of};
 use crate::kernel::sysctl::{Door, Pulse, WriteWatch, now_usec};
 use crate::policy::Policy;
 use crate::report::record::{Cause, Record};
-use crate::setting::{Family, Key};
+use crate::setting::{Attribute, Family, Key};
 
 /// After this many messages or repairs in a row, the other threads' wishes (a reload, the watchdog's) get their turn.
 const TURN: usize = 256;
@@ -246,9 +246,13 @@ impl<O: Outlet> Keeper<O> {
         }
     }
 
-    /// Our write of `all.forwarding` made the kernel speak of every interface: hears all of it before anything else is
-    /// decided.
+    /// Our write of `all.forwarding` changed every interface: puts back at once what it should not have, and hears all that
+    /// the kernel has to say of it before anything else is decided.
     fn absorb(&mut self, family: Family) {
+        for repair in self.guard.put_backs(family) {
+            self.carry_out(repair);
+        }
+        let mut wrong = false;
         loop {
             match self.notifications.receive() {
                 Received::Messages(messages) => {
@@ -260,6 +264,14 @@ impl<O: Outlet> Keeper<O> {
                     self.drain();
                     self.tell(Record::Resynchronised { reason });
                     self.read_everything(Cause::Overrun);
+                    break;
+                }
+            }
+            let was_wrong = std::mem::replace(&mut wrong, self.guard.heard_all_wrong(family));
+            if wrong && !was_wrong {
+                // Old news of what has been mended, or somebody who writes faster than this can listen: then mend first.
+                let all = Key::conf(family, "all".as_ref(), Attribute::Forwarding);
+                if self.door.read(&all).is_ok_and(|value| !self.guard.all_holds(family, &value)) {
                     break;
                 }
             }

@@ -1,8 +1,9 @@
 //! A drift of `all.forwarding`: one write changes every interface, and so does the write that mends it.
 
-use super::{Guard, Job, Slot, rank};
+use super::interface::Interface;
+use super::{Guard, Job, Repair, Slot};
 use crate::report::record::{Cause, Record};
-use crate::setting::{ALL, Attribute, Family, Key};
+use crate::setting::{ALL, Attribute, Family, Key, same_value};
 
 /// `all.forwarding` of one family is wrong, or its fan-out is not over: until then, what interfaces say of forwarding is
 /// its doing and not theirs.
@@ -28,39 +29,50 @@ impl Guard {
         }
     }
 
-    /// Everything that our write of `all.forwarding` made the kernel say has been heard: puts back what it changed on
-    /// settings that the policy does not name, and tells of the drift.
+    /// What our write of `all.forwarding` changed on settings that the policy does not name, to be put back at once: until
+    /// then an interface that was closed on purpose stands open.
+    pub fn put_backs(&self, family: Family) -> Vec<Repair> {
+        let wanted = self.all_entry(family).and_then(|entry| self.policy.entries()[entry].number);
+        let of_interface = |(ifindex, interface): (&i32, &Interface)| {
+            let cell = interface.cell(family, Attribute::Forwarding);
+            let settled = cell.settled.filter(|settled| cell.entry.is_none() && Some(i64::from(*settled)) != wanted)?;
+            self.put_back(Slot::Announced(family, Attribute::Forwarding, *ifindex), &settled.to_string())
+        };
+        let redirects = self.redirects.as_ref().filter(|_| family == Family::V4).and_then(|value| {
+            let key = Key::all_accept_redirects();
+            if self.others.contains_key(&key) { None } else { self.put_back(Slot::Other(key), value) }
+        });
+        self.interfaces.iter().filter_map(of_interface).chain(redirects).collect()
+    }
+
+    fn put_back(&self, slot: Slot, value: &str) -> Option<Repair> {
+        let key = self.key_of(&slot)?;
+        let job = Job { entry: None, cause: Cause::Write, received: None, old: None, new: None };
+        Some(Repair { key, wanted: value.into(), learned: None, learn: false, slot, job })
+    }
+
+    /// Everything that our write of `all.forwarding` made the kernel say has been heard: tells of the drift.
     pub fn absorbed(&mut self, family: Family) {
         self.tell_episode(family);
-        if self.is_wrong(&Slot::Announced(family, Attribute::Forwarding, ALL)) {
+        if self.heard_all_wrong(family) {
             // Somebody wrote in between: the episode goes on, and what stood before it is still what stood before.
             return;
         }
-        self.episodes[family as usize] = None;
-        let mut put_back = Vec::new();
-        for (ifindex, interface) in &self.interfaces {
-            let cell = interface.cell(family, Attribute::Forwarding);
-            if cell.entry.is_none() && cell.settled.is_some() && cell.settled != cell.seen {
-                put_back.push((*ifindex, cell.settled));
-            }
-        }
-        for interface in self.interfaces.values_mut() {
-            let cell = interface.cell_mut(family, Attribute::Forwarding);
-            if cell.entry.is_some() || cell.settled.is_none() {
-                cell.settled = cell.seen;
-            }
-        }
-        for (ifindex, settled) in put_back {
-            self.put_back(Slot::Announced(family, Attribute::Forwarding, ifindex), settled.map(|v| v.to_string()));
-        }
+        self.end_episode(family);
         if family == Family::V4 {
-            let key = Key::all_accept_redirects();
-            if self.others.contains_key(&key) {
-                self.check(Slot::Other(key), Cause::Write, None);
-            } else {
-                self.put_back(Slot::Other(key), self.redirects.clone());
-            }
+            // Where the policy names it, the kernel's change of it is a drift like any other.
+            self.check(Slot::Other(Key::all_accept_redirects()), Cause::Write, None);
         }
+    }
+
+    /// Whether the last that was heard of `all.forwarding` is not what the policy wants.
+    pub fn heard_all_wrong(&self, family: Family) -> bool {
+        self.is_wrong(&Slot::Announced(family, Attribute::Forwarding, ALL))
+    }
+
+    /// Whether `value` is what the policy wants of `all.forwarding`, if it wants anything.
+    pub fn all_holds(&self, family: Family, value: &str) -> bool {
+        self.all_entry(family).is_none_or(|entry| same_value(self.policy.value(entry), value))
     }
 
     /// Tells of the repair of `all.forwarding`, with the interfaces that lost forwarding with it and have it again.
@@ -83,19 +95,6 @@ impl Guard {
             *interfaces = went_with;
         }
         self.records.push(record);
-    }
-
-    fn put_back(&mut self, slot: Slot, value: Option<String>) {
-        let Some(value) = value else { return };
-        let job = Job {
-            entry: None,
-            put_back: Some(value.into()),
-            cause: Cause::Write,
-            received: None,
-            old: None,
-            new: None,
-        };
-        self.jobs.insert((rank(&slot), slot), job);
     }
 
     pub(super) fn end_episode(&mut self, family: Family) {

@@ -134,7 +134,6 @@ impl Guard {
         if wrong {
             let job = Job {
                 entry: cell.entry,
-                put_back: None,
                 cause,
                 received: at,
                 old: before.map(|v| v.to_string()),
@@ -210,7 +209,7 @@ impl Guard {
             Slot::Other(key) => self.others.get(key).map(|o| (Some(o.entry), o.seen.clone())).unwrap_or_default(),
         };
         if entry.is_some() {
-            let job = Job { entry, put_back: None, cause, received, old, new: None };
+            let job = Job { entry, cause, received, old, new: None };
             self.jobs.entry((rank(&slot), slot)).or_insert(job);
         }
     }

@@ -156,24 +156,31 @@ impl Bench {
 
     fn work(&mut self) {
         while let Some(repair) = self.guard.next_repair() {
-            let key = repair.key.to_string();
-            let found = self.kernel.get(&key).cloned().ok_or(libc::ENOENT);
-            let mut outcome =
-                Outcome { found: found.clone(), write: None, now: None, finished: self.now + 5, write_usec: 5 };
-            if found.is_ok_and(|value| !repair.holds(&value)) {
-                let wanted = repair.wanted.clone();
-                self.log.push(format!("{key}={wanted}"));
-                self.write(&key, &wanted);
-                outcome.write = Some(Ok(()));
-                outcome.now = Some(wanted.to_string());
-            }
-            if let Some(family) = self.guard.done(repair, outcome) {
+            if let Some(family) = self.carry_out(repair) {
+                for repair in self.guard.put_backs(family) {
+                    assert_eq!(self.carry_out(repair), None);
+                }
                 for message in std::mem::take(&mut self.said) {
                     self.guard.netconf(&message, self.now);
                 }
                 self.guard.absorbed(family);
             }
         }
+    }
+
+    fn carry_out(&mut self, repair: Repair) -> Option<Family> {
+        let key = repair.key.to_string();
+        let found = self.kernel.get(&key).cloned().ok_or(libc::ENOENT);
+        let mut outcome =
+            Outcome { found: found.clone(), write: None, now: None, finished: self.now + 5, write_usec: 5 };
+        if found.is_ok_and(|value| !repair.holds(&value)) {
+            let wanted = repair.wanted.clone();
+            self.log.push(format!("{key}={wanted}"));
+            self.write(&key, &wanted);
+            outcome.write = Some(Ok(()));
+            outcome.now = Some(wanted.to_string());
+        }
+        self.guard.done(repair, outcome)
     }
 
     fn take_log(&mut self) -> String {
