@@ -136,9 +136,9 @@ impl Guard {
 
     /// Takes another policy. A full read with [`Cause::Reload`] has to follow.
     pub fn reload(&mut self, policy: Arc<Policy>) {
+        Family::BOTH.into_iter().for_each(|family| self.end_episode(family));
         self.jobs.clear();
         self.failed.clear();
-        Family::BOTH.into_iter().for_each(|family| self.end_episode(family));
         self.others.clear();
         self.elsewhere = policy.elsewhere().map(|(key, _)| key).collect();
         self.others.extend(policy.elsewhere().map(|(key, entry)| (key, Other::new(entry))));
@@ -259,7 +259,8 @@ impl Guard {
         match repair.slot {
             Slot::Announced(family, Attribute::Forwarding, ALL) => {
                 self.tell_episode(family);
-                self.episodes[family as usize].get_or_insert_default().record = Some(record);
+                let episode = Episode { cause: repair.job.cause, received: repair.job.received, record: None };
+                self.episodes[family as usize].get_or_insert(episode).record = Some(record);
             }
             _ => self.records.push(record),
         }

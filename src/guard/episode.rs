@@ -6,9 +6,12 @@ use crate::report::record::{Cause, Record};
 use crate::setting::{ALL, Attribute, Family, Key, same_value};
 
 /// `all.forwarding` of one family is wrong, or its fan-out is not over: until then, what interfaces say of forwarding is
-/// its doing and not theirs.
-#[derive(Debug, Default)]
+/// its doing and not theirs, and is judged when the episode is over.
+#[derive(Debug)]
 pub struct Episode {
+    pub cause: Cause,
+    /// When it was first heard of, if it was.
+    pub received: Option<u64>,
     /// The record of the repair, told when it is known how many interfaces went with it.
     pub record: Option<Record>,
 }
@@ -16,7 +19,7 @@ pub struct Episode {
 impl Guard {
     pub(super) fn suspect_all(&mut self, family: Family, cause: Cause, at: Option<u64>) {
         if self.all_entry(family).is_some() {
-            self.episodes[family as usize] = Some(Episode::default());
+            self.episodes[family as usize] = Some(Episode { cause, received: at, record: None });
             let slot = Slot::Announced(family, Attribute::Forwarding, ALL);
             self.check(slot, cause, at);
         }
@@ -97,11 +100,24 @@ impl Guard {
         self.records.push(record);
     }
 
+    /// From here on interfaces speak for themselves; those that are still wrong are looked at.
     pub(super) fn end_episode(&mut self, family: Family) {
-        self.episodes[family as usize] = None;
-        for interface in self.interfaces.values_mut() {
+        let Some(episode) = self.episodes[family as usize].take() else { return };
+        let mut wrong = Vec::new();
+        for (ifindex, interface) in &mut self.interfaces {
             let cell = interface.cell_mut(family, Attribute::Forwarding);
+            if let (Some(entry), Some(seen)) = (cell.entry, cell.seen)
+                && self.policy.entries()[entry].number != Some(i64::from(seen))
+                && *ifindex != ALL
+            {
+                wrong.push((*ifindex, cell.settled));
+            }
             (cell.settled, cell.went_with_all) = (cell.seen, false);
+        }
+        for (ifindex, old) in wrong {
+            let slot = Slot::Announced(family, Attribute::Forwarding, ifindex);
+            let old = old.map(|value| value.to_string());
+            self.check_knowing(slot, episode.cause, episode.received, old);
         }
     }
 }

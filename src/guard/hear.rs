@@ -108,7 +108,7 @@ impl Guard {
         let wrong = cell.entry.is_some_and(|entry| !self.wants(entry, value));
         if attribute == Attribute::Forwarding && self.episodes[family as usize].is_none() {
             if ifindex == ALL && wrong {
-                self.episodes[family as usize] = Some(Episode::default());
+                self.episodes[family as usize] = Some(Episode { cause, received: at, record: None });
             } else if ifindex != ALL && family == Family::V6 && before.is_some() && changed {
                 // IPv6 tells of `all` last (addrconf_fixup_forwarding): ask before taking this for the interface's own.
                 self.suspect_all(family, cause, at);
@@ -131,7 +131,7 @@ impl Guard {
             // A write to default changes interfaces in silence (devinet_copy_dflt_conf).
             self.reread = true;
         }
-        if wrong {
+        if wrong && (!in_episode || ifindex == ALL) {
             let job = Job {
                 entry: cell.entry,
                 cause,
@@ -140,7 +140,7 @@ impl Guard {
                 new: Some(value.to_string()),
             };
             self.jobs.entry((rank(&slot), slot)).or_insert(job).new = Some(value.to_string());
-        } else if cell.entry.is_some() {
+        } else if cell.entry.is_some() && !self.jobs.is_empty() {
             self.jobs.remove(&(rank(&slot), slot));
         }
     }
@@ -202,11 +202,18 @@ impl Guard {
 
     /// Has a setting read, if the policy names it.
     pub(super) fn check(&mut self, slot: Slot, cause: Cause, received: Option<u64>) {
-        let (entry, old) = match &slot {
-            Slot::Announced(..) => {
-                self.cell(&slot).map(|c| (c.entry, c.seen.map(|v| v.to_string()))).unwrap_or_default()
-            }
-            Slot::Other(key) => self.others.get(key).map(|o| (Some(o.entry), o.seen.clone())).unwrap_or_default(),
+        let old = match &slot {
+            Slot::Announced(..) => self.cell(&slot).and_then(|cell| cell.seen).map(|value| value.to_string()),
+            Slot::Other(key) => self.others.get(key).and_then(|other| other.seen.clone()),
+        };
+        self.check_knowing(slot, cause, received, old);
+    }
+
+    /// The same, where it is known what stood there before.
+    pub(super) fn check_knowing(&mut self, slot: Slot, cause: Cause, received: Option<u64>, old: Option<String>) {
+        let entry = match &slot {
+            Slot::Announced(..) => self.cell(&slot).and_then(|cell| cell.entry),
+            Slot::Other(key) => self.others.get(key).map(|other| other.entry),
         };
         if entry.is_some() {
             let job = Job { entry, cause, received, old, new: None };

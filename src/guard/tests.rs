@@ -378,6 +378,25 @@ fn errnos() {
 }
 
 #[test]
+fn all_that_can_not_be_written_is_tried_once_a_message_and_interfaces_are_still_looked_at() {
+    let mut bench = Bench::started(POLICY);
+    bench.write("net.ipv4.conf.all.forwarding", "0");
+    let mut tried = Vec::new();
+    for message in std::mem::take(&mut bench.said) {
+        bench.guard.netconf(&message, 1);
+        while let Some(repair) = bench.guard.next_repair() {
+            tried.push(repair.key.to_string());
+            let outcome =
+                Outcome { found: Ok("0".into()), write: Some(Err(libc::EROFS)), now: None, finished: 2, write_usec: 1 };
+            assert_eq!(bench.guard.done(repair, outcome), None);
+        }
+    }
+    let names = ["all", "default", "eth0", "tunl0"];
+    assert_eq!(tried, names.map(|name| format!("net.ipv4.conf.{name}.forwarding")));
+    assert_eq!(bench.told().len(), 4, "each said once");
+}
+
+#[test]
 fn an_unwritable_setting_that_holds_is_fine_and_an_ignored_failure_is_silent() {
     let mut bench = Bench::started("-net.ipv4.conf.tunl0.rp_filter = 0\n");
     bench.guard.netconf(&rp_filter(TUNL0, 1), 1);
