@@ -1,5 +1,6 @@
 //! The service: who can wake the guard and what each does, start-up and shutdown in order.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,9 +17,11 @@ use crate::guard::Summary;
 use crate::guard::resume::Sleep;
 use crate::guard::settle::Settle;
 use crate::keeper::{Command, Handle, Keeper, Outlet};
+use crate::kernel::socket::Dumps;
 use crate::kernel::sysctl::Pulse;
+use crate::policy::conflicts::{self, Conflict};
 use crate::policy::watch::Watch;
-use crate::policy::{Policy, PolicyError};
+use crate::policy::{Policy, PolicyError, Source};
 use crate::report::journal::Reporter;
 use crate::report::record::{Cause, Record};
 use crate::report::status::{SharedStatus, notify};
@@ -76,6 +79,7 @@ async fn serve(root: &Path, audit_interval: Duration) -> Result<()> {
         status,
         ready: false,
         reload_due: None,
+        conflicts: HashSet::new(),
     };
     if watch.is_none() {
         daemon.status.get().lost.insert("policy watch");
@@ -176,6 +180,8 @@ struct Daemon {
     status: Arc<SharedStatus>,
     ready: bool,
     reload_due: Option<Instant>,
+    /// Lines of sysctl.d, and what they say, that have been told.
+    conflicts: HashSet<(Source, Arc<str>)>,
 }
 
 impl Daemon {
@@ -198,10 +204,33 @@ impl Daemon {
     }
 
     /// Each bad line once per policy, and the policy itself once it changes.
-    fn tell_policy(&self) {
+    fn tell_policy(&mut self) {
         self.tell_errors(&self.policy.errors);
         let (lines, errors) = (self.policy.entries().len(), self.policy.errors.len());
         self.reporter.tell(Record::PolicyLoaded { lines, errors });
+        self.tell_conflicts();
+    }
+
+    /// Each line of sysctl.d that works against the policy, once for as long as it does.
+    fn tell_conflicts(&mut self) {
+        // Without a list of interfaces, what is written out is still judged.
+        let links = Dumps::open().and_then(|mut dumps| dumps.links()).unwrap_or_default();
+        let settings = self.policy.all_settings(links.into_iter().map(|link| link.name));
+        let mut known = HashSet::new();
+        for conflict in conflicts::find(&self.policy, &conflicts::sysctl_d(&self.root), &settings) {
+            let Conflict { key, entry, says, source } = conflict;
+            let line = (source.clone(), says.clone());
+            if known.insert(line.clone()) && !self.conflicts.contains(&line) {
+                self.reporter.tell(Record::Conflict {
+                    key: self.policy.name(&key, entry),
+                    ours: self.policy.value(entry).into(),
+                    policy: self.policy.entries()[entry].source.clone(),
+                    says,
+                    source,
+                });
+            }
+        }
+        self.conflicts = known;
     }
 
     fn tell_errors(&self, errors: &[PolicyError]) {
@@ -233,9 +262,11 @@ impl Daemon {
         }
         let policy = Policy::load(&self.root);
         if !asked && policy.says_the_same(&self.policy) {
+            self.tell_conflicts(); // what changed may be in sysctl.d
             return;
         }
         if asked {
+            self.conflicts.clear();
             let mut states = vec![NotifyState::Reloading];
             states.extend(NotifyState::monotonic_usec_now().ok());
             notify(&states);

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use crate::kernel::sysctl::Outcome;
 use crate::policy::Policy;
 use crate::report::record::{Cause, Record, Subject};
-use crate::setting::{ALL, Attribute, DEFAULT, Family, Key, same_value};
+use crate::setting::{self, ALL, Attribute, DEFAULT, Family, Key, same_value};
 use episode::Episode;
 pub use hear::Snapshot;
 use interface::{Cell, Interface, Other};
@@ -194,7 +194,11 @@ impl Guard {
                 self.settle(&repair, Some(value));
             }
             (found, Some(Ok(()))) => {
-                let now = outcome.now.as_deref();
+                let now = match repair.slot {
+                    // Another value is another's write already, and the kernel's message of it is on its way.
+                    Slot::Announced(..) => Some(&*repair.wanted),
+                    Slot::Other(_) => outcome.now.as_deref(),
+                };
                 self.settle(&repair, now);
                 let kept = !repair.learn || now.is_some();
                 if kept {
@@ -225,7 +229,7 @@ impl Guard {
         }
         match &repair.slot {
             Slot::Announced(..) => {
-                let number = value.and_then(|v| v.parse().ok());
+                let number = value.and_then(setting::number).and_then(|value| i32::try_from(value).ok());
                 if let Some(cell) = self.cell_mut(&repair.slot) {
                     (cell.seen, cell.settled) = (number, number);
                 }

@@ -9,7 +9,7 @@ pub mod pattern;
 mod tests;
 pub mod watch;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ const VENDOR_TEXT: &str = include_str!("../packaging/50-kubernetes.conf");
 const BUILT_IN: &str = "built-in:50-kubernetes.conf";
 
 /// Where a line stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Source {
     pub file: Arc<Path>,
     pub line: u32,
@@ -189,9 +189,19 @@ impl Policy {
         self.merged.entries.iter().enumerate().filter_map(one).filter(|(key, _)| key.place().is_none())
     }
 
-    /// Interfaces, `all` and `default` among them, that have settings of their own written out, be they there or not.
-    pub fn named_interfaces(&self) -> impl Iterator<Item = &OsStr> {
-        self.by_interface.keys().map(OsString::as_os_str)
+    /// Every setting that the policy names where these interfaces are, and those that are written out for others.
+    pub fn all_settings(&self, interfaces: impl Iterator<Item = OsString>) -> Vec<Wanted> {
+        let mut names: Vec<OsString> = ["all", "default"].map(OsString::from).into();
+        names.extend(interfaces);
+        let there: HashSet<&OsString> = names.iter().collect();
+        let mut absent: Vec<&OsString> = self.by_interface.keys().filter(|name| !there.contains(name)).collect();
+        absent.sort();
+        let written_out = |name: &&OsString| self.by_interface[*name].clone();
+        let mut wanted: Vec<Wanted> = names.iter().flat_map(|name| self.for_interface(name)).collect();
+        let absent = absent.iter().flat_map(written_out);
+        wanted.extend(absent.filter_map(|index| Some((self.merged.entries[index].sets()?.clone(), index))));
+        wanted.extend(self.elsewhere());
+        wanted
     }
 
     /// Whether the policy says of `key` that it is to be left alone.

@@ -253,3 +253,20 @@ fn a_journal_that_never_reads_does_not_hold_up_the_end() {
     let (status, _) = guard.stop();
     assert_eq!(status.code(), Some(0));
 }
+
+#[test]
+fn a_line_of_sysctl_d_against_the_policy_is_named_once() {
+    let ns = Namespace::enter();
+    ns.write("etc/fwdguard.d/10.conf", "net.ipv4.ip_forward = 1\nnet.ipv4.conf.all.rp_filter = 0\n");
+    ns.write("etc/sysctl.d/99-hardening.conf", "# CIS\nkernel.kptr_restrict = 1\nnet.ipv4.ip_forward = 0\n");
+    let guard = ns.guard();
+    let record = guard.wait_message("99-hardening.conf:3 says net.ipv4.ip_forward = 0, against the policy's 1");
+    assert_eq!((&*record["SYSCTL"], &*record["NEWVALUE"], &*record["OURVALUE"]), ("net.ipv4.ip_forward", "0", "1"));
+    assert!(record["CONFLICT_FILE"].ends_with("/etc/sysctl.d/99-hardening.conf"));
+    assert_eq!((&*record["CONFLICT_LINE"], &*record["POLICY_LINE"], &*record["PRIORITY"]), ("3", "1", "4"));
+    // A new one is named when it comes, and the old one not again.
+    ns.write("etc/sysctl.d/98-more.conf", "net.ipv4.conf.all.rp_filter = 1\n");
+    guard.wait_message("98-more.conf:1 says net.ipv4.conf.all.rp_filter = 1");
+    let conflicts = guard.records().into_iter().filter(|record| record.contains_key("CONFLICT_FILE")).count();
+    assert_eq!(conflicts, 2);
+}

@@ -89,7 +89,8 @@ impl Report {
     /// # Errors
     /// As [`Report::make`].
     pub fn of(policy: Arc<Policy>, root: &Path) -> Result<Report> {
-        let wanted = all_settings(&policy)?;
+        let links = Dumps::open().and_then(|mut dumps| dumps.links()).context("the interfaces can't be listed")?;
+        let wanted = policy.all_settings(links.into_iter().map(|link| link.name));
         let mut door = Door::new(Arc::default());
         let all_rp_filter = Key::conf(Family::V4, OsStr::new("all"), Attribute::RpFilter);
         let all_rp_filter = door.read(&all_rp_filter).ok().and_then(|value| value.parse().ok()).unwrap_or(0);
@@ -230,24 +231,6 @@ fn overruled(key: &Key, value: &str, all: i64) -> Option<Verdict> {
     let of_interface = place.interface != "all" && place.interface != "default";
     let is_rp_filter = place.announced() == Some((Family::V4, Attribute::RpFilter));
     (of_interface && is_rp_filter && value.parse::<i64>().is_ok_and(|own| all > own)).then_some(Verdict::Overruled(all))
-}
-
-/// Every setting that the policy names here, the absent ones that are written out included.
-fn all_settings(policy: &Policy) -> Result<Vec<Wanted>> {
-    let links = Dumps::open().and_then(|mut dumps| dumps.links()).context("the interfaces can't be listed")?;
-    let mut names: Vec<OsString> = ["all", "default"].map(OsString::from).into();
-    names.extend(links.into_iter().map(|link| link.name));
-    let mut absent: Vec<OsString> =
-        policy.named_interfaces().filter(|n| !names.iter().any(|m| m == n)).map(OsString::from).collect();
-    absent.sort();
-    let mut wanted: Vec<Wanted> = names.iter().flat_map(|name| policy.for_interface(name)).collect();
-    for name in &absent {
-        let written_out =
-            policy.for_interface(name).into_iter().filter(|(_, entry)| policy.entries()[*entry].sets().is_some());
-        wanted.extend(written_out);
-    }
-    wanted.extend(policy.elsewhere());
-    Ok(wanted)
 }
 
 fn exempt_key(interface: &OsStr) -> String {

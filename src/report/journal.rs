@@ -144,7 +144,7 @@ fn message_only(
 fn write(record: &Record) {
     let subject = record.subject();
     let (mut old, mut new, mut latency, mut interfaces) = (None, None, None, None);
-    let (mut errno, mut slept, mut lost) = (None, None, None);
+    let (mut errno, mut slept, mut lost, mut conflict) = (None, None, None, None);
     match record {
         Record::Repaired { old: before, new: found, latency_usec, interfaces: with, .. } => {
             (old, new) = (before.as_deref(), Some(found.as_str()));
@@ -156,11 +156,19 @@ fn write(record: &Record) {
         Record::SlowWrite { usec, .. } => latency = Some(*usec),
         Record::Resumed { slept: time, .. } => slept = time.map(|time| time.as_micros() as u64),
         Record::SourceLost { source, .. } | Record::SourceBack { source } => lost = Some(*source),
+        Record::Conflict { says, source, .. } => {
+            new = Some(&**says);
+            conflict = Some((crate::setting::printable(source.file.as_os_str()), u64::from(source.line)));
+        }
         _ => {}
     }
     let key = match record {
-        Record::SlowWrite { key, .. } => Some(key.as_str()),
+        Record::SlowWrite { key, .. } | Record::Conflict { key, .. } => Some(key.as_str()),
         _ => subject.map(|subject| subject.key.as_str()),
+    };
+    let ours = match record {
+        Record::Conflict { ours, .. } => Some(&**ours),
+        _ => subject.map(|subject| &*subject.ours),
     };
     let file = record.source().map(|source| crate::setting::printable(source.file.as_os_str()));
     let line = record.source().map(|source| u64::from(source.line));
@@ -171,12 +179,14 @@ fn write(record: &Record) {
                 SYSCTL = key,
                 OLDVALUE = old,
                 NEWVALUE = new,
-                OURVALUE = subject.map(|subject| &*subject.ours),
+                OURVALUE = ours,
                 CAUSE = record.cause().map(|cause| cause.name()),
                 LATENCY_USEC = latency,
                 INTERFACES = interfaces,
                 POLICY_FILE = file.as_deref(),
                 POLICY_LINE = line,
+                CONFLICT_FILE = conflict.as_ref().map(|(file, _)| file.as_str()),
+                CONFLICT_LINE = conflict.as_ref().map(|(_, line)| *line),
                 ERRNO = errno,
                 SLEEP_USEC = slept,
                 SOURCE = lost,

@@ -69,6 +69,14 @@ pub enum Record {
         source: Source,
         text: String,
     },
+    /// A line of sysctl.d works against the policy.
+    Conflict {
+        key: String,
+        ours: Arc<str>,
+        policy: Source,
+        says: Arc<str>,
+        source: Source,
+    },
     Repaired {
         subject: Subject,
         /// Before the foreign write, where it is known.
@@ -121,6 +129,7 @@ impl Record {
             Record::Started { .. } => "76e75cac59024da9acf0a977822090b6",
             Record::PolicyLoaded { .. } => "79040de9f5c345cb8f524bbda805a2e0",
             Record::PolicyError { .. } => "acea1772d3a84dd7b76effd46d601b6b",
+            Record::Conflict { .. } => "d8941a6296ae4bb4aa76b91645255e01",
             Record::Repaired { .. } => "02a3fbd85f774dd6911132d4e66f40b6",
             Record::RepairFailed { .. } => "335c363c6de74cfcbe8d179130a98009",
             Record::SlowWrite { .. } => "39f6c0d7893a46a4b60450495aef273e",
@@ -137,6 +146,7 @@ impl Record {
         match self {
             Record::RepairFailed { .. } => Priority::Error,
             Record::PolicyError { .. }
+            | Record::Conflict { .. }
             | Record::Repaired { .. }
             | Record::SlowWrite { .. }
             | Record::Resynchronised { .. }
@@ -162,6 +172,7 @@ impl Record {
     pub fn source(&self) -> Option<&Source> {
         match self {
             Record::PolicyError { source, .. } => Some(source),
+            Record::Conflict { policy, .. } => Some(policy),
             _ => self.subject().map(|subject| &subject.source),
         }
     }
@@ -189,6 +200,12 @@ impl Record {
                 format!("Policy loaded: {}, {} left out", count(*lines, "line"), count(*errors, "bad line"))
             }
             Record::PolicyError { text, .. } => format!("Left out of the policy: {text}"),
+            Record::Conflict { key, ours, policy, says, source } => format!(
+                "{}:{} says {key} = {says}, against the policy's {ours} ({policy}): it comes back at boot, with \
+                 'sysctl --system' or by udev; remove or correct it",
+                crate::setting::printable(source.file.as_os_str()),
+                source.line
+            ),
             Record::Repaired { subject, new, latency_usec, interfaces, .. } => {
                 let latency = latency_usec.map(|usec| format!(" within {} of hearing it", duration(usec)));
                 let with = match interfaces {
