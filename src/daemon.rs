@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use crate::guard::Summary;
-use crate::guard::resume::Sleep;
+use crate::guard::resume::{Sleep, Woke};
 use crate::guard::settle::Settle;
 use crate::keeper::{Command, Handle, Keeper, Outlet};
 use crate::kernel::socket::Dumps;
@@ -25,6 +25,7 @@ use crate::policy::{Policy, PolicyError, Source};
 use crate::report::journal::Reporter;
 use crate::report::record::{Cause, Record};
 use crate::report::status::{SharedStatus, notify};
+use crate::wake::clock::{Clock, Jump};
 use crate::wake::logind;
 
 /// READY is sent after the first full pass, or after this long: a write may wait for the kernel's RTNL lock.
@@ -35,6 +36,9 @@ const POLICY_DEBOUNCE: Duration = Duration::from_millis(50);
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How long a reload may keep the service manager waiting.
 const RELOAD_AT_LATEST: Duration = Duration::from_secs(2);
+/// Sources, as records and the status name them.
+const POLICY_WATCH: &str = "the policy watch";
+const CLOCKS: &str = "the clocks";
 /// The kernel holds a write up for longer than this: worth a word in the status.
 const WAITS_USEC: u64 = 1_000_000;
 
@@ -63,7 +67,7 @@ async fn serve(root: &Path, audit_interval: Duration) -> Result<()> {
 
     // Watch first, then read: no change of a file falls between.
     let mut watch = Watch::new(root)
-        .inspect_err(|error| reporter.tell(Record::SourceLost { source: "policy watch", reason: error.to_string() }))
+        .inspect_err(|error| reporter.tell(Record::SourceLost { source: POLICY_WATCH, reason: error.to_string() }))
         .ok();
     let policy = Arc::new(Policy::load(root));
     let pulse = Arc::new(Pulse::default());
@@ -82,10 +86,11 @@ async fn serve(root: &Path, audit_interval: Duration) -> Result<()> {
         conflicts: HashSet::new(),
     };
     if watch.is_none() {
-        daemon.status.get().lost.insert("policy watch");
+        daemon.status.get().lost.insert(POLICY_WATCH);
     }
     daemon.tell_policy();
 
+    let mut clock = Clock::new().inspect_err(|error| daemon.lost(CLOCKS, error.to_string())).ok();
     let (heard, mut logind_events) = mpsc::channel(16);
     tokio::task::spawn_local(logind::listen(heard));
 
@@ -109,7 +114,8 @@ async fn serve(root: &Path, audit_interval: Duration) -> Result<()> {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => daemon.reload(&mut watch, true).await,
-            _ = usr1.recv() => daemon.woke(Cause::Hypervisor),
+            _ = usr1.recv() => daemon.woke(Cause::Hypervisor, "SIGUSR1", None),
+            jump = jumped(&mut clock) => daemon.jumped(jump, &mut clock),
             touched = touched(&mut watch) => daemon.touched(touched, &mut watch),
             Some(event) = logind_events.recv() => daemon.logind(event),
             _ = audit.tick() => daemon.guard.send(Command::Audit(Cause::Audit)),
@@ -247,8 +253,7 @@ impl Daemon {
             }
             Err(error) => {
                 *watch = None;
-                self.status.get().lost.insert("policy watch");
-                self.reporter.tell(Record::SourceLost { source: "policy watch", reason: error.to_string() });
+                self.lost(POLICY_WATCH, error.to_string());
             }
         }
     }
@@ -295,12 +300,8 @@ impl Daemon {
                 self.sleep.enter(boottime());
                 self.guard.send(Command::Note(noted));
             }
-            logind::Event::Awake => self.woke(Cause::Resume),
-            logind::Event::Lost { source, reason } => {
-                self.status.get().lost.insert(source);
-                self.reporter.tell(Record::SourceLost { source, reason });
-                self.tell_status();
-            }
+            logind::Event::Awake => self.woke(Cause::Resume, logind::MANAGER, None),
+            logind::Event::Lost { source, reason } => self.lost(source, reason),
             logind::Event::Back { source } => {
                 self.status.get().lost.remove(source);
                 self.reporter.tell(Record::SourceBack { source });
@@ -311,8 +312,30 @@ impl Daemon {
         }
     }
 
-    fn woke(&mut self, cause: Cause) {
-        let command = match self.sleep.leave(boottime()) {
+    fn lost(&self, source: &'static str, reason: String) {
+        self.status.get().lost.insert(source);
+        self.reporter.tell(Record::SourceLost { source, reason });
+        self.tell_status();
+    }
+
+    fn jumped(&mut self, jump: std::io::Result<Jump>, clock: &mut Option<Clock>) {
+        match jump {
+            Ok(jump @ Jump::Slept(_)) => self.woke(Cause::Resume, CLOCKS, Some(jump)),
+            Ok(jump @ Jump::Stepped { .. }) => self.woke(Cause::Clock, CLOCKS, Some(jump)),
+            Err(error) => {
+                *clock = None;
+                self.lost(CLOCKS, error.to_string());
+            }
+        }
+    }
+
+    fn woke(&mut self, cause: Cause, noticed_by: &'static str, jump: Option<Jump>) {
+        let (slept, step_usec) = match jump {
+            Some(Jump::Slept(slept)) => (Some(slept), None),
+            Some(Jump::Stepped { usec }) => (None, Some(usec)),
+            None => (None, None),
+        };
+        let command = match self.sleep.leave(boottime(), Woke { slept, step_usec, noticed_by, announced: false }) {
             Some(woke) => Command::Woke(cause, woke),
             None => Command::Audit(cause),
         };
@@ -332,6 +355,13 @@ impl Daemon {
 async fn touched(watch: &mut Option<Watch>) -> std::io::Result<()> {
     match watch {
         Some(watch) => watch.touched().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn jumped(clock: &mut Option<Clock>) -> std::io::Result<Jump> {
+    match clock {
+        Some(clock) => clock.jumped().await,
         None => std::future::pending().await,
     }
 }

@@ -167,13 +167,13 @@ impl<O: Outlet> Keeper<O> {
                 _ = noted.send(());
             }
             Command::Woke(cause, woke) => {
-                if woke.slept.is_none() {
+                if !woke.announced {
                     // Nothing was noted before the sleep: only what this look finds is known to have changed.
                     self.guard.note();
                 }
                 self.audit(cause);
                 let changed = self.guard.take_changes();
-                self.tell(Record::Resumed { cause, slept: woke.slept, changed });
+                self.tell(Record::Resumed { cause, woke, changed });
             }
             Command::Reload(policy, done) => {
                 self.guard.reload(policy);

@@ -1,3 +1,4 @@
 //! What wakes the guard besides the kernel's notifications.
 
+pub mod clock;
 pub mod logind;

@@ -30,7 +30,7 @@ fn is(record: &Record, id: &str) -> bool {
 
 /// The record's fields of those that only some kinds have.
 fn fields(record: &Record) -> Vec<&str> {
-    const OPTIONAL: [&str; 12] = [
+    const OPTIONAL: [&str; 16] = [
         "SYSCTL",
         "OLDVALUE",
         "NEWVALUE",
@@ -42,6 +42,10 @@ fn fields(record: &Record) -> Vec<&str> {
         "POLICY_LINE",
         "ERRNO",
         "SLEEP_USEC",
+        "CLOCK_STEP_USEC",
+        "NOTICED_BY",
+        "CONFLICT_FILE",
+        "CONFLICT_LINE",
         "SOURCE",
     ];
     OPTIONAL.into_iter().filter(|field| record.contains_key(*field)).collect()
@@ -111,8 +115,8 @@ fn every_record_has_the_fields_of_its_kind() {
 
     guard.signal("USR1");
     let resumed = kind(RESUMED);
-    assert_eq!((&*resumed["PRIORITY"], fields(&resumed)), (INFO, vec!["CAUSE"]));
-    assert_eq!(resumed["CAUSE"], "hypervisor");
+    assert_eq!((&*resumed["PRIORITY"], fields(&resumed)), (INFO, vec!["CAUSE", "NOTICED_BY"]));
+    assert_eq!((&*resumed["CAUSE"], &*resumed["NOTICED_BY"]), ("hypervisor", "SIGUSR1"));
 
     let lost = guard.wait_record("no bus", |r| is(r, SOURCE_LOST));
     assert_eq!((&*lost["PRIORITY"], fields(&lost), &*lost["SOURCE"]), (WARNING, vec!["SOURCE"], "the system bus"));

@@ -117,7 +117,11 @@ impl Watch {
     }
 }
 
-fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+/// Has the event loop wait for a descriptor.
+///
+/// # Errors
+/// epoll(7) takes no more.
+pub fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an OwnedFd is open for as long as it lives, always the same descriptor, and the AsyncFd owns it.
     unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(Into::into)
 }

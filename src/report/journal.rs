@@ -144,7 +144,8 @@ fn message_only(
 fn write(record: &Record) {
     let subject = record.subject();
     let (mut old, mut new, mut latency, mut interfaces) = (None, None, None, None);
-    let (mut errno, mut slept, mut lost, mut conflict) = (None, None, None, None);
+    let (mut errno, mut slept, mut step, mut noticed) = (None, None, None, None);
+    let (mut lost, mut conflict) = (None, None);
     match record {
         Record::Repaired { old: before, new: found, latency_usec, interfaces: with, .. } => {
             (old, new) = (before.as_deref(), Some(found.as_str()));
@@ -154,7 +155,10 @@ fn write(record: &Record) {
             (new, errno) = (found.as_deref(), number.map(|number| number as u64));
         }
         Record::SlowWrite { usec, .. } => latency = Some(*usec),
-        Record::Resumed { slept: time, .. } => slept = time.map(|time| time.as_micros() as u64),
+        Record::Resumed { woke, .. } => {
+            slept = woke.slept.map(|time| time.as_micros() as u64);
+            (step, noticed) = (woke.step_usec, Some(woke.noticed_by));
+        }
         Record::SourceLost { source, .. } | Record::SourceBack { source } => lost = Some(*source),
         Record::Conflict { says, source, .. } => {
             new = Some(&**says);
@@ -189,6 +193,8 @@ fn write(record: &Record) {
                 CONFLICT_LINE = conflict.as_ref().map(|(_, line)| *line),
                 ERRNO = errno,
                 SLEEP_USEC = slept,
+                CLOCK_STEP_USEC = step,
+                NOTICED_BY = noticed,
                 SOURCE = lost,
                 "{}",
                 record.text()

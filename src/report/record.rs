@@ -1,8 +1,8 @@
 //! What is told: the kinds of records, their MESSAGE_IDs, fields and texts.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use crate::guard::resume::Woke;
 use crate::policy::Source;
 
 /// Why the guard looked.
@@ -12,6 +12,7 @@ pub enum Cause {
     Reload,
     Resume,
     Hypervisor,
+    Clock,
     Link,
     Write,
     ManagerRestart,
@@ -26,6 +27,7 @@ impl Cause {
             Cause::Reload => "reload",
             Cause::Resume => "resume",
             Cause::Hypervisor => "hypervisor",
+            Cause::Clock => "clock",
             Cause::Link => "link",
             Cause::Write => "write",
             Cause::ManagerRestart => "manager-restart",
@@ -98,7 +100,7 @@ pub enum Record {
     },
     Resumed {
         cause: Cause,
-        slept: Option<Duration>,
+        woke: Woke,
         changed: Vec<String>,
     },
     Resynchronised {
@@ -236,12 +238,16 @@ impl Record {
             Record::SlowWrite { key, usec } => {
                 format!("Writing {key} took {}: something held the kernel's RTNL lock", duration(*usec))
             }
-            Record::Resumed { slept, changed, .. } => {
-                let slept = match slept {
-                    Some(slept) => format!("after {} asleep", duration(slept.as_micros() as u64)),
-                    None => "(how long it slept is not known)".into(),
+            Record::Resumed { woke: Woke { slept, step_usec, noticed_by, .. }, changed, .. } => {
+                let how = match (slept, step_usec) {
+                    (Some(slept), _) => format!("Awake again after {} asleep", duration(slept.as_micros() as u64)),
+                    (None, Some(usec)) => {
+                        let direction = if *usec < 0 { "back" } else { "forward" };
+                        format!("The clock was set {direction} by {}, as after a pause", duration(usec.unsigned_abs()))
+                    }
+                    (None, None) => "Awake again (how long it slept is not known)".into(),
                 };
-                format!("Awake again {slept}; {}", changes(changed))
+                format!("{how}; {} (noticed by {noticed_by})", changes(changed))
             }
             Record::Resynchronised { reason } => {
                 format!("Notifications may have been missed ({reason}); everything was read again")

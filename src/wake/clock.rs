@@ -1,0 +1,134 @@
+//! Sleeps and pauses that logind never hears of: a suspend by the kernel alone, and a clock that was set after the host of a
+//! virtual machine had paused it (timerfd_create(2), TFD_TIMER_CANCEL_ON_SET).
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::time::{
+    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime, timerfd_create,
+    timerfd_settime,
+};
+use tokio::io::unix::AsyncFd;
+
+use crate::policy::watch::register;
+
+/// CLOCK_BOOTTIME goes on in a suspend and CLOCK_MONOTONIC does not; smaller gaps are the time between the two readings.
+const SUSPEND_MIN: Duration = Duration::from_millis(100);
+/// Time services correct the clock by less than this all the time.
+const STEP_MIN: Duration = Duration::from_secs(1);
+
+/// What the clocks say has happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Jump {
+    /// The kernel was suspended for this long.
+    Slept(Duration),
+    /// The clock was set, this far forward (or back, if negative), in microseconds.
+    Stepped { usec: i64 },
+}
+
+/// The three clocks, read at once.
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    real: Duration,
+    boot: Duration,
+    monotonic: Duration,
+}
+
+impl Reading {
+    fn now() -> Reading {
+        let read = |clock| {
+            let now = clock_gettime(clock);
+            Duration::new(now.tv_sec.max(0) as u64, now.tv_nsec as u32)
+        };
+        Reading { monotonic: read(ClockId::Monotonic), boot: read(ClockId::Boottime), real: read(ClockId::Realtime) }
+    }
+
+    /// What happened between `self` and `later`.
+    fn jump(self, later: Reading) -> Option<Jump> {
+        let usec = |duration: Duration| duration.as_micros() as i64;
+        let suspended =
+            later.boot.saturating_sub(later.monotonic).saturating_sub(self.boot.saturating_sub(self.monotonic));
+        if suspended >= SUSPEND_MIN {
+            return Some(Jump::Slept(suspended));
+        }
+        let stepped = (usec(later.real) - usec(later.boot)) - (usec(self.real) - usec(self.boot));
+        (stepped.unsigned_abs() >= STEP_MIN.as_micros() as u64).then_some(Jump::Stepped { usec: stepped })
+    }
+}
+
+/// Watches the clocks.
+pub struct Clock {
+    timer: AsyncFd<OwnedFd>,
+    last: Reading,
+}
+
+impl Clock {
+    /// # Errors
+    /// No timerfd, with the kernel's reason.
+    pub fn new() -> io::Result<Clock> {
+        let timer = timerfd_create(TimerfdClockId::Realtime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+        arm(&timer)?;
+        Ok(Clock { timer: register(timer)?, last: Reading::now() })
+    }
+
+    /// Waits until the clock was set or the node woke, as far as that is more than everyday.
+    ///
+    /// # Errors
+    /// The timer can't be read or armed any more.
+    pub async fn jumped(&mut self) -> io::Result<Jump> {
+        loop {
+            let mut ready = self.timer.readable().await?;
+            match rustix::io::read(self.timer.get_ref(), &mut [0; 8]) {
+                Err(rustix::io::Errno::AGAIN) => {
+                    ready.clear_ready();
+                    continue;
+                }
+                // ECANCELED: the clock was set. Arm first, then look: what happens in between is heard of again.
+                Ok(_) | Err(rustix::io::Errno::CANCELED) => arm(self.timer.get_ref())?,
+                Err(error) => return Err(error.into()),
+            }
+            let now = Reading::now();
+            if let Some(jump) = std::mem::replace(&mut self.last, now).jump(now) {
+                return Ok(jump);
+            }
+        }
+    }
+}
+
+/// As far in the future as the kernel takes it; only its cancellation counts.
+fn arm(timer: &OwnedFd) -> io::Result<()> {
+    let never = Timespec { tv_sec: i64::MAX / 1_000_000_000 / 2, tv_nsec: 0 };
+    let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: never };
+    timerfd_settime(timer, TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET, &once)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(real: u64, boot: u64, monotonic: u64) -> Reading {
+        let ms = Duration::from_millis;
+        Reading { real: ms(real), boot: ms(boot), monotonic: ms(monotonic) }
+    }
+
+    #[test]
+    fn what_the_clocks_say() {
+        let before = reading(1_000_000, 50_000, 40_000);
+        for (later, jump) in [
+            (reading(1_005_000, 55_000, 45_000), None),
+            // Asleep for a minute; the clock went on with it.
+            (reading(1_065_000, 115_000, 45_000), Some(Jump::Slept(Duration::from_secs(60)))),
+            // Asleep, and the clock was corrected as well.
+            (reading(1_165_000, 115_000, 45_000), Some(Jump::Slept(Duration::from_secs(60)))),
+            // Paused by its host for an hour, and then told the time.
+            (reading(4_605_000, 55_000, 45_000), Some(Jump::Stepped { usec: 3_600_000_000 })),
+            (reading(1_000, 55_000, 45_000), Some(Jump::Stepped { usec: -1_004_000_000 })),
+            // A time service at its work.
+            (reading(1_005_400, 55_000, 45_000), None),
+        ] {
+            assert_eq!(before.jump(later), jump, "{later:?}");
+        }
+    }
+}
