@@ -17,8 +17,7 @@ use crate::guard::Summary;
 use crate::guard::resume::{Sleep, Woke};
 use crate::guard::settle::Settle;
 use crate::keeper::{Command, Handle, Keeper, Outlet};
-use crate::kernel::socket::Dumps;
-use crate::kernel::sysctl::Pulse;
+use crate::kernel::sysctl::{self, Pulse};
 use crate::policy::conflicts::{self, Conflict};
 use crate::policy::watch::Watch;
 use crate::policy::{Policy, PolicyError, Source};
@@ -77,6 +76,7 @@ async fn serve(root: &Path, audit_interval: Duration) -> Result<()> {
         reporter,
         guard,
         pulse,
+        errors: policy.errors.clone(),
         policy,
         sleep: Sleep::default(),
         settle: Settle::default(),
@@ -181,6 +181,8 @@ struct Daemon {
     guard: Handle,
     pulse: Arc<Pulse>,
     policy: Arc<Policy>,
+    /// What was wrong with the policy that was read last, be it that one or not.
+    errors: Vec<PolicyError>,
     sleep: Sleep,
     settle: Settle,
     status: Arc<SharedStatus>,
@@ -204,14 +206,14 @@ impl Daemon {
         }
         let waits_for = self.pulse.waits_for().filter(|(_, usec)| *usec >= WAITS_USEC).map(|(what, _)| what);
         let mut status = self.status.get();
-        (status.waits_for, status.policy_errors) = (waits_for, self.policy.errors.len());
+        (status.waits_for, status.policy_errors) = (waits_for, self.errors.len());
         drop(status);
         self.status.tell();
     }
 
     /// Each bad line once per policy, and the policy itself once it changes.
     fn tell_policy(&mut self) {
-        self.tell_errors(&self.policy.errors);
+        self.tell_errors("");
         let (lines, errors) = (self.policy.entries().len(), self.policy.errors.len());
         self.reporter.tell(Record::PolicyLoaded { lines, errors });
         self.tell_conflicts();
@@ -219,9 +221,7 @@ impl Daemon {
 
     /// Each line of sysctl.d that works against the policy, once for as long as it does.
     fn tell_conflicts(&mut self) {
-        // Without a list of interfaces, what is written out is still judged.
-        let links = Dumps::open().and_then(|mut dumps| dumps.links()).unwrap_or_default();
-        let settings = self.policy.all_settings(links.into_iter().map(|link| link.name));
+        let settings = self.policy.all_settings(sysctl::interfaces().into_iter());
         let mut known = HashSet::new();
         for conflict in conflicts::find(&self.policy, &conflicts::sysctl_d(&self.root), &settings) {
             let Conflict { key, entry, says, source } = conflict;
@@ -239,9 +239,9 @@ impl Daemon {
         self.conflicts = known;
     }
 
-    fn tell_errors(&self, errors: &[PolicyError]) {
-        for error in errors {
-            self.reporter.tell(Record::PolicyError { source: error.source.clone(), text: error.to_string() });
+    fn tell_errors(&self, and: &str) {
+        for error in &self.errors {
+            self.reporter.tell(Record::PolicyError { source: error.source.clone(), text: format!("{error}{and}") });
         }
     }
 
@@ -266,7 +266,10 @@ impl Daemon {
             watch.renew();
         }
         let policy = Policy::load(&self.root);
-        if !asked && policy.says_the_same(&self.policy) {
+        let same =
+            if policy.is_unreadable() { policy.errors == self.errors } else { policy.says_the_same(&self.policy) };
+        self.errors.clone_from(&policy.errors);
+        if !asked && same {
             self.tell_conflicts(); // what changed may be in sysctl.d
             return;
         }
@@ -277,8 +280,7 @@ impl Daemon {
             notify(&states);
         }
         if policy.is_unreadable() {
-            // The last good policy holds; what is wrong with the new one is told.
-            self.tell_errors(&policy.errors);
+            self.tell_errors("; the last good policy holds");
         } else {
             self.policy = Arc::new(policy);
             self.tell_policy();

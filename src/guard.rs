@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::sync::Arc;
 
-use crate::kernel::sysctl::Outcome;
+use crate::kernel::sysctl::{Outcome, is_absent};
 use crate::policy::Policy;
 use crate::report::record::{Cause, Record, Subject};
 use crate::setting::{self, ALL, Attribute, DEFAULT, Family, Key, same_value};
@@ -185,7 +185,7 @@ impl Guard {
             self.records.push(Record::SlowWrite { key: repair.key.to_string(), usec: outcome.write_usec });
         }
         match (&outcome.found, &outcome.write) {
-            (Err(errno), None) | (_, Some(Err(errno))) if is_absent(*errno) => {
+            (Err(errno), _) if is_absent(*errno) => {
                 self.failed.remove(&repair.slot);
                 self.settle(&repair, None);
             }
@@ -364,11 +364,6 @@ impl Guard {
 const SLOW_WRITE_USEC: u64 = 1_000_000;
 /// No more changed settings are remembered over a sleep.
 const CHANGED_MAX: usize = 1000;
-
-/// Whether an errno says that there is no such setting now: no such interface, no such family, module not loaded.
-pub fn is_absent(errno: i32) -> bool {
-    matches!(errno, libc::ENOENT | libc::ENODEV | libc::ENXIO | libc::ENOTDIR | libc::ENAMETOOLONG)
-}
 
 fn rank(slot: &Slot) -> Rank {
     match slot {

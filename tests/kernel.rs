@@ -300,3 +300,17 @@ fn a_refused_value_is_told_once_per_policy() {
     let record = guard.wait_message("net.ipv4.tcp_syncookies");
     assert_eq!((&*record["PRIORITY"], &*record["OURVALUE"]), ("3", "many"));
 }
+
+#[test]
+fn a_value_that_names_what_is_not_there_is_no_absent_setting() {
+    let ns = Namespace::enter();
+    ns.write(
+        "etc/fwdguard.d/10.conf",
+        "net.ipv4.tcp_congestion_control = nosuch\nnet.ipv4.conf.nosuch0.rp_filter = 0\n",
+    );
+    let output = ns.fwdguard(&["apply"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("net.ipv4.tcp_congestion_control is "), "{stderr}");
+    assert!(!stderr.contains("nosuch0"), "{stderr}");
+}

@@ -16,6 +16,9 @@ use crate::report::record::{Record, count, errno_text};
 pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
     let policy = Arc::new(Policy::load(root));
     if policy.is_unreadable() {
+        if json {
+            say(&Report::of(policy.clone(), root)?.json().to_string());
+        }
         super::print_errors(&policy.errors);
         eprintln!("fwdguard: no line of the policy could be read, nothing was changed");
         return Ok(ExitCode::from(super::EXIT_USAGE));

@@ -10,9 +10,8 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::table::{Table, Tone, say};
-use crate::guard::is_absent;
 use crate::kernel::socket::Dumps;
-use crate::kernel::sysctl::Door;
+use crate::kernel::sysctl::{Door, is_absent};
 use crate::policy::conflicts::{self, Conflict};
 use crate::policy::{Policy, PolicyError, Source, Wanted};
 use crate::report::record::{count, errno_text};
@@ -177,8 +176,10 @@ impl Report {
         table.print();
         self.print_sysctl_d();
         let bad = self.settings.iter().filter(|setting| !setting.verdict.holds()).count();
+        let mends = self.settings.iter().any(|setting| setting.verdict == Verdict::Drift);
         say(&match bad {
             0 => format!("All {} hold", count(self.settings.len(), "setting")),
+            _ if !mends => format!("{bad} of {} do not hold", count(self.settings.len(), "setting")),
             _ => {
                 format!("{bad} of {} do not hold; 'fwdguard apply' repairs once", count(self.settings.len(), "setting"))
             }

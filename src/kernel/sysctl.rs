@@ -1,6 +1,7 @@
 //! The one door to `/proc/sys`: read, compare, write, read back.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -111,6 +112,10 @@ impl Door {
         outcome.finished = now_usec();
         outcome.write_usec = outcome.finished - before;
         outcome.write = Some(written);
+        if written.is_err_and(is_absent) {
+            // It went in between; or it is there, and what the value names is not (tcp_congestion_control).
+            outcome.found = self.read(key);
+        }
         if written.is_ok() {
             outcome.now = self.read(key).ok();
             for _ in 1..AGREEING_READS {
@@ -145,6 +150,17 @@ impl Door {
             self.kept.insert(key, file);
         }
     }
+}
+
+/// Whether an errno says that there is no such setting now: no such interface, no such family, module not loaded.
+pub fn is_absent(errno: i32) -> bool {
+    matches!(errno, libc::ENOENT | libc::ENODEV | libc::ENXIO | libc::ENOTDIR | libc::ENAMETOOLONG)
+}
+
+/// The interfaces that have IPv4 settings. Unlike a dump it never waits for the RTNL lock.
+pub fn interfaces() -> Vec<OsString> {
+    let entries = std::fs::read_dir("/proc/sys/net/ipv4/conf").into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name()).filter(|name| name != "all" && name != "default").collect()
 }
 
 fn path(key: &Key) -> std::path::PathBuf {
