@@ -45,6 +45,7 @@ enum Rank {
 struct Job {
     /// The entry that decides it; `None` to put back what our own write changed.
     entry: Option<usize>,
+    put_back: Option<Arc<str>>,
     cause: Cause,
     /// Monotonic microseconds when the message came that told of it.
     received: Option<u64>,
@@ -98,6 +99,8 @@ pub struct Guard {
     jobs: BTreeMap<(Rank, Slot), Job>,
     /// Settings that could not be put right, with the errno (0: accepted, but not kept).
     failed: HashMap<Slot, i32>,
+    /// What was written lately and has to be looked at again, with what it was put back to if the policy does not name it.
+    written: BTreeMap<Slot, Option<Arc<str>>>,
     records: Vec<Record>,
     /// What has been repaired since the node went to sleep.
     changed: BTreeSet<String>,
@@ -120,6 +123,7 @@ impl Guard {
             episodes: [None, None],
             jobs: BTreeMap::new(),
             failed: HashMap::new(),
+            written: BTreeMap::new(),
             records: Vec::new(),
             changed: BTreeSet::new(),
             reread: false,
@@ -139,6 +143,7 @@ impl Guard {
         Family::BOTH.into_iter().for_each(|family| self.end_episode(family));
         self.jobs.clear();
         self.failed.clear();
+        self.written.clear();
         self.others.clear();
         self.elsewhere = policy.elsewhere().map(|(key, _)| key).collect();
         self.others.extend(policy.elsewhere().map(|(key, entry)| (key, Other::new(entry))));
@@ -164,7 +169,10 @@ impl Guard {
                 }
                 continue;
             };
-            let wanted = job.entry.and_then(|entry| self.policy.entries()[entry].value.clone());
+            let wanted = match job.entry {
+                Some(entry) => self.policy.entries()[entry].value.clone(),
+                None => job.put_back.clone(),
+            };
             let Some(wanted) = wanted else { continue };
             let learn = matches!(slot, Slot::Other(_));
             let learned = if learn { self.others.get(&key).and_then(|other| other.learned.clone()) } else { None };
@@ -194,6 +202,10 @@ impl Guard {
                 self.settle(&repair, Some(value));
             }
             (found, Some(Ok(()))) => {
+                if repair.key.waits_for_rtnl() {
+                    let put_back = repair.job.entry.is_none().then(|| repair.wanted.clone());
+                    self.written.insert(repair.slot.clone(), put_back);
+                }
                 let now = match repair.slot {
                     // Another value is another's write already, and the kernel's message of it is on its way.
                     Slot::Announced(..) => Some(&*repair.wanted),
@@ -216,6 +228,25 @@ impl Guard {
             self.end_episode(family);
         }
         None
+    }
+
+    /// Has everything that was written lately looked at again, and says how much that is.
+    ///
+    /// `devinet_sysctl_forward` stores a value before it tries the RTNL lock, and stores the old one again if it can't have
+    /// it: a writer that waits for the lock in that moment undoes our write, and nothing is announced.
+    pub fn verify(&mut self) -> usize {
+        for (slot, put_back) in self.written.clone() {
+            match put_back {
+                None => self.check(slot, Cause::Write, None),
+                Some(value) => self.verify_put_back(&slot, value),
+            }
+        }
+        self.written.len()
+    }
+
+    /// What was written has been looked at often enough.
+    pub fn forget_written(&mut self) {
+        self.written.clear();
     }
 
     /// Remembers a value that was read from `/proc/sys`.

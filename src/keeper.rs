@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::time::Timespec;
 
 use crate::guard::{Guard, Repair, Snapshot, Summary};
 use crate::kernel::message::{Heard, Link};
@@ -22,6 +23,11 @@ const TURN: usize = 256;
 
 /// A socket that fails this often in a row has to be made anew.
 const RECEIVE_ERRORS_MAX: u32 = 16;
+/// What was written is looked at again after this long, each time from the last: a writer that waits for the RTNL lock may
+/// undo it unannounced within the microseconds of its turn, or later if it lost the processor in them.
+const VERIFY_AFTER_USEC: [u64; 4] = [1_000, 20_000, 200_000, 2_000_000];
+/// A look takes some 5 µs: looking again takes a tenth of the time at most, however much was written.
+const VERIFY_SPACING_USEC: u64 = 50;
 const SUBSCRIBE_RETRY: Duration = Duration::from_secs(1);
 const SOCKET: &str = "the rtnetlink socket";
 
@@ -74,6 +80,9 @@ pub struct Keeper<O> {
     pulse: Arc<Pulse>,
     outlet: O,
     last_summary: Summary,
+    /// When what was written lately has to be looked at again (monotonic microseconds), and how often it has been.
+    verify_due: Option<u64>,
+    verified: usize,
 }
 
 impl<O: Outlet> Keeper<O> {
@@ -98,6 +107,8 @@ impl<O: Outlet> Keeper<O> {
             pulse,
             outlet,
             last_summary: Summary::default(),
+            verify_due: None,
+            verified: 0,
         })
     }
 
@@ -129,15 +140,14 @@ impl<O: Outlet> Keeper<O> {
                 }
                 self.obey(command);
             }
-            let wait = !self.guard.is_busy();
-            let zero = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
+            let timeout = self.timeout();
             let redirects = self.redirects.as_ref().map_or(handle.bell.as_fd(), WriteWatch::as_fd);
             let mut sources = [
                 PollFd::from_borrowed_fd(self.notifications.as_fd(), PollFlags::IN),
                 PollFd::from_borrowed_fd(handle.bell.as_fd(), PollFlags::IN),
                 PollFd::from_borrowed_fd(redirects, PollFlags::IN),
             ];
-            match poll(&mut sources, if wait { None } else { Some(&zero) }) {
+            match poll(&mut sources, timeout.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -235,6 +245,11 @@ impl<O: Outlet> Keeper<O> {
 
     fn carry_out(&mut self, repair: Repair) {
         let outcome = self.door.repair(&repair.key, &repair.wanted, repair.learn, |value| repair.holds(value));
+        if outcome.write.is_some() {
+            let soon = outcome.finished + VERIFY_AFTER_USEC[0];
+            self.verify_due = Some(self.verify_due.map_or(soon, |due| due.min(soon)));
+            self.verified = 0;
+        }
         if outcome.write.is_some()
             && repair.key == Key::all_accept_redirects()
             && let Some(watch) = &self.redirects
@@ -340,8 +355,35 @@ impl<O: Outlet> Keeper<O> {
         }
     }
 
+    /// How long the guard may sleep if nothing is heard.
+    fn timeout(&self) -> Option<Timespec> {
+        let usec = match self.verify_due {
+            _ if self.guard.is_busy() => 0,
+            None => return None,
+            Some(due) => due.saturating_sub(now_usec()),
+        };
+        Some(Timespec { tv_sec: (usec / 1_000_000) as i64, tv_nsec: (usec % 1_000_000 * 1000) as i64 })
+    }
+
+    fn verify_if_due(&mut self) {
+        if self.verify_due.is_none_or(|due| due > now_usec()) {
+            return;
+        }
+        let looks = self.guard.verify() as u64;
+        self.verified += 1;
+        self.verify_due = match VERIFY_AFTER_USEC.get(self.verified) {
+            Some(after) if looks > 0 => Some(now_usec() + (*after).max(looks * VERIFY_SPACING_USEC)),
+            _ => None,
+        };
+        if self.verify_due.is_none() {
+            self.guard.forget_written();
+        }
+        self.work();
+    }
+
     /// The queue is empty: time for what is less urgent.
     fn idle(&mut self) {
+        self.verify_if_due();
         if self.guard.idle() {
             self.read_everything(Cause::Write);
         }
@@ -388,7 +430,13 @@ pub fn apply_once(policy: Arc<Policy>) -> io::Result<Vec<Record>> {
     let mut collected = Collect::default();
     let mut keeper = Keeper::new(policy, Arc::default(), &mut collected)?;
     keeper.audit(Cause::Start);
-    keeper.idle();
+    for after in &VERIFY_AFTER_USEC[..2] {
+        if keeper.verify_due.is_some() {
+            std::thread::sleep(Duration::from_micros(*after));
+            keeper.hear_all();
+            keeper.idle();
+        }
+    }
     drop(keeper);
     Ok(collected.0)
 }

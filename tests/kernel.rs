@@ -39,6 +39,36 @@ fn every_flip_of_ip_forward_is_repaired_and_told_once() {
 }
 
 #[test]
+fn writers_that_wait_for_the_rtnl_lock_undo_nothing_for_good() {
+    let ns = Namespace::enter();
+    ns.veth("a0", "b0");
+    ns.veth("closed0", "d0");
+    ns.write(
+        "etc/fwdguard.d/10.conf",
+        "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.forwarding = 1\n-net.ipv4.conf.closed0.forwarding\n",
+    );
+    sysctl_write("net/ipv4/ip_forward", "1");
+    sysctl_write("net/ipv4/conf/closed0/forwarding", "0");
+    let _guard = ns.guard();
+    for _ in 0..3 {
+        let writers = [(); 3].map(|()| {
+            std::thread::spawn(|| {
+                for _ in 0..200 {
+                    sysctl_write("net/ipv4/ip_forward", "0");
+                    sysctl_write("net/ipv4/conf/a0/forwarding", "0");
+                }
+            })
+        });
+        writers.into_iter().for_each(|writer| writer.join().expect("a writer"));
+        // Nothing is announced any more: only looking again finds what the last of them undid.
+        std::thread::sleep(Duration::from_millis(100));
+        for (name, value) in [("all", "1"), ("a0", "1"), ("b0", "1"), ("closed0", "0")] {
+            wait_sysctl(&format!("net/ipv4/conf/{name}/forwarding"), value);
+        }
+    }
+}
+
+#[test]
 fn one_interface_under_a_global_1() {
     let ns = Namespace::enter();
     ns.veth("a0", "b0");

@@ -1,7 +1,9 @@
 //! A drift of `all.forwarding`: one write changes every interface, and so does the write that mends it.
 
+use std::sync::Arc;
+
 use super::interface::Interface;
-use super::{Guard, Job, Repair, Slot};
+use super::{Guard, Job, Repair, Slot, rank};
 use crate::report::record::{Cause, Record};
 use crate::setting::{ALL, Attribute, Family, Key, same_value};
 
@@ -50,8 +52,16 @@ impl Guard {
 
     fn put_back(&self, slot: Slot, value: &str) -> Option<Repair> {
         let key = self.key_of(&slot)?;
-        let job = Job { entry: None, cause: Cause::Write, received: None, old: None, new: None };
+        let job = Guard::put_back_job(value.into());
         Some(Repair { key, wanted: value.into(), learned: None, learn: false, slot, job })
+    }
+
+    fn put_back_job(value: Arc<str>) -> Job {
+        Job { entry: None, put_back: Some(value), cause: Cause::Write, received: None, old: None, new: None }
+    }
+
+    pub(super) fn verify_put_back(&mut self, slot: &Slot, value: Arc<str>) {
+        self.jobs.entry((rank(slot), slot.clone())).or_insert_with(|| Guard::put_back_job(value));
     }
 
     /// Everything that our write of `all.forwarding` made the kernel say has been heard: tells of the drift.

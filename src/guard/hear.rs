@@ -120,6 +120,9 @@ impl Guard {
         if before.is_none() {
             self.counts = None;
         }
+        if cell.entry.is_none() && !in_episode {
+            self.written.remove(&slot); // somebody else's word on a setting that the policy does not name
+        }
         if let Some(cell) = self.cell_mut(&slot) {
             cell.seen = Some(value);
             cell.went_with_all |= in_episode && against_all;
@@ -134,6 +137,7 @@ impl Guard {
         if wrong && (!in_episode || ifindex == ALL) {
             let job = Job {
                 entry: cell.entry,
+                put_back: None,
                 cause,
                 received: at,
                 old: before.map(|v| v.to_string()),
@@ -216,7 +220,7 @@ impl Guard {
             Slot::Other(key) => self.others.get(key).map(|other| other.entry),
         };
         if entry.is_some() {
-            let job = Job { entry, cause, received, old, new: None };
+            let job = Job { entry, put_back: None, cause, received, old, new: None };
             self.jobs.entry((rank(&slot), slot)).or_insert(job);
         }
     }
