@@ -45,7 +45,6 @@ enum Rank {
 struct Job {
     /// The entry that decides it; `None` to put back what our own write changed.
     entry: Option<usize>,
-    put_back: Option<Arc<str>>,
     cause: Cause,
     /// Monotonic microseconds when the message came that told of it.
     received: Option<u64>,
@@ -169,10 +168,7 @@ impl Guard {
                 }
                 continue;
             };
-            let wanted = match job.entry {
-                Some(entry) => self.policy.entries()[entry].value.clone(),
-                None => job.put_back.clone(),
-            };
+            let wanted = job.entry.and_then(|entry| self.policy.entries()[entry].value.clone());
             let Some(wanted) = wanted else { continue };
             let learn = matches!(slot, Slot::Other(_));
             let learned = if learn { self.others.get(&key).and_then(|other| other.learned.clone()) } else { None };
@@ -230,18 +226,22 @@ impl Guard {
         None
     }
 
-    /// Has everything that was written lately looked at again, and says how much that is.
+    /// What was written lately, to be looked at again.
     ///
     /// `devinet_sysctl_forward` stores a value before it tries the RTNL lock, and stores the old one again if it can't have
     /// it: a writer that waits for the lock in that moment undoes our write, and nothing is announced.
-    pub fn verify(&mut self) -> usize {
-        for (slot, put_back) in self.written.clone() {
-            match put_back {
-                None => self.check(slot, Cause::Write, None),
-                Some(value) => self.verify_put_back(&slot, value),
-            }
-        }
-        self.written.len()
+    pub fn written(&self) -> Vec<Repair> {
+        let again = |(slot, put_back): (&Slot, &Option<Arc<str>>)| {
+            let (entry, old) = self.cell(slot).map(|cell| (cell.entry, cell.seen))?;
+            let wanted = match (entry, put_back) {
+                (Some(entry), _) => self.policy.entries()[entry].value.clone()?,
+                (None, put_back) => put_back.clone()?,
+            };
+            let old = old.map(|value| value.to_string());
+            let job = Job { entry, cause: Cause::Write, received: None, old, new: None };
+            Some(Repair { key: self.key_of(slot)?, wanted, learned: None, learn: false, slot: slot.clone(), job })
+        };
+        self.written.iter().filter_map(again).collect()
     }
 
     /// What was written has been looked at often enough.
@@ -294,8 +294,9 @@ impl Guard {
         match repair.slot {
             Slot::Announced(family, Attribute::Forwarding, ALL) => {
                 self.tell_episode(family);
-                let episode = Episode { cause: repair.job.cause, received: repair.job.received, record: None };
-                self.episodes[family as usize].get_or_insert(episode).record = Some(record);
+                let (cause, received) = (repair.job.cause, repair.job.received);
+                let episode = self.episodes[family as usize].get_or_insert(Episode::new(cause, received));
+                (episode.record, episode.echoed) = (Some(record), false);
             }
             _ => self.records.push(record),
         }

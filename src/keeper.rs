@@ -1,5 +1,6 @@
 //! The guard thread: from the netlink socket through the guard to `/proc/sys`, with nothing in between that can wait.
 
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -83,6 +84,8 @@ pub struct Keeper<O> {
     /// When what was written lately has to be looked at again (monotonic microseconds), and how often it has been.
     verify_due: Option<u64>,
     verified: usize,
+    /// What was found wrong at the last look, without a message.
+    suspects: HashSet<Key>,
 }
 
 impl<O: Outlet> Keeper<O> {
@@ -109,6 +112,7 @@ impl<O: Outlet> Keeper<O> {
             last_summary: Summary::default(),
             verify_due: None,
             verified: 0,
+            suspects: HashSet::new(),
         })
     }
 
@@ -369,16 +373,29 @@ impl<O: Outlet> Keeper<O> {
         if self.verify_due.is_none_or(|due| due > now_usec()) {
             return;
         }
-        let looks = self.guard.verify() as u64;
-        self.verified += 1;
-        self.verify_due = match VERIFY_AFTER_USEC.get(self.verified) {
-            Some(after) if looks > 0 => Some(now_usec() + (*after).max(looks * VERIFY_SPACING_USEC)),
-            _ => None,
-        };
-        if self.verify_due.is_none() {
-            self.guard.forget_written();
+        let written = self.guard.written();
+        let looks = written.len() as u64 * VERIFY_SPACING_USEC;
+        let mut suspects = HashSet::new();
+        for repair in written {
+            if self.door.read(&repair.key).is_ok_and(|value| !repair.holds(&value)) {
+                // A message of it may be on its way, or a writer that waits for the lock shows its value in passing: it
+                // is mended if it is still so at the next look.
+                if self.suspects.contains(&repair.key) {
+                    self.carry_out(repair);
+                } else {
+                    suspects.insert(repair.key);
+                }
+            }
         }
-        self.work();
+        self.verified += usize::from(suspects.is_empty());
+        self.suspects = suspects;
+        match VERIFY_AFTER_USEC.get(if self.suspects.is_empty() { self.verified } else { 0 }) {
+            Some(after) => self.verify_due = Some(now_usec() + (*after).max(looks)),
+            None => {
+                self.verify_due = None;
+                self.guard.forget_written();
+            }
+        }
     }
 
     /// The queue is empty: time for what is less urgent.

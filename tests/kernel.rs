@@ -51,17 +51,24 @@ fn writers_that_wait_for_the_rtnl_lock_undo_nothing_for_good() {
     sysctl_write("net/ipv4/conf/closed0/forwarding", "0");
     let _guard = ns.guard();
     for _ in 0..3 {
-        let writers = [(); 3].map(|()| {
-            std::thread::spawn(|| {
-                for _ in 0..200 {
-                    sysctl_write("net/ipv4/ip_forward", "0");
-                    sysctl_write("net/ipv4/conf/a0/forwarding", "0");
+        // Somebody who holds the lock again and again, so that writers have to wait for it.
+        let mut others = vec![std::thread::spawn(|| {
+            for _ in 0..20 {
+                run("ip link add churn0 type veth peer name churn1");
+                run("ip link del churn0");
+            }
+        })];
+        others.extend((0..2).map(|writer| {
+            std::thread::spawn(move || {
+                for turn in 0..600 {
+                    let key = ["net/ipv4/ip_forward", "net/ipv4/conf/a0/forwarding"][(turn + writer) % 2];
+                    sysctl_write(key, "0");
+                    std::thread::sleep(Duration::from_micros((turn * 7919 % 2000) as u64));
                 }
             })
-        });
-        writers.into_iter().for_each(|writer| writer.join().expect("a writer"));
+        }));
+        others.into_iter().for_each(|thread| thread.join().expect("a thread"));
         // Nothing is announced any more: only looking again finds what the last of them undid.
-        std::thread::sleep(Duration::from_millis(100));
         for (name, value) in [("all", "1"), ("a0", "1"), ("b0", "1"), ("closed0", "0")] {
             wait_sysctl(&format!("net/ipv4/conf/{name}/forwarding"), value);
         }

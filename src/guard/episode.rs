@@ -1,9 +1,7 @@
 //! A drift of `all.forwarding`: one write changes every interface, and so does the write that mends it.
 
-use std::sync::Arc;
-
 use super::interface::Interface;
-use super::{Guard, Job, Repair, Slot, rank};
+use super::{Guard, Job, Repair, Slot};
 use crate::report::record::{Cause, Record};
 use crate::setting::{ALL, Attribute, Family, Key, same_value};
 
@@ -16,12 +14,20 @@ pub struct Episode {
     pub received: Option<u64>,
     /// The record of the repair, told when it is known how many interfaces went with it.
     pub record: Option<Record>,
+    /// The kernel has begun to tell of our write.
+    pub echoed: bool,
+}
+
+impl Episode {
+    pub fn new(cause: Cause, received: Option<u64>) -> Episode {
+        Episode { cause, received, record: None, echoed: false }
+    }
 }
 
 impl Guard {
     pub(super) fn suspect_all(&mut self, family: Family, cause: Cause, at: Option<u64>) {
         if self.all_entry(family).is_some() {
-            self.episodes[family as usize] = Some(Episode { cause, received: at, record: None });
+            self.episodes[family as usize] = Some(Episode::new(cause, at));
             let slot = Slot::Announced(family, Attribute::Forwarding, ALL);
             self.check(slot, cause, at);
         }
@@ -52,16 +58,8 @@ impl Guard {
 
     fn put_back(&self, slot: Slot, value: &str) -> Option<Repair> {
         let key = self.key_of(&slot)?;
-        let job = Guard::put_back_job(value.into());
+        let job = Job { entry: None, cause: Cause::Write, received: None, old: None, new: None };
         Some(Repair { key, wanted: value.into(), learned: None, learn: false, slot, job })
-    }
-
-    fn put_back_job(value: Arc<str>) -> Job {
-        Job { entry: None, put_back: Some(value), cause: Cause::Write, received: None, old: None, new: None }
-    }
-
-    pub(super) fn verify_put_back(&mut self, slot: &Slot, value: Arc<str>) {
-        self.jobs.entry((rank(slot), slot.clone())).or_insert_with(|| Guard::put_back_job(value));
     }
 
     /// Everything that our write of `all.forwarding` made the kernel say has been heard: tells of the drift.

@@ -101,14 +101,21 @@ impl Guard {
         let first_said = if family == Family::V4 { ALL } else { DEFAULT };
         let against_all =
             attribute == Attribute::Forwarding && self.all_entry(family).is_some_and(|entry| !self.wants(entry, value));
-        if against_all && ifindex == first_said && changed {
-            // The next drift begins, so the last repair's fan-out is over, though more waits to be heard.
-            self.tell_episode(family);
+        if attribute == Attribute::Forwarding
+            && ifindex == first_said
+            && let Some(episode) = &mut self.episodes[family as usize]
+        {
+            if !against_all {
+                episode.echoed = true;
+            } else if episode.echoed && changed {
+                // The next drift begins, so the last repair's fan-out is over, though more waits to be heard.
+                self.tell_episode(family);
+            }
         }
         let wrong = cell.entry.is_some_and(|entry| !self.wants(entry, value));
         if attribute == Attribute::Forwarding && self.episodes[family as usize].is_none() {
             if ifindex == ALL && wrong {
-                self.episodes[family as usize] = Some(Episode { cause, received: at, record: None });
+                self.episodes[family as usize] = Some(Episode::new(cause, at));
             } else if ifindex != ALL && family == Family::V6 && before.is_some() && changed {
                 // IPv6 tells of `all` last (addrconf_fixup_forwarding): ask before taking this for the interface's own.
                 self.suspect_all(family, cause, at);
@@ -137,7 +144,6 @@ impl Guard {
         if wrong && (!in_episode || ifindex == ALL) {
             let job = Job {
                 entry: cell.entry,
-                put_back: None,
                 cause,
                 received: at,
                 old: before.map(|v| v.to_string()),
@@ -220,7 +226,7 @@ impl Guard {
             Slot::Other(key) => self.others.get(key).map(|other| other.entry),
         };
         if entry.is_some() {
-            let job = Job { entry, put_back: None, cause, received, old, new: None };
+            let job = Job { entry, cause, received, old, new: None };
             self.jobs.entry((rank(&slot), slot)).or_insert(job);
         }
     }
