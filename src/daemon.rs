@@ -151,7 +151,7 @@ type Started = (oneshot::Receiver<Summary>, oneshot::Receiver<std::io::Result<Su
 
 /// Starts the guard thread: subscribe, read everything, loop.
 fn start_guard(policy: Arc<Policy>, pulse: Arc<Pulse>, reporter: Reporter) -> Result<Started> {
-    let (handle, inbox) = Keeper::<Reporter>::handle().context("no eventfd")?;
+    let (handle, inbox) = Handle::new().context("no eventfd")?;
     let (passed, first_pass) = oneshot::channel();
     let (end, ended) = oneshot::channel();
     let mut keeper =

@@ -8,6 +8,7 @@ mod hear;
 pub mod interface;
 pub mod resume;
 pub mod settle;
+mod summary;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
@@ -20,6 +21,7 @@ use crate::setting::{self, ALL, Attribute, DEFAULT, Family, Key, same_value};
 use episode::Episode;
 pub use hear::Snapshot;
 use interface::{Cell, Interface, Other};
+pub use summary::Summary;
 
 /// A setting inside the guard.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,18 +72,6 @@ impl Repair {
     pub fn holds(&self, value: &str) -> bool {
         same_value(&self.wanted, value) || self.learned.as_deref() == Some(value)
     }
-}
-
-/// What people want to know at a glance.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
-    pub settings: usize,
-    pub interfaces: usize,
-    pub repairs: u64,
-    /// Settings that could not be put right.
-    pub failing: usize,
-    /// The last repair: setting and cause.
-    pub last: Option<(String, Cause)>,
 }
 
 /// See the module's documentation.
@@ -333,23 +323,6 @@ impl Guard {
 
     pub fn take_records(&mut self) -> Vec<Record> {
         std::mem::take(&mut self.records)
-    }
-
-    pub fn summary(&mut self) -> Summary {
-        let (settings, interfaces) = self.counts.unwrap_or_else(|| self.count());
-        self.counts = Some((settings, interfaces));
-        Summary { settings, interfaces, repairs: self.repairs, failing: self.failed.len(), last: self.last.clone() }
-    }
-
-    fn count(&self) -> (usize, usize) {
-        let there = |key: &Key| self.others.get(key).is_some_and(|other| other.seen.is_some());
-        let of = |interface: &Interface| {
-            interface.cells().filter(|cell| cell.entry.is_some() && cell.seen.is_some()).count()
-                + interface.others.iter().filter(|key| there(key)).count()
-        };
-        let settings =
-            self.interfaces.values().map(of).sum::<usize>() + self.elsewhere.iter().filter(|key| there(key)).count();
-        (settings, self.interfaces.iter().filter(|(index, interface)| **index > 0 && of(interface) > 0).count())
     }
 
     fn wants(&self, entry: usize, value: i32) -> bool {

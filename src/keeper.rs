@@ -1,15 +1,21 @@
 //! The guard thread: from the netlink socket through the guard to `/proc/sys`, with nothing in between that can wait.
 
+mod handle;
+mod looks;
+
 use std::collections::HashSet;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
+
+pub use handle::{Command, Handle, Outlet};
+use looks::Looks;
 
 use crate::guard::{Guard, Repair, Snapshot, Summary};
 use crate::kernel::message::{Heard, Link};
@@ -22,53 +28,12 @@ use crate::setting::{Attribute, Family, Key};
 /// After this many messages or repairs in a row, the other threads' wishes (a reload, the watchdog's) get their turn.
 const TURN: usize = 256;
 
+/// What is applied once is looked at again for some 20 ms.
+const LOOKS_ONCE: u32 = 2;
 /// A socket that fails this often in a row has to be made anew.
 const RECEIVE_ERRORS_MAX: u32 = 16;
-/// What was written is looked at again after this long, each time from the last: a writer that waits for the RTNL lock may
-/// undo it unannounced within the microseconds of its turn, or later if it lost the processor in them.
-const VERIFY_AFTER_USEC: [u64; 4] = [1_000, 20_000, 200_000, 2_000_000];
-/// A look takes some 5 µs: looking again takes a tenth of the time at most, however much was written.
-const VERIFY_SPACING_USEC: u64 = 50;
 const SUBSCRIBE_RETRY: Duration = Duration::from_secs(1);
 const SOCKET: &str = "the rtnetlink socket";
-
-/// What the other threads want of the guard thread.
-pub enum Command {
-    /// Read everything, repair all drift.
-    Audit(Cause),
-    /// The node is about to sleep; answer when it has been noted.
-    Note(tokio::sync::oneshot::Sender<()>),
-    /// The node woke: audit, and tell what had changed.
-    Woke(Cause, crate::guard::resume::Woke),
-    /// Take another policy; answer when it holds.
-    Reload(Arc<Policy>, tokio::sync::oneshot::Sender<()>),
-    /// Show that you are alive.
-    Ping,
-    Stop,
-}
-
-/// The way to the guard thread.
-#[derive(Clone)]
-pub struct Handle {
-    commands: Sender<Command>,
-    bell: Arc<OwnedFd>,
-}
-
-impl Handle {
-    /// Never waits. A guard thread that has ended takes nothing, and its end is seen elsewhere.
-    pub fn send(&self, command: Command) {
-        if self.commands.send(command).is_ok() {
-            // An eventfd is full only after 2^64 - 2 unread wake-ups.
-            _ = rustix::io::write(&*self.bell, &1u64.to_ne_bytes());
-        }
-    }
-}
-
-/// Where the guard thread puts what it has to tell.
-pub trait Outlet {
-    /// Takes records, and the summary if it has changed. Must not wait.
-    fn tell(&mut self, records: Vec<Record>, summary: Option<Summary>);
-}
 
 /// The guard with its sockets and its door.
 pub struct Keeper<O> {
@@ -81,11 +46,7 @@ pub struct Keeper<O> {
     pulse: Arc<Pulse>,
     outlet: O,
     last_summary: Summary,
-    /// When what was written lately has to be looked at again (monotonic microseconds), and how often it has been.
-    verify_due: Option<u64>,
-    verified: usize,
-    /// What was found wrong at the last look, without a message.
-    suspects: HashSet<Key>,
+    looks: Looks,
 }
 
 impl<O: Outlet> Keeper<O> {
@@ -110,20 +71,8 @@ impl<O: Outlet> Keeper<O> {
             pulse,
             outlet,
             last_summary: Summary::default(),
-            verify_due: None,
-            verified: 0,
-            suspects: HashSet::new(),
+            looks: Looks::default(),
         })
-    }
-
-    /// A way for other threads to reach this one, and what [`Keeper::run`] needs for it.
-    ///
-    /// # Errors
-    /// No descriptor left for the eventfd.
-    pub fn handle() -> io::Result<(Handle, Receiver<Command>)> {
-        let (commands, inbox) = channel();
-        let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        Ok((Handle { commands, bell }, inbox))
     }
 
     /// Guards until [`Command::Stop`].
@@ -145,10 +94,10 @@ impl<O: Outlet> Keeper<O> {
                 self.obey(command);
             }
             let timeout = self.timeout();
-            let redirects = self.redirects.as_ref().map_or(handle.bell.as_fd(), WriteWatch::as_fd);
+            let redirects = self.redirects.as_ref().map_or(handle.bell(), WriteWatch::as_fd);
             let mut sources = [
                 PollFd::from_borrowed_fd(self.notifications.as_fd(), PollFlags::IN),
-                PollFd::from_borrowed_fd(handle.bell.as_fd(), PollFlags::IN),
+                PollFd::from_borrowed_fd(handle.bell(), PollFlags::IN),
                 PollFd::from_borrowed_fd(redirects, PollFlags::IN),
             ];
             match poll(&mut sources, timeout.as_ref()) {
@@ -157,7 +106,7 @@ impl<O: Outlet> Keeper<O> {
             }
             let (rung, written) = (!sources[1].revents().is_empty(), !sources[2].revents().is_empty());
             if rung {
-                _ = rustix::io::read(&*handle.bell, &mut [0; 8]);
+                handle.hush();
             }
             if written {
                 self.read_redirects();
@@ -250,9 +199,7 @@ impl<O: Outlet> Keeper<O> {
     fn carry_out(&mut self, repair: Repair) {
         let outcome = self.door.repair(&repair.key, &repair.wanted, repair.learn, |value| repair.holds(value));
         if outcome.write.is_some() {
-            let soon = outcome.finished + VERIFY_AFTER_USEC[0];
-            self.verify_due = Some(self.verify_due.map_or(soon, |due| due.min(soon)));
-            self.verified = 0;
+            self.looks.start(outcome.finished);
         }
         if outcome.write.is_some()
             && repair.key == Key::all_accept_redirects()
@@ -361,7 +308,7 @@ impl<O: Outlet> Keeper<O> {
 
     /// How long the guard may sleep if nothing is heard.
     fn timeout(&self) -> Option<Timespec> {
-        let usec = match self.verify_due {
+        let usec = match self.looks.due() {
             _ if self.guard.is_busy() => 0,
             None => return None,
             Some(due) => due.saturating_sub(now_usec()),
@@ -369,38 +316,29 @@ impl<O: Outlet> Keeper<O> {
         Some(Timespec { tv_sec: (usec / 1_000_000) as i64, tv_nsec: (usec % 1_000_000 * 1000) as i64 })
     }
 
-    fn verify_if_due(&mut self) {
-        if self.verify_due.is_none_or(|due| due > now_usec()) {
+    fn look_again(&mut self) {
+        if self.looks.due().is_none_or(|due| due > now_usec()) {
             return;
         }
         let written = self.guard.written();
-        let looks = written.len() as u64 * VERIFY_SPACING_USEC;
-        let mut suspects = HashSet::new();
+        let (count, mut suspects) = (written.len(), HashSet::new());
         for repair in written {
             if self.door.read(&repair.key).is_ok_and(|value| !repair.holds(&value)) {
-                // A message of it may be on its way, or a writer that waits for the lock shows its value in passing: it
-                // is mended if it is still so at the next look.
-                if self.suspects.contains(&repair.key) {
+                if self.looks.is_suspect(&repair.key) {
                     self.carry_out(repair);
                 } else {
                     suspects.insert(repair.key);
                 }
             }
         }
-        self.verified += usize::from(suspects.is_empty());
-        self.suspects = suspects;
-        match VERIFY_AFTER_USEC.get(if self.suspects.is_empty() { self.verified } else { 0 }) {
-            Some(after) => self.verify_due = Some(now_usec() + (*after).max(looks)),
-            None => {
-                self.verify_due = None;
-                self.guard.forget_written();
-            }
+        if self.looks.looked(now_usec(), count, suspects) {
+            self.guard.forget_written();
         }
     }
 
     /// The queue is empty: time for what is less urgent.
     fn idle(&mut self) {
-        self.verify_if_due();
+        self.look_again();
         if self.guard.idle() {
             self.read_everything(Cause::Write);
         }
@@ -447,9 +385,9 @@ pub fn apply_once(policy: Arc<Policy>) -> io::Result<Vec<Record>> {
     let mut collected = Collect::default();
     let mut keeper = Keeper::new(policy, Arc::default(), &mut collected)?;
     keeper.audit(Cause::Start);
-    for after in &VERIFY_AFTER_USEC[..2] {
-        if keeper.verify_due.is_some() {
-            std::thread::sleep(Duration::from_micros(*after));
+    for _ in 0..LOOKS_ONCE {
+        if let Some(due) = keeper.looks.due() {
+            std::thread::sleep(Duration::from_micros(due.saturating_sub(now_usec())));
             keeper.hear_all();
             keeper.idle();
         }

@@ -1,0 +1,38 @@
+//! What the guard knows, in a few numbers.
+
+use super::Guard;
+use super::interface::Interface;
+use crate::report::record::Cause;
+use crate::setting::Key;
+
+/// What people want to know at a glance.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    pub settings: usize,
+    pub interfaces: usize,
+    pub repairs: u64,
+    /// Settings that could not be put right.
+    pub failing: usize,
+    /// The last repair: setting and cause.
+    pub last: Option<(String, Cause)>,
+}
+
+impl Guard {
+    /// Cheap, unless something came, went or changed its policy.
+    pub fn summary(&mut self) -> Summary {
+        let (settings, interfaces) = self.counts.unwrap_or_else(|| self.count());
+        self.counts = Some((settings, interfaces));
+        Summary { settings, interfaces, repairs: self.repairs, failing: self.failed.len(), last: self.last.clone() }
+    }
+
+    fn count(&self) -> (usize, usize) {
+        let there = |key: &Key| self.others.get(key).is_some_and(|other| other.seen.is_some());
+        let of = |interface: &Interface| {
+            interface.cells().filter(|cell| cell.entry.is_some() && cell.seen.is_some()).count()
+                + interface.others.iter().filter(|key| there(key)).count()
+        };
+        let settings =
+            self.interfaces.values().map(of).sum::<usize>() + self.elsewhere.iter().filter(|key| there(key)).count();
+        (settings, self.interfaces.iter().filter(|(index, interface)| **index > 0 && of(interface) > 0).count())
+    }
+}

@@ -1,0 +1,81 @@
+//! When to look again at what was written.
+
+use std::collections::HashSet;
+
+use crate::setting::Key;
+
+/// After a write, each time from the last look: a writer that waits for the RTNL lock may undo it unannounced within the
+/// microseconds of its turn, or later if it lost the processor in them.
+const AFTER_USEC: [u64; 4] = [1_000, 20_000, 200_000, 2_000_000];
+/// A look takes some 5 µs: looking again takes a tenth of the time at most, however much was written.
+const SPACING_USEC: u64 = 50;
+
+/// The looks that are still to come. All times are monotonic microseconds.
+#[derive(Default)]
+pub struct Looks {
+    due: Option<u64>,
+    done: usize,
+    suspects: HashSet<Key>,
+}
+
+impl Looks {
+    /// Something was written at `now`. A look that is due sooner stays, so that no stream of writes puts it off.
+    pub fn start(&mut self, now: u64) {
+        let soon = now + AFTER_USEC[0];
+        self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
+        self.done = 0;
+    }
+
+    pub fn due(&self) -> Option<u64> {
+        self.due
+    }
+
+    /// Whether `key` was wrong at the last look, too. A message of it may have been on its way then, or a writer that waits
+    /// for the lock showed its value in passing.
+    pub fn is_suspect(&self, key: &Key) -> bool {
+        self.suspects.contains(key)
+    }
+
+    /// `written` settings were looked at, and these found wrong for the first time. Says whether that was the last look.
+    pub fn looked(&mut self, now: u64, written: usize, suspects: HashSet<Key>) -> bool {
+        self.done = if suspects.is_empty() { self.done + 1 } else { 0 };
+        self.suspects = suspects;
+        let spacing = written as u64 * SPACING_USEC;
+        self.due = AFTER_USEC.get(self.done).map(|after| now + (*after).max(spacing));
+        self.due.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_again_until_it_is_quiet() {
+        let mut looks = Looks::default();
+        assert_eq!(looks.due(), None);
+        looks.start(0);
+        for (due, next) in [(1_000, 21_000), (21_000, 221_000), (221_000, 2_221_000)] {
+            assert_eq!(looks.due(), Some(due));
+            assert!(!looks.looked(due, 3, HashSet::new()));
+            assert_eq!(looks.due(), Some(next));
+        }
+        assert!(looks.looked(2_221_000, 3, HashSet::new()));
+        assert_eq!(looks.due(), None);
+    }
+
+    #[test]
+    fn no_stream_of_writes_puts_it_off_and_a_suspect_is_looked_at_soon() {
+        let mut looks = Looks::default();
+        looks.start(0);
+        looks.start(900);
+        assert_eq!(looks.due(), Some(1_000));
+        let key = Key::all_accept_redirects();
+        looks.looked(1_000, 1, HashSet::from([key.clone()]));
+        assert!(looks.is_suspect(&key));
+        assert_eq!(looks.due(), Some(2_000));
+        looks.looked(2_000, 10_000, HashSet::new());
+        assert!(!looks.is_suspect(&key));
+        assert_eq!(looks.due(), Some(2_000 + 500_000), "a tenth of the time at most");
+    }
+}
