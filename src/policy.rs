@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::report::record::plain;
-use crate::setting::{Attribute, Family, Key};
+use crate::setting::{Attribute, Family, Key, number};
 use merge::{Entry, Merged, Merger, Target};
 
 /// Highest priority first (sysctl.d(5), "CONFIGURATION DIRECTORIES AND PRECEDENCE").
@@ -216,14 +216,21 @@ impl Policy {
     }
 
     /// Whether `key` would be opened by a pattern, and by no line but the vendor's: what the administrator writes in a file
-    /// of his own is meant, be it applied before the vendor's line or repeat it.
+    /// of his own is meant, be it applied before the vendor's line, repeat it, or be replaced by it.
     fn only_the_vendor_opens(&self, key: &Key) -> bool {
         let by_vendor = |source: &Source| *source.file == *self.vendor_file;
+        // The administrator's last word on this very pattern, where the vendor's line replaced it: `= 01` before `= 1`.
+        let opened_before = |entry: &Entry| {
+            let replaced = entry.overrides.iter().rev().find(|(_, source)| !by_vendor(source));
+            replaced.and_then(|(value, _)| value.as_deref()).is_some_and(|value| number(value) != Some(0))
+        };
+        let by_vendor_alone =
+            |entry: &Entry| by_vendor(&entry.source) && entry.repeats.iter().all(by_vendor) && !opened_before(entry);
         let mut openers = self.merged.patterns_for(key).filter(|entry| entry.number != Some(0));
         self.merged
             .deciding(key)
             .is_some_and(|entry| matches!(entry.target, Target::Many(_)) && by_vendor(&entry.source))
-            && openers.all(|entry| by_vendor(&entry.source) && entry.repeats.iter().all(by_vendor))
+            && openers.all(by_vendor_alone)
     }
 }
 
