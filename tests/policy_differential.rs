@@ -18,7 +18,8 @@ const FOLDERS: [&str; 4] = ["etc", "run", "usr/local/lib", "usr/lib"];
 /// Few names, so that files mask each other.
 const FILES: [&str; 7] = ["10-a.conf", "20-b.conf", "50-c.conf", "9-d.conf", "A.conf", "60-e.txt", ".70-f.conf"];
 const HERE: [(&str, &str); 3] = [("a0", "a1"), ("b0", "v.1"), ("vx1", "eth0.100")];
-const START_VALUE: &str = "0";
+/// A value that no tree sets (the kernel takes any number here), so that every write shows, one of 0 too.
+const START_VALUE: &str = "7";
 
 /// What is found at a path of the tree.
 #[derive(Clone, Debug)]
@@ -41,7 +42,7 @@ fn random_trees_merge_as_systemd_sysctl_merges_them() {
         Ok(seed) => vec![seed.parse().expect("a number")],
         Err(_) => (0..TREES).collect(),
     };
-    let mut changed = 0;
+    let (mut compared, mut changed) = (0, 0);
     for seed in seeds {
         let tree = random_tree(&mut Random(seed));
         for (folder, part) in FOLDERS.iter().flat_map(|f| [(ns.path(f).join("fwdguard.d"), f), (sysctl_d(f), f)]) {
@@ -55,9 +56,13 @@ fn random_trees_merge_as_systemd_sysctl_merges_them() {
         start_over();
         let output = Command::new(sysctl).output().expect("systemd-sysctl runs");
         let expected = state();
+        assert!(output.status.code().is_some(), "{SEED_VARIABLE}={seed}: systemd-sysctl was killed: {output:?}");
         start_over();
         let ours = ns.fwdguard(&["apply"]);
         let found = state();
+        // Left out lines are 2; a write that failed, or a crash, is not what the values alone can show.
+        assert!(matches!(ours.status.code(), Some(0 | 2)), "{SEED_VARIABLE}={seed}: {ours:?}\n{}", shown(&tree));
+        compared += 1;
         changed += u32::from(expected.values().any(|value| value != START_VALUE));
         assert!(
             found == expected,
@@ -68,7 +73,9 @@ fn random_trees_merge_as_systemd_sysctl_merges_them() {
             String::from_utf8_lossy(&ours.stderr),
         );
     }
-    assert!(changed > 0, "systemd-sysctl changed nothing, so nothing was compared");
+    // One seed alone may well be a tree that sets nothing.
+    let enough = compared == 1 || changed * 2 > compared;
+    assert!(enough, "systemd-sysctl set something in {changed} of {compared} trees: too little was compared");
 }
 
 #[test]
