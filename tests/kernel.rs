@@ -351,3 +351,29 @@ fn a_value_that_names_what_is_not_there_is_no_absent_setting() {
     assert!(stderr.contains("net.ipv4.tcp_congestion_control is "), "{stderr}");
     assert!(!stderr.contains("nosuch0"), "{stderr}");
 }
+
+#[test]
+fn a_remark_behind_a_number_is_passed_over_as_the_kernel_does() {
+    let ns = Namespace::enter();
+    ns.veth("a0", "b0");
+    ns.write("etc/fwdguard.d/10.conf", "net.ipv4.conf.a0.rp_filter = 2 # loose\n");
+    let guard = ns.guard();
+    assert_eq!(sysctl_read("net/ipv4/conf/a0/rp_filter"), "2");
+    sysctl_write("net/ipv4/conf/a0/rp_filter", "1");
+    wait_sysctl("net/ipv4/conf/a0/rp_filter", "2");
+    guard.wait_message("net.ipv4.conf.a0.rp_filter was 1, put back to 2");
+    assert_eq!(ns.fwdguard(&["check"]).status.code(), Some(0));
+}
+
+#[test]
+fn settings_made_anew_from_default_are_put_right() {
+    let ns = Namespace::enter();
+    ns.veth("a0", "b0");
+    ns.write("etc/fwdguard.d/10.conf", "net.ipv6.conf.a0.forwarding = 1\nnet.ipv6.conf.a0.accept_ra = 2\n");
+    let _guard = ns.guard();
+    assert_eq!(sysctl_read("net/ipv6/conf/a0/accept_ra"), "2");
+    run("ip link set a0 mtu 1000");
+    run("ip link set a0 mtu 1500");
+    wait_sysctl("net/ipv6/conf/a0/forwarding", "1");
+    wait_sysctl("net/ipv6/conf/a0/accept_ra", "2");
+}

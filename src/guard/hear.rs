@@ -21,6 +21,11 @@ pub struct Snapshot {
 }
 
 impl Guard {
+    /// How many interfaces there are, `all` and `default` included.
+    pub fn known(&self) -> usize {
+        self.interfaces.len()
+    }
+
     pub fn knows(&self, ifindex: i32) -> bool {
         self.interfaces.contains_key(&ifindex)
     }
@@ -59,7 +64,12 @@ impl Guard {
 
     pub fn link_gone(&mut self, ifindex: i32) {
         let gone = self.interfaces.remove(&ifindex);
-        gone.into_iter().flat_map(|interface| interface.others).for_each(|key| _ = self.others.remove(&key));
+        for key in gone.into_iter().flat_map(|interface| interface.others) {
+            self.others.remove(&key);
+            self.failed.remove(&Slot::Other(key));
+        }
+        self.failed.retain(|slot, _| !matches!(slot, Slot::Announced(_, _, index) if *index == ifindex));
+        self.written.retain(|slot, _| !matches!(slot, Slot::Announced(_, _, index) if *index == ifindex));
         self.counts = None;
         self.jobs.retain(|(_, slot), _| !matches!(slot, Slot::Announced(_, _, index) if *index == ifindex));
     }
@@ -68,6 +78,11 @@ impl Guard {
     pub fn netconf(&mut self, message: &NetconfMessage, at: u64) {
         let registration = message.settings > 1;
         self.hear(message, if registration { Cause::Link } else { Cause::Write }, Some(at));
+        // Settings made anew from default, as when the MTU was below the family's least: of the others nothing is said.
+        let made_anew = |ifindex| registration && self.interfaces.get(&ifindex).is_some_and(|known| known.complete);
+        if let Some(ifindex) = message.ifindex.filter(|ifindex| made_anew(*ifindex)) {
+            self.check_others(ifindex, Cause::Link);
+        }
     }
 
     fn hear(&mut self, message: &NetconfMessage, cause: Cause, at: Option<u64>) {
@@ -161,6 +176,12 @@ impl Guard {
             let there: HashSet<i32> = links.iter().map(|link| link.ifindex).collect();
             let gone: Vec<i32> = self.interfaces.keys().copied().filter(|i| *i > 0 && !there.contains(i)).collect();
             gone.into_iter().for_each(|ifindex| self.link_gone(ifindex));
+            // Names may have been exchanged: all old ones go before the first new one comes.
+            for link in links {
+                if let Some(known) = self.interfaces.get_mut(&link.ifindex).filter(|known| known.name != link.name) {
+                    known.others.drain(..).for_each(|key| _ = self.others.remove(&key));
+                }
+            }
             for link in links {
                 self.link(link, false);
                 if let Some(interface) = self.interfaces.get_mut(&link.ifindex) {

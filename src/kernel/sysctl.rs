@@ -117,7 +117,11 @@ impl Door {
             outcome.found = self.read(key);
         }
         if written.is_ok() {
-            outcome.now = self.read(key).ok();
+            match self.read(key) {
+                // It went while it was written.
+                Err(errno) if is_absent(errno) => outcome.found = Err(errno),
+                now => outcome.now = now.ok(),
+            }
             for _ in 1..AGREEING_READS {
                 let other = outcome.now.as_ref().is_some_and(|now| !same_value(wanted, now));
                 if !learn || !other || self.write(key, wanted).is_err() {

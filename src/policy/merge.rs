@@ -62,9 +62,14 @@ impl Merger {
         let name = key.to_string();
         let key = key.canonical();
         let target = if key.has_wildcard() { Target::Many(Pattern::new(&key)?) } else { Target::One(key.clone()) };
+        // The kernel takes the first number and passes over what stands behind it: '1 # a remark' is 1.
+        let announced = key.place().is_some_and(|place| place.announced().is_some());
+        let first_word =
+            |value| str::split_ascii_whitespace(value).next().filter(|word| setting::number(word).is_some());
+        let value = line.value.map(|value| if announced { first_word(value).unwrap_or(value) } else { value });
         let mut overrides = Vec::new();
         if let Some(slot) = self.by_key.get(&key) {
-            if let Some(earlier) = self.slots.get_mut(slot).filter(|e| e.value.as_deref() == line.value) {
+            if let Some(earlier) = self.slots.get_mut(slot).filter(|e| e.value.as_deref() == value) {
                 earlier.ignore_failure |= line.ignore_failure;
                 earlier.repeats.push(source.clone());
                 return Ok(());
@@ -78,8 +83,8 @@ impl Merger {
             name,
             key: key.clone(),
             target,
-            value: line.value.map(Arc::from),
-            number: line.value.and_then(setting::number),
+            value: value.map(Arc::from),
+            number: value.and_then(setting::number),
             ignore_failure: line.ignore_failure,
             source: source.clone(),
             overrides,
