@@ -151,7 +151,8 @@ impl Guard {
     /// The next setting to read and, if it does not hold, to write.
     pub fn next_repair(&mut self) -> Option<Repair> {
         while let Some(((_, slot), job)) = self.jobs.pop_first() {
-            let refused = matches!(self.failed.get(&slot), Some(&libc::EINVAL));
+            // Audits try again: an interface's mtu, for one, may be refused only for now.
+            let refused = job.cause == Cause::Write && self.failed.get(&slot) == Some(&libc::EINVAL);
             let Some(key) = self.key_of(&slot).filter(|_| !refused) else {
                 if let Slot::Announced(family, Attribute::Forwarding, ALL) = slot {
                     self.end_episode(family);
@@ -199,7 +200,10 @@ impl Guard {
                 };
                 self.settle(&repair, now);
                 let kept = !repair.learn || now.is_some();
-                if kept {
+                let only_said_otherwise = repair.learn && now.is_some() && found.as_deref().ok() == now;
+                if only_said_otherwise {
+                    self.failed.remove(&repair.slot);
+                } else if kept {
                     self.failed.remove(&repair.slot);
                     self.repaired(&repair, found.clone().ok(), outcome.finished);
                 } else {

@@ -118,7 +118,10 @@ impl<O: Outlet> Keeper<O> {
         if self.redirects.as_ref().is_some_and(WriteWatch::take)
             && let Ok(value) = self.door.read(&Key::all_accept_redirects())
         {
-            self.guard.redirects(value);
+            // A drift that has not been heard of yet sets it, too: then what was written is not known.
+            let all = Key::conf(Family::V4, "all".as_ref(), Attribute::Forwarding);
+            let undisturbed = self.door.read(&all).is_ok_and(|all| self.guard.all_holds(Family::V4, &all));
+            self.guard.redirects(undisturbed.then_some(value));
         }
     }
 

@@ -33,20 +33,23 @@ impl Guard {
         }
     }
 
-    /// Somebody wrote `all.accept_redirects`.
-    pub fn redirects(&mut self, value: String) {
+    /// Somebody wrote `all.accept_redirects`; `None` if what was written is not known.
+    pub fn redirects(&mut self, value: Option<String>) {
         if self.episodes[Family::V4 as usize].is_none() {
-            self.redirects = Some(value);
+            self.redirects = value;
         }
     }
 
-    /// What our write of `all.forwarding` changed on settings that the policy does not name, to be put back at once: until
-    /// then an interface that was closed on purpose stands open.
+    /// What our write of `all.forwarding` changed on settings that the policy does not name, or names otherwise, to be put
+    /// back at once: until then an interface that was closed on purpose stands open.
     pub fn put_backs(&self, family: Family) -> Vec<Repair> {
         let wanted = self.all_entry(family).and_then(|entry| self.policy.entries()[entry].number);
         let of_interface = |(ifindex, interface): (&i32, &Interface)| {
             let cell = interface.cell(family, Attribute::Forwarding);
-            let settled = cell.settled.filter(|settled| cell.entry.is_none() && Some(i64::from(*settled)) != wanted)?;
+            let settled = cell.settled.filter(|settled| {
+                let right = cell.entry.is_none_or(|entry| self.wants(entry, *settled));
+                right && Some(i64::from(*settled)) != wanted
+            })?;
             self.put_back(Slot::Announced(family, Attribute::Forwarding, *ifindex), &settled.to_string())
         };
         let redirects = self.redirects.as_ref().filter(|_| family == Family::V4).and_then(|value| {

@@ -138,7 +138,8 @@ impl Guard {
         }
         let in_episode = attribute == Attribute::Forwarding && self.episodes[family as usize].is_some();
         let excluded = || self.key_of(&slot).is_some_and(|key| self.policy.excludes(&key));
-        let keep_closed = in_episode && cell.settled.is_none() && excluded();
+        let right = cell.entry.is_some() && !wrong;
+        let keep_closed = in_episode && cell.settled.is_none() && (right || excluded());
         if before.is_none() {
             self.counts = None;
         }

@@ -227,16 +227,25 @@ fn one_drift_of_ip_forward_is_one_record_and_nothing_else_changes() {
 fn accept_redirects_is_put_back_to_what_stood_before_the_drift() {
     let mut bench = Bench::started(POLICY);
     bench.set("net.ipv4.conf.all.accept_redirects", "1");
-    bench.guard.redirects("1".into());
+    bench.guard.redirects(Some("1".into()));
     bench.write("net.ipv4.conf.all.forwarding", "0");
     bench.hear();
     assert_eq!(bench.get("net.ipv4.conf.all.accept_redirects"), "1");
     // Named by the policy, it is the policy's.
     let mut bench = Bench::started("net.ipv4.ip_forward = 1\nnet.ipv4.conf.all.accept_redirects = 0\n");
-    bench.guard.redirects("1".into());
+    bench.guard.redirects(Some("1".into()));
     bench.write("net.ipv4.conf.all.forwarding", "0");
     bench.hear();
     assert_eq!(bench.get("net.ipv4.conf.all.accept_redirects"), "0");
+}
+
+#[test]
+fn an_interface_that_the_policy_closes_is_no_drift_of_its_own() {
+    let mut bench = Bench::started("net.ipv4.conf.*.forwarding = 1\nnet.ipv4.conf.closed0.forwarding = 0\n");
+    bench.write("net.ipv4.conf.all.forwarding", "0");
+    bench.hear();
+    assert_eq!(bench.take_log(), "net.ipv4.conf.all.forwarding=1 net.ipv4.conf.closed0.forwarding=0");
+    assert_eq!(bench.told(), ["net.ipv4.conf.all.forwarding 1>0>1 write 2 heard"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use tracing_subscriber::layer::SubscriberExt;
@@ -33,6 +33,7 @@ struct Told {
 pub struct Reporter {
     queue: SyncSender<Told>,
     unsaid: Arc<AtomicU64>,
+    status: Arc<SharedStatus>,
 }
 
 /// Says when the thread has written everything.
@@ -47,15 +48,15 @@ impl Reporter {
         let (queue, told) = sync_channel(QUEUE);
         let (alive, finished) = sync_channel(0);
         let unsaid = Arc::new(AtomicU64::new(0));
-        let uncounted = unsaid.clone();
+        let (uncounted, shown) = (unsaid.clone(), status.clone());
         std::thread::Builder::new().name("reporter".into()).spawn(move || {
             let _alive = alive;
             // Linux's niceness is a thread's own (sched(7)); without it the reporter only wakes a little more eagerly.
             _ = rustix::process::nice(NICER);
             subscribe();
-            write_all(&told, &uncounted, &status);
+            write_all(&told, &uncounted, &shown);
         })?;
-        Ok((Reporter { queue, unsaid }, Finished(finished)))
+        Ok((Reporter { queue, unsaid, status }, Finished(finished)))
     }
 
     /// Takes a record. Never waits: what does not fit into the queue is counted, and told later.
@@ -66,8 +67,11 @@ impl Reporter {
     /// Takes records, and what the guard knows now. Never waits, as [`Reporter::tell`].
     pub fn tell_all(&self, records: Vec<Record>, summary: Option<Summary>) {
         let count = records.len() as u64;
-        if self.queue.try_send(Told { records, summary }).is_err() {
+        if let Err(TrySendError::Full(told) | TrySendError::Disconnected(told)) =
+            self.queue.try_send(Told { records, summary })
+        {
             self.unsaid.fetch_add(count, Ordering::Relaxed);
+            told.summary.into_iter().for_each(|summary| self.status.set_summary(summary));
         }
     }
 }

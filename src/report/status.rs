@@ -56,6 +56,9 @@ impl SharedStatus {
 
     pub fn set_summary(&self, summary: Summary) {
         let mut status = self.get();
+        if summary.repairs < status.summary.repairs {
+            return; // it waited behind a journal that did not read
+        }
         if summary.repairs != status.summary.repairs {
             status.last_at = Some(clock_time());
         }
