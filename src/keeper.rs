@@ -28,7 +28,7 @@ use crate::setting::{Attribute, Family, Key};
 /// After this many messages or repairs in a row, the other threads' wishes (a reload, the watchdog's) get their turn.
 const TURN: usize = 256;
 
-/// What is applied once is looked at again for some 20 ms.
+/// What is applied once is looked at again for some 0.5 s.
 const LOOKS_ONCE: u32 = 2;
 /// A socket that fails this often in a row has to be made anew.
 const RECEIVE_ERRORS_MAX: u32 = 16;
