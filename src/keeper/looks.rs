@@ -45,3 +45,37 @@ impl Looks {
         self.due.is_none()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_again_until_it_is_quiet() {
+        let mut looks = Looks::default();
+        assert_eq!(looks.due(), None);
+        looks.start(0);
+        for (due, next) in [(400_000, 500_000), (500_000, 1_000_000), (1_000_000, 3_000_000)] {
+            assert_eq!(looks.due(), Some(due));
+            assert!(!looks.looked(due, 3, HashSet::new()));
+            assert_eq!(looks.due(), Some(next));
+        }
+        assert!(looks.looked(3_000_000, 3, HashSet::new()));
+        assert_eq!(looks.due(), None);
+    }
+
+    #[test]
+    fn no_stream_of_writes_puts_it_off_and_a_suspect_is_looked_at_anew() {
+        let mut looks = Looks::default();
+        looks.start(0);
+        looks.start(390_000);
+        assert_eq!(looks.due(), Some(400_000));
+        let key = Key::all_accept_redirects();
+        looks.looked(400_000, 1, HashSet::from([key.clone()]));
+        assert!(looks.is_suspect(&key));
+        assert_eq!(looks.due(), Some(800_000));
+        looks.looked(800_000, 10_000, HashSet::new());
+        assert!(!looks.is_suspect(&key));
+        assert_eq!(looks.due(), Some(800_000 + 500_000), "a tenth of the time at most");
+    }
+}
