@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use crate::setting::Key;
 
 /// After a write, each time from the last look: a writer that waits for the RTNL lock may undo it unannounced within the
-/// microseconds of its turn, or later if it lost the processor in them.
+/// microseconds of its turn, or later if it lost the processor in them. Not sooner: a guard that has just
+/// looked waits for a tick behind the next writer on its own processor, and so its repairs come late.
 const AFTER_USEC: [u64; 4] = [400_000, 100_000, 500_000, 2_000_000];
 /// A look takes some 5 µs: looking again takes a tenth of the time at most, however much was written.
 const SPACING_USEC: u64 = 50;
