@@ -201,7 +201,7 @@ impl<O: Outlet> Keeper<O> {
 
     fn carry_out(&mut self, repair: Repair) {
         let outcome = self.door.repair(&repair.key, &repair.wanted, repair.learn, |value| repair.holds(value));
-        if outcome.write.is_some() {
+        if outcome.write.is_some() && repair.key.waits_for_rtnl() {
             self.looks.start(outcome.finished);
         }
         if outcome.write.is_some()
