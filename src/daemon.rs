@@ -1,31 +1,37 @@
 //! The service: who can wake the guard and what each does, start-up and shutdown in order.
 
 use std::collections::HashSet;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::sys::fanotify::Fanotify;
 use rustix::time::{ClockId, clock_gettime};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
-use crate::guard::Summary;
 use crate::guard::resume::{Sleep, Woke};
 use crate::guard::settle::Settle;
+use crate::guard::{Move, Summary};
 use crate::keeper::{Command, Handle, Keeper, Outlet};
+use crate::kernel::privilege::drop_privileges;
+use crate::kernel::scheduling::ask_for_short_slices;
 use crate::kernel::sysctl::{self, Pulse};
+use crate::kernel::writers;
 use crate::policy::conflicts::{self, Conflict};
 use crate::policy::watch::Watch;
 use crate::policy::{Policy, PolicyError, Source};
 use crate::report::journal::Reporter;
-use crate::report::record::{Cause, Record};
+use crate::report::record::{Cause, Record, plain};
 use crate::report::status::{SharedStatus, notify};
 use crate::wake::clock::{Clock, Jump};
 use crate::wake::logind;
+use crate::witness::{Follow, Witness};
 
 /// READY is sent after the first full pass, or after this long: a write may wait for the kernel's RTNL lock.
 const READY_AT_LATEST: Duration = Duration::from_secs(5);
@@ -38,6 +44,7 @@ const RELOAD_AT_LATEST: Duration = Duration::from_secs(2);
 /// Sources, as records and the status name them.
 const POLICY_WATCH: &str = "the policy watch";
 const CLOCKS: &str = "the clocks";
+const WITNESS: &str = "fanotify";
 /// The kernel holds a write up for longer than this: worth a word in the status.
 const WAITS_USEC: u64 = 1_000_000;
 
@@ -46,35 +53,59 @@ const WAITS_USEC: u64 = 1_000_000;
 /// # Errors
 /// The guard could not start, or its thread ended: the service manager starts it anew.
 pub fn run(root: &Path, audit_interval: Duration) -> Result<()> {
+    let group = take_and_drop_privileges()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no event loop")?;
     let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, serve(root, audit_interval))
+    local.block_on(&runtime, serve(root, audit_interval, group))
 }
 
-impl Outlet for Reporter {
+/// Where the guard thread's news goes.
+struct News {
+    reporter: Reporter,
+    witness: Witness,
+}
+
+impl Outlet for News {
     fn tell(&mut self, records: Vec<Record>, summary: Option<Summary>) {
-        self.tell_all(records, summary);
+        self.reporter.tell_all(records, summary);
+    }
+
+    fn moved(&mut self, moves: Vec<Move>) {
+        self.witness.follow(Follow::Moves(moves));
     }
 }
 
-async fn serve(root: &Path, audit_interval: Duration) -> Result<()> {
+/// Takes what needs CAP_SYS_ADMIN, and then keeps CAP_NET_ADMIN alone. No other thread exists yet.
+fn take_and_drop_privileges() -> Result<io::Result<Fanotify>> {
+    let group = writers::open();
+    drop_privileges().context("capabilities can't be given up; is capset or prctl filtered?")?;
+    Ok(group)
+}
+
+async fn serve(root: &Path, audit_interval: Duration, group: io::Result<Fanotify>) -> Result<()> {
     // Signals first: until they are handled, a HUP or USR1 would end the service.
     let (mut hangup, mut usr1) = (signal(SignalKind::hangup())?, signal(SignalKind::user_defined1())?);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let status = Arc::new(SharedStatus::default());
-    let (reporter, finished) = Reporter::start(status.clone()).context("no thread for the journal")?;
+    let pulse = Arc::new(Pulse::default());
+    let witness = group.and_then(|group| Witness::start(group, pulse.clone()));
+    let lost_witness = witness.as_ref().err().map(ToString::to_string);
+    let witness = witness.unwrap_or_else(|_| Witness::absent());
+    let (reporter, finished) = Reporter::start(status.clone(), witness.clone()).context("no thread for the journal")?;
 
     // Watch first, then read: no change of a file falls between.
     let mut watch = Watch::new(root)
         .inspect_err(|error| reporter.tell(Record::SourceLost { source: POLICY_WATCH, reason: error.to_string() }))
         .ok();
     let policy = Arc::new(Policy::load(root));
-    let pulse = Arc::new(Pulse::default());
-    let (mut first_pass, mut ended, guard) = start_guard(policy.clone(), pulse.clone(), reporter.clone())?;
+    witness.follow(Follow::Policy(policy.clone()));
+    let news = News { reporter: reporter.clone(), witness: witness.clone() };
+    let (mut first_pass, mut ended, guard) = start_guard(policy.clone(), pulse.clone(), news)?;
     let mut daemon = Daemon {
         root: root.to_path_buf(),
         reporter,
         guard,
+        witness,
         pulse,
         errors: policy.errors.clone(),
         policy,
@@ -87,6 +118,9 @@ async fn serve(root: &Path, audit_interval: Duration) -> Result<()> {
     };
     if watch.is_none() {
         daemon.status.get().lost.insert(POLICY_WATCH);
+    }
+    if let Some(reason) = lost_witness {
+        daemon.lost(WITNESS, format!("{} (it takes CAP_SYS_ADMIN at start), so writers are unknown", plain(&reason)));
     }
     daemon.tell_policy();
 
@@ -150,16 +184,17 @@ async fn serve(root: &Path, audit_interval: Duration) -> Result<()> {
 type Started = (oneshot::Receiver<Summary>, oneshot::Receiver<std::io::Result<Summary>>, Handle);
 
 /// Starts the guard thread: subscribe, read everything, loop.
-fn start_guard(policy: Arc<Policy>, pulse: Arc<Pulse>, reporter: Reporter) -> Result<Started> {
+fn start_guard(policy: Arc<Policy>, pulse: Arc<Pulse>, news: News) -> Result<Started> {
+    let reporter = news.reporter.clone();
     let (handle, inbox) = Handle::new().context("no eventfd")?;
     let (passed, first_pass) = oneshot::channel();
     let (end, ended) = oneshot::channel();
-    let mut keeper =
-        Keeper::new(policy, pulse, reporter.clone()).context("no rtnetlink socket; is AF_NETLINK allowed?")?;
+    let mut keeper = Keeper::new(policy, pulse, news).context("no rtnetlink socket; is AF_NETLINK allowed?")?;
     let own_handle = handle.clone();
     std::thread::Builder::new()
         .name("guard".into())
         .spawn(move || {
+            ask_for_short_slices();
             keeper.audit(Cause::Start);
             let summary = keeper.summary();
             let Summary { settings, interfaces, repairs, .. } = summary;
@@ -179,6 +214,7 @@ struct Daemon {
     root: PathBuf,
     reporter: Reporter,
     guard: Handle,
+    witness: Witness,
     pulse: Arc<Pulse>,
     policy: Arc<Policy>,
     /// What was wrong with the policy that was read last, be it that one or not.
@@ -284,6 +320,7 @@ impl Daemon {
         } else {
             self.policy = Arc::new(policy);
             self.tell_policy();
+            self.witness.follow(Follow::Policy(self.policy.clone()));
             let (done, applied) = oneshot::channel();
             self.guard.send(Command::Reload(self.policy.clone(), done));
             if asked {

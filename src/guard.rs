@@ -11,12 +11,13 @@ pub mod settle;
 mod summary;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 
 use crate::kernel::sysctl::{Outcome, is_absent};
 use crate::policy::Policy;
 use crate::report::record::{Cause, Record, Subject};
+use crate::report::writer::Blame;
 use crate::setting::{self, ALL, Attribute, DEFAULT, Family, Key, same_value};
 use episode::Episode;
 pub use hear::Snapshot;
@@ -74,6 +75,13 @@ impl Repair {
     }
 }
 
+/// An interface's settings appeared under a name, be it new, renamed or made anew, or disappeared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Move {
+    Here(OsString),
+    Gone(OsString),
+}
+
 /// See the module's documentation.
 pub struct Guard {
     policy: Arc<Policy>,
@@ -91,6 +99,7 @@ pub struct Guard {
     /// What was written lately and has to be looked at again, with what it was put back to if the policy does not name it.
     written: BTreeMap<Slot, Option<Arc<str>>>,
     records: Vec<Record>,
+    moves: Vec<Move>,
     /// What has been repaired since the node went to sleep.
     changed: BTreeSet<String>,
     reread: bool,
@@ -114,6 +123,7 @@ impl Guard {
             failed: HashMap::new(),
             written: BTreeMap::new(),
             records: Vec::new(),
+            moves: Vec::new(),
             changed: BTreeSet::new(),
             reread: false,
             recheck_elsewhere: false,
@@ -282,8 +292,11 @@ impl Guard {
             subject,
             old: repair.job.old.clone(),
             new: found.or(repair.job.new.clone()).unwrap_or_default(),
-            latency_usec: repair.job.received.map(|at| finished.saturating_sub(at)),
+            key: repair.key.clone(),
+            received: repair.job.received,
+            finished,
             interfaces: 0,
+            writer: Blame::Nobody,
         };
         match repair.slot {
             Slot::Announced(family, Attribute::Forwarding, ALL) => {
@@ -327,6 +340,11 @@ impl Guard {
 
     pub fn take_records(&mut self) -> Vec<Record> {
         std::mem::take(&mut self.records)
+    }
+
+    /// What came and went since this was last asked.
+    pub fn take_moves(&mut self) -> Vec<Move> {
+        std::mem::take(&mut self.moves)
     }
 
     fn wants(&self, entry: usize, value: i32) -> bool {

@@ -17,7 +17,7 @@ use rustix::time::Timespec;
 pub use handle::{Command, Handle, Outlet};
 use looks::Looks;
 
-use crate::guard::{Guard, Repair, Snapshot, Summary};
+use crate::guard::{Guard, Move, Repair, Snapshot, Summary};
 use crate::kernel::message::{Heard, Link};
 use crate::kernel::socket::{Dumps, Notifications, Received, name_of};
 use crate::kernel::sysctl::{Door, Pulse, WriteWatch, now_usec};
@@ -94,6 +94,7 @@ impl<O: Outlet> Keeper<O> {
                 self.obey(command);
             }
             let timeout = self.timeout();
+            self.pulse.cpu.note();
             let redirects = self.redirects.as_ref().map_or(handle.bell(), WriteWatch::as_fd);
             let mut sources = [
                 PollFd::from_borrowed_fd(self.notifications.as_fd(), PollFlags::IN),
@@ -351,6 +352,10 @@ impl<O: Outlet> Keeper<O> {
     }
 
     fn publish(&mut self) {
+        let moves = self.guard.take_moves();
+        if !moves.is_empty() {
+            self.outlet.moved(moves);
+        }
         let records = self.guard.take_records();
         let summary = self.guard.summary();
         let changed = summary != self.last_summary;
@@ -385,6 +390,7 @@ pub fn apply_once(policy: Arc<Policy>) -> io::Result<Vec<Record>> {
         fn tell(&mut self, records: Vec<Record>, _: Option<Summary>) {
             self.0.extend(records);
         }
+        fn moved(&mut self, _: Vec<Move>) {}
     }
     let mut collected = Collect::default();
     let mut keeper = Keeper::new(policy, Arc::default(), &mut collected)?;

@@ -1,8 +1,12 @@
-//! The kernel's side: its notifications and dumps over rtnetlink, and `/proc/sys`.
+//! The kernel's side: its notifications and dumps over rtnetlink, `/proc/sys`, and who writes there.
 
 pub mod message;
 pub mod netconf;
+pub mod privilege;
+pub mod process;
+pub mod scheduling;
 pub mod socket;
 pub mod sysctl;
 #[cfg(test)]
 mod tests;
+pub mod writers;

@@ -3,9 +3,11 @@
 pub mod cli;
 pub mod daemon;
 pub mod guard;
+pub mod handle;
 pub mod keeper;
 pub mod kernel;
 pub mod policy;
 pub mod report;
 pub mod setting;
 pub mod wake;
+pub mod witness;

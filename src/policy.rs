@@ -183,6 +183,11 @@ impl Policy {
         wanted
     }
 
+    /// Whether a line stands for this interface alone.
+    pub fn writes_out(&self, interface: &OsStr) -> bool {
+        self.by_interface.contains_key(interface)
+    }
+
     /// Settings that belong to no interface, such as `net.core.somaxconn`.
     pub fn elsewhere(&self) -> impl Iterator<Item = Wanted> {
         let one = |(index, entry): (usize, &Entry)| Some((entry.sets()?.clone(), index));

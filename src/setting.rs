@@ -102,6 +102,11 @@ impl Key {
         Key(b"net/ipv4/conf/all/accept_redirects".as_slice().into())
     }
 
+    /// The file of the setting's other name, for those who must know who writes it.
+    pub fn ip_forward() -> Key {
+        Key(IP_FORWARD.into())
+    }
+
     /// The same setting under its one name: `net.ipv4.ip_forward` is `net.ipv4.conf.all.forwarding`.
     pub fn canonical(self) -> Key {
         if *self.0 == *IP_FORWARD { Key(ALL_FORWARDING.into()) } else { self }

@@ -111,7 +111,7 @@ fn every_record_has_the_fields_of_its_kind() {
     assert_eq!((&*write["POLICY_FILE"], &*write["POLICY_LINE"]), (&*file, "2"));
     assert_eq!(write["INTERFACES"], "0");
     assert!(write["LATENCY_USEC"].parse::<u64>().is_ok());
-    assert!(write["MESSAGE"].ends_with("(cause: write; policy 10.conf:2)"), "{write:?}");
+    assert!(write["MESSAGE"].contains("(cause: write; policy 10.conf:2); written by "), "{write:?}");
 
     guard.signal("USR1");
     let resumed = kind(RESUMED);

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::episode::Episode;
 use super::interface::{self, Interface};
-use super::{Guard, Job, Slot, rank};
+use super::{Guard, Job, Move, Slot, rank};
 use crate::kernel::message::Link;
 use crate::kernel::netconf::NetconfMessage;
 use crate::report::record::Cause;
@@ -37,6 +37,9 @@ impl Guard {
         let renamed = interface.name != link.name;
         if renamed || interface.is_new {
             interface.others.drain(..).for_each(|key| _ = self.others.remove(&key));
+            if renamed {
+                self.moves.push(Move::Gone(std::mem::take(&mut interface.name)));
+            }
             interface.name.clone_from(&link.name);
             interface.apply(&self.policy, &mut self.others);
             interface.is_new = false;
@@ -56,6 +59,9 @@ impl Guard {
                 self.check(slot, Cause::Link, None);
             }
         }
+        if first || renamed {
+            self.moves.push(Move::Here(link.name.clone()));
+        }
         if first || renamed || came_up {
             self.check_others(link.ifindex, Cause::Link);
             self.recheck_elsewhere = true;
@@ -64,6 +70,7 @@ impl Guard {
 
     pub fn link_gone(&mut self, ifindex: i32) {
         let gone = self.interfaces.remove(&ifindex);
+        self.moves.extend(gone.as_ref().map(|interface| Move::Gone(interface.name.clone())));
         for key in gone.into_iter().flat_map(|interface| interface.others) {
             self.others.remove(&key);
             self.failed.remove(&Slot::Other(key));
@@ -81,6 +88,7 @@ impl Guard {
         // Settings made anew from default, as when the MTU was below the family's least: of the others nothing is said.
         let made_anew = |ifindex| registration && self.interfaces.get(&ifindex).is_some_and(|known| known.complete);
         if let Some(ifindex) = message.ifindex.filter(|ifindex| made_anew(*ifindex)) {
+            self.moves.extend(self.interfaces.get(&ifindex).map(|known| Move::Here(known.name.clone())));
             self.check_others(ifindex, Cause::Link);
         }
     }
@@ -186,7 +194,10 @@ impl Guard {
             for link in links {
                 self.link(link, false);
                 if let Some(interface) = self.interfaces.get_mut(&link.ifindex) {
-                    (interface.complete, interface.up) = (true, link.up);
+                    interface.up = link.up;
+                    if !std::mem::replace(&mut interface.complete, true) {
+                        self.moves.push(Move::Here(link.name.clone()));
+                    }
                 }
             }
         }

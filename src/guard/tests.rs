@@ -193,13 +193,13 @@ impl Bench {
         records
             .iter()
             .map(|record| match record {
-                Record::Repaired { subject, old, new, latency_usec, interfaces } => format!(
+                Record::Repaired { subject, old, new, received, interfaces, .. } => format!(
                     "{} {}>{new}>{} {} {interfaces}{}",
                     subject.key,
                     old.as_deref().unwrap_or("?"),
                     subject.ours,
                     subject.cause.name(),
-                    if latency_usec.is_some() { " heard" } else { "" }
+                    if received.is_some() { " heard" } else { "" }
                 ),
                 other => other.text(),
             })

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
+use super::scheduling::LastCpu;
 use crate::setting::{Key, same_value};
 
 /// Values of netconf settings fit; longer ones are read again with room for all.
@@ -36,7 +37,7 @@ pub struct Outcome {
     pub write_usec: u64,
 }
 
-/// What the guard thread is doing, for the watchdog: never locked for longer than it takes to copy a key.
+/// What the guard thread is doing, for the watchdog and the witness: never locked for longer than it takes to copy a key.
 #[derive(Default)]
 pub struct Pulse {
     /// Counts turns of the guard thread.
@@ -44,6 +45,8 @@ pub struct Pulse {
     /// Since when (monotonic microseconds) the guard thread is inside the kernel for a write or a dump; 0 when it is not.
     pub inside_since: AtomicU64,
     inside: Mutex<Option<Key>>,
+    /// Where it ran last, for the witness, which keeps out of its way.
+    pub cpu: LastCpu,
 }
 
 impl Pulse {
@@ -69,6 +72,12 @@ impl Pulse {
 pub fn now_usec() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1000
+}
+
+/// Microseconds of a processor that the calling thread has used.
+pub fn thread_cpu_usec() -> u64 {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    used.tv_sec as u64 * 1_000_000 + used.tv_nsec as u64 / 1000
 }
 
 /// Reads and writes below `/proc/sys` of the network namespace that this process is in.
@@ -167,7 +176,8 @@ pub fn interfaces() -> Vec<OsString> {
     entries.map(|entry| entry.file_name()).filter(|name| name != "all" && name != "default").collect()
 }
 
-fn path(key: &Key) -> std::path::PathBuf {
+/// Where the setting is.
+pub fn path(key: &Key) -> std::path::PathBuf {
     Path::new("/proc/sys").join(key.path())
 }
 

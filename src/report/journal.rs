@@ -13,7 +13,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::record::{Priority, Record};
 use super::status::SharedStatus;
+use super::writer::{self, Blame};
 use crate::guard::Summary;
+use crate::witness::Witness;
 
 /// As many batches of records wait for a journal that does not read; what comes after them is counted.
 const QUEUE: usize = 1024;
@@ -44,7 +46,7 @@ impl Reporter {
     ///
     /// # Errors
     /// No thread could be started.
-    pub fn start(status: Arc<SharedStatus>) -> io::Result<(Reporter, Finished)> {
+    pub fn start(status: Arc<SharedStatus>, witness: Witness) -> io::Result<(Reporter, Finished)> {
         let (queue, told) = sync_channel(QUEUE);
         let (alive, finished) = sync_channel(0);
         let unsaid = Arc::new(AtomicU64::new(0));
@@ -54,7 +56,7 @@ impl Reporter {
             // Linux's niceness is a thread's own (sched(7)); without it the reporter only wakes a little more eagerly.
             _ = rustix::process::nice(NICER);
             subscribe();
-            write_all(&told, &uncounted, &shown);
+            write_all(&told, &uncounted, &shown, &witness);
         })?;
         Ok((Reporter { queue, unsaid, status }, Finished(finished)))
     }
@@ -77,7 +79,7 @@ impl Reporter {
 }
 
 /// Writes until every [`Reporter`] is gone.
-fn write_all(told: &Receiver<Told>, unsaid: &AtomicU64, status: &SharedStatus) {
+fn write_all(told: &Receiver<Told>, unsaid: &AtomicU64, status: &SharedStatus, witness: &Witness) {
     let mut status_due: Option<Instant> = None;
     loop {
         let next = match status_due {
@@ -85,12 +87,15 @@ fn write_all(told: &Receiver<Told>, unsaid: &AtomicU64, status: &SharedStatus) {
             Some(due) => told.recv_timeout(due.saturating_duration_since(Instant::now())),
         };
         match next {
-            Ok(Told { records, summary }) => {
+            Ok(Told { mut records, summary }) => {
                 if let Some(summary) = summary {
                     status.set_summary(summary);
                     status_due.get_or_insert_with(|| Instant::now() + STATUS_INTERVAL);
                 }
-                records.iter().for_each(write);
+                for record in &mut records {
+                    name_writer(record, witness, status);
+                    write(record);
+                }
                 match unsaid.swap(0, Ordering::Relaxed) {
                     0 => {}
                     count => write(&Record::Unsaid { count }),
@@ -102,6 +107,14 @@ fn write_all(told: &Receiver<Told>, unsaid: &AtomicU64, status: &SharedStatus) {
             }
             Err(RecvTimeoutError::Disconnected) => return,
         }
+    }
+}
+
+/// Asks who did it, and waits for that a little.
+fn name_writer(record: &mut Record, witness: &Witness, status: &SharedStatus) {
+    if let Record::Repaired { subject, key, received, finished, writer, .. } = record {
+        *writer = witness.who(key, subject.cause, *received, *finished);
+        status.get().last_writer = writer.process().map(writer::short);
     }
 }
 
@@ -147,18 +160,17 @@ fn message_only(
 /// Writes one record with its fields; a field that the record has not is left out.
 fn write(record: &Record) {
     let subject = record.subject();
-    let (mut old, mut new, mut latency, mut interfaces) = (None, None, None, None);
+    let (mut old, mut new, mut interfaces, mut blame) = (None, None, None, None);
     let (mut errno, mut slept, mut step, mut noticed) = (None, None, None, None);
     let (mut lost, mut conflict) = (None, None);
     match record {
-        Record::Repaired { old: before, new: found, latency_usec, interfaces: with, .. } => {
+        Record::Repaired { old: before, new: found, interfaces: with, writer, .. } => {
             (old, new) = (before.as_deref(), Some(found.as_str()));
-            (latency, interfaces) = (*latency_usec, Some(*with as u64));
+            (interfaces, blame) = (Some(*with as u64), Some(writer));
         }
         Record::RepairFailed { found, errno: number, .. } => {
             (new, errno) = (found.as_deref(), number.map(|number| number as u64));
         }
-        Record::SlowWrite { usec, .. } => latency = Some(*usec),
         Record::Resumed { woke, .. } => {
             slept = woke.slept.map(|time| time.as_micros() as u64);
             (step, noticed) = (woke.step_usec, Some(woke.noticed_by));
@@ -180,6 +192,7 @@ fn write(record: &Record) {
     };
     let file = record.source().map(|source| crate::setting::printable(source.file.as_os_str()));
     let line = record.source().map(|source| u64::from(source.line));
+    let process = blame.and_then(Blame::process);
     macro_rules! event {
         ($level:ident) => {
             tracing::$level!(
@@ -189,7 +202,7 @@ fn write(record: &Record) {
                 NEWVALUE = new,
                 OURVALUE = ours,
                 CAUSE = record.cause().map(|cause| cause.name()),
-                LATENCY_USEC = latency,
+                LATENCY_USEC = record.latency_usec(),
                 INTERFACES = interfaces,
                 POLICY_FILE = file.as_deref(),
                 POLICY_LINE = line,
@@ -200,6 +213,14 @@ fn write(record: &Record) {
                 CLOCK_STEP_USEC = step,
                 NOTICED_BY = noticed,
                 SOURCE = lost,
+                OBJECT_PID = process.map(|process| i64::from(process.pid)).filter(|pid| *pid > 0),
+                OBJECT_COMM = process.and_then(|process| process.comm.as_deref()),
+                OBJECT_CMDLINE = process.and_then(|process| process.cmdline.as_deref()),
+                OBJECT_EXE = process.and_then(|process| process.exe.as_deref()),
+                OBJECT_SYSTEMD_UNIT = process.and_then(|process| process.place.unit.as_deref()),
+                OBJECT_POD_UID = process.and_then(|process| process.place.pod.as_deref()),
+                OBJECT_CONTAINER_ID = process.and_then(|process| process.place.container.as_deref()),
+                WRITER_UNKNOWN = blame.and_then(Blame::why),
                 "{}",
                 record.text()
             )

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::writer::{Blame, written_by};
 use crate::guard::resume::Woke;
 use crate::policy::Source;
+use crate::setting::Key;
 
 /// Why the guard looked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,9 +87,15 @@ pub enum Record {
         old: Option<String>,
         /// What stood there when the guard looked.
         new: String,
-        latency_usec: Option<u64>,
+        /// The key by its one name, for the witness.
+        key: Key,
+        /// When the change was heard of, if it was, and when it was mended, in monotonic microseconds.
+        received: Option<u64>,
+        finished: u64,
         /// Interfaces that lost forwarding with it and have it again.
         interfaces: usize,
+        /// Filled in by the reporter, who can wait for it.
+        writer: Blame,
     },
     RepairFailed {
         subject: Subject,
@@ -188,6 +196,15 @@ impl Record {
         }
     }
 
+    /// From hearing of a change, or from the beginning of a slow write, to its end.
+    pub fn latency_usec(&self) -> Option<u64> {
+        match self {
+            Record::Repaired { received, finished, .. } => received.map(|at| finished.saturating_sub(at)),
+            Record::SlowWrite { usec, .. } => Some(*usec),
+            _ => None,
+        }
+    }
+
     /// The sentence for people.
     pub fn text(&self) -> String {
         match self {
@@ -208,19 +225,20 @@ impl Record {
                 crate::setting::printable(source.file.as_os_str()),
                 source.line
             ),
-            Record::Repaired { subject, new, latency_usec, interfaces, .. } => {
-                let latency = latency_usec.map(|usec| format!(" within {} of hearing it", duration(usec)));
+            Record::Repaired { subject, new, interfaces, writer, .. } => {
+                let latency = self.latency_usec().map(|usec| format!(" within {} of hearing it", duration(usec)));
                 let with = match interfaces {
                     0 => String::new(),
                     n => format!("; {} with it", count(*n, "interface")),
                 };
                 format!(
-                    "{} was {}, put back to {}{} ({}){with}",
+                    "{} was {}, put back to {}{} ({}){with}{}",
                     subject.key,
                     if new.is_empty() { "empty" } else { new },
                     subject.ours,
                     latency.unwrap_or_default(),
-                    origin(subject)
+                    origin(subject),
+                    written_by(writer)
                 )
             }
             Record::RepairFailed { subject, found, errno } => {
@@ -316,6 +334,7 @@ pub fn plain(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::writer::Why;
     use std::path::Path;
 
     fn subject() -> Subject {
@@ -329,15 +348,19 @@ mod tests {
             subject: subject(),
             old: Some("1".into()),
             new: "0".into(),
-            latency_usec: Some(84),
+            key: Key::all_accept_redirects(),
+            received: Some(1_000_000),
+            finished: 1_000_084,
             interfaces: 12,
+            writer: Blame::Unknown(Why::NoFanotify),
         };
         assert_eq!(
             record.text(),
-            "net.ipv4.ip_forward was 0, put back to 1 within 84 µs of hearing it (cause: write; policy 50-kubernetes.conf:9); 12 interfaces with it"
+            "net.ipv4.ip_forward was 0, put back to 1 within 84 µs of hearing it (cause: write; policy 50-kubernetes.conf:9); 12 interfaces with it; \
+             written by an unknown process (without fanotify nobody can say)"
         );
-        if let Record::Repaired { latency_usec, interfaces, .. } = &mut record {
-            (*latency_usec, *interfaces) = (None, 0);
+        if let Record::Repaired { received, interfaces, writer, .. } = &mut record {
+            (*received, *interfaces, *writer) = (None, 0, Blame::Nobody);
         }
         assert_eq!(
             record.text(),

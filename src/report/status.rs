@@ -14,6 +14,8 @@ pub struct Status {
     pub summary: Summary,
     /// The clock time of the last repair, as `14:03:07`.
     pub last_at: Option<String>,
+    /// Who made the last repair necessary, as `sysctl[4242]`.
+    pub last_writer: Option<String>,
     /// Sources that are lost, by name.
     pub lost: BTreeSet<&'static str>,
     /// What the guard thread waits for in the kernel.
@@ -27,7 +29,8 @@ impl Status {
         let mut text = format!("Guarding {} on {}", count(*settings, "setting"), count(*interfaces, "interface"));
         text += &format!("; {} since start", count(*repairs as usize, "repair"));
         if let (Some((setting, cause)), Some(at)) = (last, &self.last_at) {
-            text += &format!(", last {setting} at {at} ({})", Cause::name(*cause));
+            let by = self.last_writer.as_ref().map(|writer| format!(", written by {writer}")).unwrap_or_default();
+            text += &format!(", last {setting} at {at} ({}{by})", Cause::name(*cause));
         }
         if *failing > 0 {
             text += &format!("; {} can't be put right", count(*failing, "setting"));
@@ -100,10 +103,11 @@ mod tests {
         status.summary.repairs = 3;
         status.summary.last = Some(("net.ipv4.ip_forward".into(), Cause::Write));
         status.last_at = Some("14:03:07".into());
+        status.last_writer = Some("sysctl[4242]".into());
         status.lost = BTreeSet::from(["logind"]);
         assert_eq!(
             status.text(),
-            "Guarding 31 settings on 12 interfaces; 3 repairs since start, last net.ipv4.ip_forward at 14:03:07 (write); lost: logind"
+            "Guarding 31 settings on 12 interfaces; 3 repairs since start, last net.ipv4.ip_forward at 14:03:07 (write, written by sysctl[4242]); lost: logind"
         );
     }
 }

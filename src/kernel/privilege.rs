@@ -1,0 +1,17 @@
+//! What the program may do: taken once at the start of `main`, given up before any other thread exists.
+
+use std::io;
+
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs};
+
+/// Keeps CAP_NET_ADMIN, where it is there, and nothing else, for this thread and those that it starts; no exec brings
+/// anything back (capabilities(7), PR_SET_NO_NEW_PRIVS).
+///
+/// # Errors
+/// The kernel refused.
+pub fn drop_privileges() -> io::Result<()> {
+    set_no_new_privs(true)?;
+    let kept = capabilities(None)?.permitted.intersection(CapabilitySet::NET_ADMIN);
+    let inheritable = CapabilitySet::empty();
+    Ok(set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable })?)
+}

@@ -1,0 +1,234 @@
+//! What `/proc/PID` says of a process while it is still there: its command, its parent, and the unit or pod that it belongs to.
+
+use std::ffi::OsStr;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+
+use crate::setting::{Key, printable};
+
+/// More of a command line is cut off.
+const CMDLINE_BYTES: usize = 1024;
+/// `/proc/PID/cgroup` has one line a hierarchy, 15 at most, of which the kernel limits none.
+const CGROUP_BYTES: usize = 16 * 1024;
+/// A line of `/proc/PID/stat` up to the parent's PID.
+const STAT_BYTES: usize = 256;
+/// Container runtimes name containers by 64 hexadecimal digits.
+const CONTAINER_ID_DIGITS: usize = 64;
+
+/// A process that wrote a setting. Everything but the PID may be unknown: it may have gone before it was looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Process {
+    pub pid: i32,
+    pub comm: Option<String>,
+    /// The arguments, with spaces between them.
+    pub cmdline: Option<String>,
+    /// Only what the kernel lets the guard see (ptrace(2), "Ptrace access mode checking").
+    pub exe: Option<String>,
+    /// PID and comm.
+    pub parent: Option<(i32, String)>,
+    pub place: Place,
+}
+
+/// Where a process belongs, by its control group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The systemd unit, `network.service` or `session-3.scope`.
+    pub unit: Option<String>,
+    /// The UID of the Kubernetes pod.
+    pub pod: Option<String>,
+    pub container: Option<String>,
+}
+
+impl Process {
+    /// Reads what is there of it, which opened the file of `key`. What goes first at an exit is read first.
+    pub fn read(pid: i32, key: &Key) -> Process {
+        let cmdline = read(pid, "cmdline", CMDLINE_BYTES).and_then(|bytes| cmdline(&bytes, key));
+        let (comm, parent) = read(pid, "stat", STAT_BYTES).and_then(|bytes| stat(&bytes)).unzip();
+        let place = read(pid, "cgroup", CGROUP_BYTES).map(|bytes| place(&bytes)).unwrap_or_default();
+        let exe = std::fs::read_link(format!("/proc/{pid}/exe")).ok().map(|path| printable(path.as_os_str()));
+        let parent = parent.filter(|parent| *parent > 0).and_then(|parent| {
+            let bytes = read(parent, "comm", STAT_BYTES)?;
+            Some((parent, printable(OsStr::from_bytes(bytes.trim_ascii_end()))))
+        });
+        Process { pid, comm, cmdline, exe, parent, place }
+    }
+
+    /// Whether it is the same command of the same unit or pod, be it another process.
+    pub fn does_the_same(&self, other: &Process) -> bool {
+        (&self.comm, &self.cmdline, &self.place) == (&other.comm, &other.cmdline, &other.place)
+    }
+}
+
+fn read(pid: i32, file: &str, limit: usize) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(format!("/proc/{pid}/{file}")).ok()?;
+    file.take(limit as u64).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// The arguments of `/proc/PID/cmdline`, which is empty where a process has ended.
+///
+/// procps's sysctl cuts its own argument in two at the `=` before it opens the file (sysctl.c, `WriteSetting`): what was
+/// typed is put together again.
+pub fn cmdline(bytes: &[u8], key: &Key) -> Option<String> {
+    let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
+    let words: Vec<String> = bytes.split(|b| *b == 0).map(|word| printable(OsStr::from_bytes(word))).collect();
+    let is_sysctl = words[0].rsplit('/').next() == Some("sysctl");
+    let mut line = String::new();
+    for word in &words {
+        line += word;
+        line += if is_sysctl && Key::parse(word).is_ok_and(|named| named == *key) { "=" } else { " " };
+    }
+    line.pop();
+    (!bytes.is_empty()).then_some(line)
+}
+
+/// The comm and the parent's PID of `/proc/PID/stat`; a comm may hold spaces and parentheses (proc_pid_stat(5)).
+pub fn stat(bytes: &[u8]) -> Option<(String, i32)> {
+    let open = bytes.iter().position(|b| *b == b'(')?;
+    let close = bytes.iter().rposition(|b| *b == b')')?;
+    let comm = bytes.get(open + 1..close)?;
+    let parent = std::str::from_utf8(&bytes[close + 1..]).ok()?.split_ascii_whitespace().nth(1)?;
+    Some((printable(OsStr::from_bytes(comm)), parent.parse().ok()?))
+}
+
+/// Unit, pod and container of `/proc/PID/cgroup`: systemd's own hierarchy first (cgroups(7)), then any that knows.
+pub fn place(bytes: &[u8]) -> Place {
+    let mut lines: Vec<(&[u8], &[u8])> = bytes
+        .split(|b| *b == b'\n')
+        .filter_map(|line| {
+            let mut parts = line.splitn(3, |b| *b == b':').skip(1);
+            Some((parts.next()?, parts.next()?))
+        })
+        .collect();
+    lines.sort_by_key(|(controllers, _)| !matches!(*controllers, b"" | b"name=systemd"));
+    let mut found = Place::default();
+    for (_, path) in lines {
+        let path = printable(OsStr::from_bytes(path.strip_suffix(b" (deleted)").unwrap_or(path)));
+        let parts: Vec<&str> = path.split('/').collect();
+        found.unit = found.unit.or_else(|| parts.iter().find_map(|part| unit(part)));
+        // With the systemd driver a path may end in `kubepods-...-podUID.slice:cri-containerd:ID`.
+        let mut names = parts.iter().flat_map(|part| part.split(':'));
+        if found.pod.is_none() {
+            found.pod = names.by_ref().find_map(pod);
+            found.container = names.find_map(container).or(found.container);
+        }
+        if found.container.is_none() {
+            found.container = parts.iter().rev().find_map(|part| container(part));
+        }
+    }
+    found
+}
+
+/// The first part that is no slice is the unit, as systemd's `cg_path_get_unit` has it; what a unit delegates is below it.
+fn unit(part: &str) -> Option<String> {
+    // systemd puts `_` before a name that the kernel would take for a file of its own (cg_escape).
+    let part = part.strip_prefix('_').unwrap_or(part);
+    let is_unit =
+        [".service", ".scope"].iter().any(|suffix| part.strip_suffix(suffix).is_some_and(|name| !name.is_empty()));
+    is_unit.then(|| part.to_string())
+}
+
+/// `pod` and a UID (36 characters, `-` or, in slices, `_` between; 32 for a static pod), at the end of a name.
+fn pod(part: &str) -> Option<String> {
+    let name = part.strip_suffix(".slice").unwrap_or(part);
+    let uid = &name[name.rfind("pod")? + 3..];
+    let digits = uid.bytes().filter(u8::is_ascii_hexdigit).count();
+    let between = uid.bytes().filter(|b| matches!(b, b'-' | b'_')).count();
+    (digits == 32 && matches!(between, 0 | 4) && uid.len() == digits + between).then(|| uid.replace('_', "-"))
+}
+
+/// `cri-containerd-ID.scope`, `crio-ID`, `docker-ID.scope` or `ID`.
+fn container(part: &str) -> Option<String> {
+    let name = part.strip_suffix(".scope").unwrap_or(part);
+    let id = name.rsplit('-').next()?;
+    (id.len() == CONTAINER_ID_DIGITS && id.bytes().all(|b| b.is_ascii_hexdigit())).then(|| id.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    const UID: &str = "6bb2bd2c-6d5c-4a3c-9d1a-0f2f8a9f1e77";
+
+    fn found(text: &str) -> (Option<String>, Option<String>, Option<String>) {
+        let Place { unit, pod, container } = place(text.replace("ID", ID).as_bytes());
+        (unit, pod, container)
+    }
+
+    #[test]
+    fn units() {
+        for (text, unit) in [
+            ("0::/system.slice/network.service\n", Some("network.service")),
+            ("0::/user.slice/user-1000.slice/session-3.scope\n", Some("session-3.scope")),
+            ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/a.service\n", Some("user@1000.service")),
+            ("0::/system.slice/system-getty.slice/getty@tty1.service/x\n", Some("getty@tty1.service")),
+            ("0::/system.slice/tuned.service (deleted)\n", Some("tuned.service")),
+            ("0::/init.scope\n", Some("init.scope")),
+            // CentOS 7 and 8: systemd's hierarchy is one of many.
+            ("4:cpu,cpuacct:/other.service\n1:name=systemd:/system.slice/network.service\n", Some("network.service")),
+            ("0::/\n", None),
+            ("0::/.service\n", None),
+            ("", None),
+            ("garbage\n::\n0:\n", None),
+        ] {
+            assert_eq!(found(text), (unit.map(String::from), None, None), "{text}");
+        }
+    }
+
+    #[test]
+    fn pods_and_containers() {
+        let (pod, id) = (Some(UID.to_string()), Some(ID.to_string()));
+        let slice = "0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod6bb2bd2c_6d5c_4a3c_9d1a_0f2f8a9f1e77.slice";
+        for (text, expected) in [
+            (format!("{slice}/cri-containerd-ID.scope"), (Some(format!("cri-containerd-{ID}.scope")), pod.clone(), id.clone())),
+            (format!("{slice}/crio-ID.scope/sub"), (Some(format!("crio-{ID}.scope")), pod.clone(), id.clone())),
+            (format!("0::/kubepods/burstable/pod{UID}/ID"), (None, pod.clone(), id.clone())),
+            (format!("0::/kubepods/besteffort/pod{UID}"), (None, pod.clone(), None)),
+            (
+                "0::/system.slice/containerd.service/kubepods-pod6bb2bd2c_6d5c_4a3c_9d1a_0f2f8a9f1e77.slice:cri-containerd:ID".into(),
+                (Some("containerd.service".into()), pod.clone(), id.clone()),
+            ),
+            // A static pod's UID is a hash.
+            ("0::/kubepods/pod0123456789abcdef0123456789abcdef/ID".into(), (None, Some(ID[..32].into()), id.clone())),
+            (format!("11:pids:/kubepods/pod{UID}/ID\n1:name=systemd:/\n"), (None, pod.clone(), id.clone())),
+            ("0::/system.slice/docker-ID.scope".into(), (Some(format!("docker-{ID}.scope")), None, id.clone())),
+            ("0::/podman.slice/tripod".into(), (None, None, None)),
+        ] {
+            assert_eq!(found(&text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn commands() {
+        let key = Key::ip_forward();
+        for (bytes, line) in [
+            (&b"sysctl\0-w\0net.ipv4.ip_forward=0\0"[..], Some("sysctl -w net.ipv4.ip_forward=0")),
+            (
+                b"/sbin/sysctl\0net/ipv4/ip_forward\x000\0net.core.x=1\0",
+                Some("/sbin/sysctl net/ipv4/ip_forward=0 net.core.x=1"),
+            ),
+            (b"cat\0net.ipv4.ip_forward\x000\0", Some("cat net.ipv4.ip_forward 0")),
+            (b"sysctl\0net.ipv4.ip_forward", Some("sysctl net.ipv4.ip_forward")),
+            (b"a\nMESSAGE=b\x1b[2J\0\xff\0", Some("a\\nMESSAGE=b\\u{1b}[2J \\xff")),
+            (b"", None),
+            (b"\0", None),
+        ] {
+            assert_eq!(cmdline(bytes, &key).as_deref(), line, "{bytes:?}");
+        }
+        assert_eq!(stat(b"42 (a) b (c) S 17 42 42 0 -1 4194304"), Some(("a) b (c".into(), 17)));
+        for bytes in [&b""[..], b"42 (a", b"42 )a( S 1", b"42 (a)", b"42 (a) S x"] {
+            assert_eq!(stat(bytes), None, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn this_process_is_read_and_one_that_is_not_there_is_a_pid() {
+        let pid = std::process::id() as i32;
+        let key = Key::ip_forward();
+        let process = Process::read(pid, &key);
+        assert!(process.cmdline.is_some() && process.comm.is_some() && process.parent.is_some(), "{process:?}");
+        assert_eq!(Process::read(i32::MAX, &key), Process { pid: i32::MAX, ..Process::default() });
+    }
+}

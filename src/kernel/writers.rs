@@ -1,0 +1,134 @@
+//! Who opens and writes the guarded files, by fanotify(7): inode marks below `/proc/sys`, and the events that they give.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+
+use nix::errno::Errno;
+use nix::sys::fanotify::{EventFFlags, Fanotify, FanotifyEvent, InitFlags, MarkFlags, MaskFlags};
+use rustix::fs::CWD;
+
+use super::sysctl::path;
+use crate::setting::Key;
+
+/// So many files are watched for writers: each is a descriptor and a mark. `all`, `default` and what the policy writes out
+/// come first, then interfaces as they come, three files or more each.
+pub const FILES_MAX: usize = 512;
+/// Events that can't be had (the file went with its interface) are passed over, as many in a row.
+const ERRORS_MAX: u32 = 64;
+
+/// Makes the fanotify group. It takes CAP_SYS_ADMIN to be told of PIDs, here and never again.
+///
+/// # Errors
+/// No capability, or a kernel without fanotify.
+pub fn open() -> io::Result<Fanotify> {
+    let flags = InitFlags::FAN_CLASS_NOTIF | InitFlags::FAN_CLOEXEC | InitFlags::FAN_NONBLOCK;
+    Ok(Fanotify::init(flags, EventFFlags::O_RDONLY | EventFFlags::O_CLOEXEC)?)
+}
+
+/// What one event tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Touch {
+    /// A process has opened a file, or written it, or both; 0: it is in another PID namespace than this one or those below.
+    Process { pid: i32, key: Key, written: bool },
+    /// More happened than the kernel keeps: who did it is not known.
+    Overflow,
+}
+
+const EVENTS: MaskFlags = MaskFlags::FAN_OPEN.union(MaskFlags::FAN_MODIFY);
+
+/// The marked files.
+pub struct Marks {
+    group: Fanotify,
+    /// With the descriptor that keeps the inode, and so the mark, for as long as the file is there.
+    files: HashMap<Key, (u64, File)>,
+    keys: HashMap<u64, Key>,
+    /// Marks of files that went with their interface. They hold their inode, and can't be removed one by one
+    /// (fanotify_mark(2) asks for a permission that `proc_sys_permission` refuses then).
+    dead: usize,
+}
+
+impl Marks {
+    pub fn new(group: Fanotify) -> Marks {
+        Marks { group, files: HashMap::new(), keys: HashMap::new(), dead: 0 }
+    }
+
+    pub fn count(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Marks the file of `key`, whatever was marked under this name before. False: there is no such file, or no room.
+    pub fn add(&mut self, key: &Key) -> bool {
+        self.remove(key);
+        self.try_add(key).is_ok()
+    }
+
+    fn try_add(&mut self, key: &Key) -> io::Result<()> {
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path(key))?;
+        let inode = file.metadata()?.ino();
+        self.mark(MarkFlags::FAN_MARK_ADD, &file)?;
+        self.keys.insert(inode, key.clone());
+        self.files.insert(key.clone(), (inode, file));
+        Ok(())
+    }
+
+    /// The very inode that is held, not what may have taken its name in between.
+    fn mark(&self, what: MarkFlags, file: &File) -> nix::Result<()> {
+        self.group.mark(what, EVENTS, CWD, Some(format!("/proc/self/fd/{}", file.as_raw_fd()).as_str()))
+    }
+
+    /// The file of `key` went, or is no longer guarded.
+    pub fn remove(&mut self, key: &Key) {
+        let Some((inode, file)) = self.files.remove(key) else { return };
+        self.keys.remove(&inode);
+        if self.mark(MarkFlags::FAN_MARK_REMOVE, &file).is_err() {
+            self.dead += 1;
+        }
+        if self.dead > FILES_MAX / 2 {
+            self.flush();
+            for (_, file) in self.files.values() {
+                _ = self.mark(MarkFlags::FAN_MARK_ADD, file);
+            }
+        }
+    }
+
+    /// Removes all marks.
+    pub fn clear(&mut self) {
+        self.files.clear();
+        self.keys.clear();
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        self.dead = 0;
+        _ = self.group.mark(MarkFlags::FAN_MARK_FLUSH, MaskFlags::empty(), CWD, None::<&str>);
+    }
+
+    /// Some of the events that wait.
+    pub fn read(&self) -> Vec<Touch> {
+        for _ in 0..ERRORS_MAX {
+            match self.group.read_events() {
+                Ok(events) => return events.iter().filter_map(|event| self.touch(event)).collect(),
+                Err(Errno::EAGAIN) => return Vec::new(),
+                // The file of the first event can't be opened; the event is gone (fanotify's copy_event_to_user).
+                Err(_) => {}
+            }
+        }
+        vec![Touch::Overflow]
+    }
+
+    fn touch(&self, event: &FanotifyEvent) -> Option<Touch> {
+        let Some(file) = event.fd() else { return Some(Touch::Overflow) };
+        let inode = rustix::fs::fstat(file).ok()?.st_ino;
+        let key = self.keys.get(&inode)?.clone();
+        Some(Touch::Process { pid: event.pid(), key, written: event.mask().contains(MaskFlags::FAN_MODIFY) })
+    }
+}
+
+impl AsFd for Marks {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.group.as_fd()
+    }
+}

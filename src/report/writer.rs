@@ -1,0 +1,142 @@
+//! Who wrote a setting, and how a record names them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::kernel::process::Process;
+
+/// More of a command line is cut off in a sentence; the journal's field has it whole.
+const CMDLINE_CHARS: usize = 120;
+/// So much of a container's ID tells it apart, as container runtimes print it.
+const CONTAINER_ID_CHARS: usize = 12;
+
+/// Who wrote a setting, as far as that is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// Nobody was watched then: the setting was wrong when the guard or its policy came.
+    Nobody,
+    Process(Arc<Process>),
+    Unknown(Why),
+}
+
+impl Blame {
+    pub fn process(&self) -> Option<&Process> {
+        match self {
+            Blame::Process(process) => Some(process),
+            _ => None,
+        }
+    }
+
+    pub fn why(&self) -> Option<String> {
+        match self {
+            Blame::Unknown(why) => Some(why.to_string()),
+            _ => None,
+        }
+    }
+}
+
+/// Why a writer is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    NoFanotify,
+    Unwatched,
+    Unseen,
+    Flood,
+    Unheard,
+    Inherited,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Why::NoFanotify => "without fanotify nobody can say",
+            Why::Unwatched => "its file is not watched for writers",
+            Why::Unseen => "through another procfs, as in a container, or by the kernel itself",
+            Why::Flood => "more was written than could be followed",
+            Why::Unheard => "nothing was heard of it at the time",
+            Why::Inherited => "the kernel gave it to a new interface",
+        })
+    }
+}
+
+/// The end of a repair's sentence.
+pub fn written_by(blame: &Blame) -> String {
+    match blame {
+        Blame::Nobody => String::new(),
+        Blame::Process(process) => format!("; written by {}", name(process)),
+        Blame::Unknown(why) => format!("; written by an unknown process ({why})"),
+    }
+}
+
+/// `sysctl[4242] (sysctl -w net.ipv4.ip_forward=0), started by network[4240], unit network.service`
+pub fn name(process: &Process) -> String {
+    let mut text = short(process);
+    if let Some(cmdline) = &process.cmdline {
+        let cut: String = cmdline.chars().take(CMDLINE_CHARS).collect();
+        text += &format!(" ({cut}{})", if cut.len() < cmdline.len() { "…" } else { "" });
+    }
+    if let Some((pid, comm)) = &process.parent {
+        text += &format!(", started by {comm}[{pid}]");
+    }
+    let place = &process.place;
+    if let Some(unit) = place.unit.as_ref().filter(|_| place.container.is_none()) {
+        text += &format!(", unit {unit}");
+    }
+    if let Some(pod) = &place.pod {
+        text += &format!(", pod {pod}");
+    }
+    if let Some(container) = &place.container {
+        text += &format!(", container {}", container.get(..CONTAINER_ID_CHARS).unwrap_or(container));
+    }
+    text
+}
+
+/// `sysctl[4242]`
+pub fn short(process: &Process) -> String {
+    match (&process.comm, process.pid) {
+        (Some(comm), pid) => format!("{comm}[{pid}]"),
+        (None, 0) => "a process outside this PID namespace".into(),
+        (None, pid) => format!("PID {pid} (gone before it could be looked at)"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::process::Place;
+
+    #[test]
+    fn writers_read_well() {
+        let mut process = Process {
+            pid: 4242,
+            comm: Some("sysctl".into()),
+            cmdline: Some("sysctl -w net.ipv4.ip_forward=0".into()),
+            exe: None,
+            parent: Some((4240, "network".into())),
+            place: Place { unit: Some("network.service".into()), ..Place::default() },
+        };
+        let text = "sysctl[4242] (sysctl -w net.ipv4.ip_forward=0), started by network[4240], unit network.service";
+        assert_eq!(name(&process), text);
+        assert_eq!(written_by(&Blame::Process(process.clone().into())), format!("; written by {text}"));
+        process.place = Place {
+            unit: Some("cri-containerd-0123456789abcdef.scope".into()),
+            pod: Some("6bb2bd2c-6d5c-4a3c-9d1a-0f2f8a9f1e77".into()),
+            container: Some("0123456789abcdef".into()),
+        };
+        process.cmdline = Some("x".repeat(1024));
+        assert_eq!(
+            name(&process),
+            format!(
+                "sysctl[4242] ({}…), started by network[4240], pod 6bb2bd2c-6d5c-4a3c-9d1a-0f2f8a9f1e77, container 0123456789ab",
+                "x".repeat(CMDLINE_CHARS)
+            )
+        );
+        let gone = Process { pid: 4243, ..Process::default() };
+        assert_eq!(name(&gone), "PID 4243 (gone before it could be looked at)");
+        assert_eq!(written_by(&Blame::Nobody), "");
+        assert_eq!(
+            written_by(&Blame::Unknown(Why::Unseen)),
+            "; written by an unknown process (through another procfs, as in a container, or by the kernel itself)"
+        );
+    }
+}

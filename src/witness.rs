@@ -1,0 +1,178 @@
+//! The witness: who wrote a guarded setting, found out on a thread of its own while the writer is still there.
+
+mod watcher;
+
+use std::collections::{HashSet, VecDeque};
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
+
+use nix::sys::fanotify::Fanotify;
+
+use crate::guard::Move;
+use crate::handle::Handle;
+use crate::kernel::process::Process;
+use crate::kernel::sysctl::{Pulse, now_usec};
+use crate::policy::Policy;
+use crate::report::record::Cause;
+use crate::report::writer::{Blame, Why};
+use crate::setting::{Attribute, Family, Key};
+use watcher::Watcher;
+
+/// An event comes when the write has returned, which is after the guard has heard of it, and often after it has mended it.
+const EVENT_AFTER: Duration = Duration::from_millis(50);
+/// The guard hears before the event comes; by less than this it may be the other way round.
+const HEARD_LATE_USEC: u64 = 1_000;
+/// How long before a repair an event may have come, if none has come since: the guard had no processor for so long.
+const EVENT_BEFORE_USEC: u64 = 100_000;
+
+/// What the witness has to follow.
+pub enum Follow {
+    Policy(Arc<Policy>),
+    Moves(Vec<Move>),
+}
+
+/// A write that was seen.
+struct Write {
+    key: Key,
+    at: u64,
+    by: Arc<Process>,
+    /// A record names it already.
+    told: bool,
+}
+
+#[derive(Default)]
+struct State {
+    /// Newest last.
+    writes: VecDeque<Write>,
+    watched: HashSet<Key>,
+    /// When events were last lost, or passed over to save the processor.
+    lost_at: Option<u64>,
+    paused: bool,
+}
+
+/// What the thread has found out, and the news of it.
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    news: Condvar,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// Asks the witness.
+#[derive(Clone)]
+pub struct Witness {
+    /// `None`: there is no fanotify.
+    handle: Option<Handle<Follow>>,
+    shared: Arc<Shared>,
+}
+
+impl Witness {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// No thread or descriptor.
+    pub fn start(group: Fanotify, pulse: Arc<Pulse>) -> io::Result<Witness> {
+        let (handle, inbox) = Handle::new()?;
+        let shared = Arc::<Shared>::default();
+        let mut watcher = Watcher::new(group, pulse, shared.clone());
+        let own_handle = handle.clone();
+        std::thread::Builder::new().name("witness".into()).spawn(move || watcher.run(&own_handle, &inbox))?;
+        Ok(Witness { handle: Some(handle), shared })
+    }
+
+    /// Knows nothing.
+    pub fn absent() -> Witness {
+        Witness { handle: None, shared: Arc::default() }
+    }
+
+    /// Never waits.
+    pub fn follow(&self, follow: Follow) {
+        if let Some(handle) = &self.handle {
+            handle.send(follow);
+        }
+    }
+
+    /// Who wrote `key`, which the guard heard of at `received` and mended at `finished` (monotonic microseconds). Waits
+    /// until 50 ms after that for an event that is still to come.
+    pub fn who(&self, key: &Key, cause: Cause, received: Option<u64>, finished: u64) -> Blame {
+        match cause {
+            Cause::Start | Cause::Reload => return Blame::Nobody,
+            _ if self.handle.is_none() => return Blame::Unknown(Why::NoFanotify),
+            Cause::Write | Cause::Overrun => {}
+            // A new interface's settings come with its netconf message.
+            Cause::Link if received.is_some() => return Blame::Unknown(Why::Inherited),
+            _ => return Blame::Unknown(Why::Unheard),
+        }
+        let deadline = finished + EVENT_AFTER.as_micros() as u64;
+        let heard = received.unwrap_or(finished).saturating_sub(HEARD_LATE_USEC);
+        let mut state = self.shared.state();
+        loop {
+            let now = now_usec();
+            if state.lost_at.is_some_and(|lost| lost >= heard) || state.paused && now >= deadline {
+                return Blame::Unknown(Why::Flood);
+            }
+            if let Some(write) = state
+                .writes
+                .iter_mut()
+                .find(|write| write.at >= heard && write.key == *key && (!write.told || now >= deadline))
+            {
+                write.told = true;
+                return Blame::Process(write.by.clone());
+            }
+            if now >= deadline || !state.watched.contains(key) || cause != Cause::Write {
+                break;
+            }
+            let wait = Duration::from_micros(deadline - now);
+            state = self.shared.news.wait_timeout(state, wait).unwrap_or_else(|e| e.into_inner()).0;
+        }
+        let since = heard.saturating_sub(EVENT_BEFORE_USEC);
+        let mut late = state.writes.iter_mut().rev().filter(|write| write.at >= since && !write.told);
+        if let Some(write) = late.find(|write| write.key == *key) {
+            write.told = true;
+            return Blame::Process(write.by.clone());
+        }
+        // A write of `all` or `default` changes interfaces as well (inet_forward_change, devinet_copy_dflt_conf).
+        let other = whose_write_changes(key);
+        if let Some(write) =
+            state.writes.iter().rev().find(|write| write.at >= since && Some(&write.key) == other.as_ref())
+        {
+            return Blame::Process(write.by.clone());
+        }
+        Blame::Unknown(match cause {
+            Cause::Overrun => Why::Unheard,
+            _ if state.watched.contains(key) => Why::Unseen,
+            _ => Why::Unwatched,
+        })
+    }
+
+    /// Everybody who was seen writing `key` since `since`, each command once, the last first.
+    pub fn writers(&self, key: &Key, since: u64) -> Vec<Arc<Process>> {
+        let mut writers: Vec<Arc<Process>> = Vec::new();
+        for write in self.shared.state().writes.iter().rev().filter(|write| write.at >= since && write.key == *key) {
+            if !writers.iter().any(|known| known.does_the_same(&write.by)) {
+                writers.push(write.by.clone());
+            }
+        }
+        writers
+    }
+}
+
+/// Another key whose write may have changed `key`.
+fn whose_write_changes(key: &Key) -> Option<Key> {
+    if *key == Key::all_accept_redirects() {
+        return Some(Key::conf(Family::V4, "all".as_ref(), Attribute::Forwarding));
+    }
+    let place = key.place()?;
+    let other = match place.announced() {
+        Some((_, Attribute::Forwarding)) => "all",
+        _ => "default",
+    };
+    let other = Key::in_table(place.family, place.table, other.as_ref(), place.name);
+    (other != *key).then_some(other)
+}

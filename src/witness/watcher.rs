@@ -1,0 +1,217 @@
+//! The witness's thread: reads the events, and of each writer what `/proc` says of it, as far as its share of the processor goes.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::{OsStr, OsString};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use nix::sys::fanotify::Fanotify;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::Timespec;
+
+use super::{Follow, Shared, Write};
+use crate::guard::Move;
+use crate::guard::interface::ANNOUNCED;
+use crate::handle::Handle;
+use crate::kernel::process::Process;
+use crate::kernel::scheduling::{Apart, ask_for_short_slices};
+use crate::kernel::sysctl::{Pulse, now_usec, thread_cpu_usec};
+use crate::kernel::writers::{FILES_MAX, Marks, Touch};
+use crate::policy::Policy;
+use crate::setting::Key;
+
+/// As many writes are remembered.
+const WRITES_MAX: usize = 256;
+/// As many processes that have opened a file, and may write it.
+const OPENED_MAX: usize = 64;
+/// A quarter of the files is kept for what the policy writes out.
+const INTERFACE_FILES_MAX: usize = FILES_MAX / 4 * 3;
+/// What the thread may spend of a core: as much at once, and 1.5 % in the long run.
+const CPU_AT_ONCE_USEC: u64 = 300_000;
+const CPU_PER_MILLE: u64 = 15;
+/// How long it looks away when it has spent that.
+const PAUSE: Duration = Duration::from_millis(200);
+/// After so long without an event the guard thread sleeps again, and where it did its work is known.
+const SETTLED: Timespec = Timespec { tv_sec: 0, tv_nsec: 3_000_000 };
+
+/// The thread's own.
+pub struct Watcher {
+    marks: Marks,
+    /// The guard thread's.
+    pulse: Arc<Pulse>,
+    policy: Arc<Policy>,
+    /// What is marked for each interface.
+    interfaces: BTreeMap<OsString, Vec<Key>>,
+    /// Those who have opened a file, read while they were there; newest last.
+    opened: VecDeque<Arc<Process>>,
+    shared: Arc<Shared>,
+    own_pid: i32,
+    budget: Budget,
+    /// Events were lost, or wait since before a pause.
+    behind: bool,
+}
+
+impl Watcher {
+    pub fn new(group: Fanotify, pulse: Arc<Pulse>, shared: Arc<Shared>) -> Watcher {
+        Watcher {
+            marks: Marks::new(group),
+            pulse,
+            policy: Arc::default(),
+            interfaces: BTreeMap::new(),
+            opened: VecDeque::new(),
+            shared,
+            own_pid: std::process::id() as i32,
+            budget: Budget { left_usec: CPU_AT_ONCE_USEC, at: now_usec(), cpu: 0 },
+            behind: false,
+        }
+    }
+
+    /// For as long as the program runs.
+    pub fn run(&mut self, handle: &Handle<Follow>, inbox: &Receiver<Follow>) -> ! {
+        ask_for_short_slices();
+        let mut apart = Apart::of_this_thread();
+        let mut quiet = true;
+        loop {
+            let timeout = if quiet { None } else { Some(&SETTLED) };
+            let mut sources = [
+                PollFd::from_borrowed_fd(handle.bell(), PollFlags::IN),
+                PollFd::from_borrowed_fd(self.marks.as_fd(), PollFlags::IN),
+            ];
+            // It fails for want of memory alone, and then the pause keeps the loop from being a busy one.
+            let woken = poll(&mut sources, timeout).unwrap_or_else(|_| {
+                std::thread::sleep(PAUSE);
+                0
+            });
+            let rung = !sources[0].revents().is_empty();
+            // A writer may be gone within some ten microseconds: nothing comes before looking at it.
+            while self.read() {}
+            if rung {
+                handle.hush();
+                inbox.try_iter().for_each(|follow| self.follow(follow));
+            }
+            quiet = woken == 0;
+            if quiet {
+                apart.avoid(&self.pulse.cpu);
+            }
+        }
+    }
+
+    fn follow(&mut self, follow: Follow) {
+        match follow {
+            Follow::Policy(policy) => {
+                self.policy = policy;
+                let names: Vec<OsString> = std::mem::take(&mut self.interfaces).into_keys().collect();
+                self.marks.clear();
+                self.shared.state().watched.clear();
+                self.mark_what_stays();
+                // What the policy writes out comes first, for there may be too many of the rest.
+                let (first, rest): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| self.policy.writes_out(name));
+                first.into_iter().chain(rest).for_each(|name| self.here(name));
+            }
+            Follow::Moves(moves) => moves.into_iter().for_each(|moved| match moved {
+                Move::Here(name) => self.here(name),
+                Move::Gone(name) => self.gone(&name),
+            }),
+        }
+    }
+
+    fn mark_what_stays(&mut self) {
+        for name in ["all", "default"].map(OsStr::new) {
+            for (family, attribute) in ANNOUNCED {
+                self.mark(Key::conf(family, name, attribute), true);
+            }
+            self.policy.clone().for_interface(name).into_iter().for_each(|(key, _)| _ = self.mark(key, true));
+        }
+        self.mark(Key::ip_forward(), true);
+        self.policy.clone().elsewhere().for_each(|(key, _)| _ = self.mark(key, true));
+    }
+
+    fn here(&mut self, name: OsString) {
+        self.gone(&name);
+        let policy = self.policy.clone();
+        let written_out = |entry: usize| policy.entries()[entry].sets().is_some();
+        let mut keys = policy.for_interface(&name);
+        keys.retain(|(key, entry)| self.mark(key.clone(), written_out(*entry)));
+        self.interfaces.insert(name, keys.into_iter().map(|(key, _)| key).collect());
+    }
+
+    fn gone(&mut self, name: &OsStr) {
+        for key in self.interfaces.remove(name).into_iter().flatten() {
+            self.marks.remove(&key);
+            self.shared.state().watched.remove(&key);
+        }
+    }
+
+    fn mark(&mut self, key: Key, stays: bool) -> bool {
+        let room = if stays { FILES_MAX } else { INTERFACE_FILES_MAX };
+        let marked = self.marks.count() < room && self.marks.add(&key);
+        if marked {
+            self.shared.state().watched.insert(key.canonical());
+        }
+        marked
+    }
+
+    /// Takes some of the events that wait. False: there were none.
+    fn read(&mut self) -> bool {
+        let touches = self.marks.read();
+        let found_none = touches.is_empty();
+        for touch in touches {
+            match touch {
+                Touch::Process { pid, .. } if pid == self.own_pid => {}
+                Touch::Process { pid, key, written: false } => _ = self.look_at(pid, &key),
+                Touch::Process { pid, key, written: true } => {
+                    let known = self.opened.iter().rev().find(|process| process.pid == pid).cloned();
+                    let by = known.unwrap_or_else(|| self.look_at(pid, &key));
+                    let mut state = self.shared.state();
+                    state.writes.push_back(Write { key: key.canonical(), at: now_usec(), by, told: false });
+                    if state.writes.len() > WRITES_MAX {
+                        state.writes.pop_front();
+                    }
+                    self.shared.news.notify_all();
+                }
+                Touch::Overflow => self.behind = true,
+            }
+        }
+        if self.behind {
+            // What is heard of until now may have been written by somebody whose event is lost, or was read too late.
+            self.shared.state().lost_at = Some(now_usec());
+            self.behind = !found_none;
+        }
+        if self.budget.is_spent() {
+            self.shared.state().paused = true;
+            std::thread::sleep(PAUSE);
+            self.shared.state().paused = false;
+            self.behind = true;
+        }
+        !found_none
+    }
+
+    fn look_at(&mut self, pid: i32, key: &Key) -> Arc<Process> {
+        let process = Arc::new(Process::read(pid, key));
+        self.opened.retain(|known| known.pid != pid);
+        self.opened.push_back(process.clone());
+        if self.opened.len() > OPENED_MAX {
+            self.opened.pop_front();
+        }
+        process
+    }
+}
+
+/// The thread's share of the processor.
+struct Budget {
+    left_usec: u64,
+    at: u64,
+    cpu: u64,
+}
+
+impl Budget {
+    fn is_spent(&mut self) -> bool {
+        let (at, cpu) = (now_usec(), thread_cpu_usec());
+        let earned = at.saturating_sub(self.at) * CPU_PER_MILLE / 1000;
+        let left = (self.left_usec + earned).min(CPU_AT_ONCE_USEC);
+        (self.left_usec, self.at, self.cpu) = (left.saturating_sub(cpu - self.cpu), at, cpu);
+        self.left_usec == 0
+    }
+}
