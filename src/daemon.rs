@@ -346,8 +346,9 @@ impl Daemon {
                 self.reporter.tell(Record::SourceBack { source });
                 self.tell_status();
                 // What happened while it was away may include a whole sleep.
-                self.settle.start(Cause::ManagerRestart, monotonic());
+                self.settle.manager_restarted(monotonic());
             }
+            logind::Event::Restarted => self.settle.manager_restarted(monotonic()),
         }
     }
 

@@ -2,3 +2,4 @@
 
 pub mod clock;
 pub mod logind;
+pub mod managers;

@@ -29,6 +29,21 @@ fn wait_source(guard: &Running, source: &str, text: &str, times: usize) -> Recor
     }
 }
 
+const PORTS: &str = "net/ipv4/ip_local_reserved_ports";
+const PORTS_POLICY: &str = "net.ipv4.ip_local_reserved_ports = 5000\n";
+
+/// Changes a setting that netconf does not announce, through another procfs, where inotify(7) on ours sees nothing either.
+fn change_ports_unseen() {
+    run("unshare --pid --fork --mount-proc sysctl -qw net.ipv4.ip_local_reserved_ports=6000");
+    assert_eq!(sysctl_read(PORTS), "6000", "nothing looks yet");
+}
+
+fn wait_ports_repaired(guard: &Running) -> Record {
+    let repair = guard.wait_record("the ports", |r| r.get("NEWVALUE").is_some_and(|value| value == "6000"));
+    wait_sysctl(PORTS, "5000");
+    repair
+}
+
 #[test]
 fn a_sleep_is_noted_and_its_end_told_with_what_had_changed() {
     let ns = Namespace::enter();
@@ -137,21 +152,22 @@ fn started_in_the_middle_of_a_sleep() {
 #[test]
 fn only_logind_is_believed() {
     let ns = Namespace::enter();
+    ns.write("etc/fwdguard.d/10.conf", PORTS_POLICY);
     let bus = Bus::start(&ns);
     let logind = bus.logind(false);
     let guard = bus.guard(&ns);
     let target = logind.wait_inhibitors(1, 1).remove(0).holder;
+    change_ports_unseen();
     bus.lie_about_sleep(&target, true);
     bus.lie_about_sleep(&target, false);
     bus.lie_about_sleep(&target, true);
-    bus.lie(
-        &target,
-        "org.freedesktop.DBus",
-        "NameOwnerChanged",
-        &("org.freedesktop.login1", "org.freedesktop.login1", ""),
-    );
+    for name in ["org.freedesktop.login1", "org.freedesktop.NetworkManager", "org.freedesktop.network1"] {
+        bus.lie(&target, "org.freedesktop.DBus", "NameOwnerChanged", &(name, name, ""));
+    }
+    assert_eq!(sysctl_read(PORTS), "6000", "nobody but the bus tells of a manager");
     logind.sleep(false);
     logind.wait_inhibitors(2, 1);
+    assert_eq!(wait_ports_repaired(&guard)["CAUSE"], "resume");
     let (_, records) = guard.stop();
     let wakes: Vec<_> = records.iter().filter(|r| r["MESSAGE"].starts_with("Awake again")).collect();
     assert_eq!(wakes.len(), 1, "{:?}", messages(&records));
@@ -275,4 +291,48 @@ fn a_bus_that_hangs_is_told_and_awaited() {
     bus.signal("CONT");
     wait_source(&guard, "the system bus", "the system bus is back", 1);
     bus.logind(false).wait_inhibitors(1, 1);
+}
+
+#[test]
+fn a_network_manager_that_comes_goes_or_restarts_is_looked_after() {
+    let ns = Namespace::enter();
+    ns.write("etc/fwdguard.d/10.conf", PORTS_POLICY);
+    let bus = Bus::start(&ns);
+    let logind = bus.logind(false);
+    for (round, (name, there, stays)) in [
+        ("org.freedesktop.NetworkManager", false, true),
+        ("org.freedesktop.NetworkManager", true, false),
+        ("org.freedesktop.NetworkManager", true, true),
+        ("org.freedesktop.network1", false, true),
+        ("org.freedesktop.network1", true, false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let before = there.then(|| bus.manager(name));
+        let guard = bus.guard(&ns);
+        logind.wait_inhibitors(round + 1, 1);
+        change_ports_unseen();
+        let _after = stays.then(|| bus.manager(name));
+        drop(before);
+        let repair = wait_ports_repaired(&guard);
+        assert_eq!(repair["CAUSE"], "manager-restart", "{name}, there before: {there}, after: {stays}");
+        assert_eq!(lost_or_back(&guard), [], "a manager that is not there is no loss");
+    }
+}
+
+#[test]
+fn a_logind_that_restarts_without_a_gap_is_looked_after() {
+    let ns = Namespace::enter();
+    ns.write("etc/fwdguard.d/10.conf", PORTS_POLICY);
+    let bus = Bus::start(&ns);
+    let first = bus.logind(false);
+    let guard = bus.guard(&ns);
+    first.wait_inhibitors(1, 1);
+    change_ports_unseen();
+    let second = bus.logind(false);
+    assert_eq!(wait_ports_repaired(&guard)["CAUSE"], "manager-restart");
+    second.wait_inhibitors(1, 1);
+    first.wait_inhibitors(1, 0);
+    assert_eq!(lost_or_back(&guard), []);
 }

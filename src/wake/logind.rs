@@ -11,6 +11,8 @@ use zbus::OwnedFd;
 use zbus::fdo::DBusProxy;
 use zbus::proxy::CacheProperties;
 
+use super::managers;
+
 const LOGIND: &str = "org.freedesktop.login1";
 /// A call that takes longer is lost, and so is the bus.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,6 +38,8 @@ pub enum Event {
     Back {
         source: &'static str,
     },
+    /// A manager came, went or restarted, and none of it is a loss to tell.
+    Restarted,
 }
 
 pub const BUS: &str = "the system bus";
@@ -82,6 +86,7 @@ async fn session(teller: &mut Teller, reached: &mut bool) -> zbus::Result<()> {
         timeout(CONNECT_TIMEOUT, connect).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let bus = DBusProxy::new(&connection).await?;
     let mut owners = bus.receive_name_owner_changed_with_args(&[(0, LOGIND)]).await?;
+    let mut managers = managers::changes(&bus).await?;
     // Signals from anybody but logind's owner don't get through this proxy.
     let manager = ManagerProxy::builder(&connection).cache_properties(CacheProperties::No).build().await?;
     let mut sleeps = manager.receive_prepare_for_sleep().await?;
@@ -109,12 +114,21 @@ async fn session(teller: &mut Teller, reached: &mut bool) -> zbus::Result<()> {
             }
             change = owners.next() => {
                 let Some(change) = change else { return Ok(()) };
+                let change = change.args()?;
                 _inhibitor = None;
-                if change.args()?.new_owner.is_some() {
+                if change.new_owner.is_some() {
+                    // Without a gap it was not lost, and is not back.
+                    if change.old_owner.is_some() {
+                        teller.send(Event::Restarted).await;
+                    }
                     _inhibitor = greet(teller, &manager).await;
                 } else {
                     teller.lost(MANAGER, "it left the system bus".into()).await;
                 }
+            }
+            change = managers.next() => {
+                let Some(_) = change else { return Ok(()) };
+                teller.send(Event::Restarted).await;
             }
         }
     }

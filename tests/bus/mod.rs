@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::runtime::Runtime;
+use zbus::fdo::RequestNameFlags;
 use zbus::message::Header;
 use zbus::{Connection, fdo};
 
@@ -111,9 +112,22 @@ impl Bus {
         self.runtime.block_on(async {
             // What the name promises is there before the name is.
             assert!(logind.connection.object_server().at(LOGIND_PATH, manager).await.expect("a path").is_none());
-            logind.connection.request_name(LOGIND).await.expect("the name");
         });
+        self.take(&logind.connection, LOGIND);
         logind
+    }
+
+    /// Somebody comes onto the bus by `name`, in the place of whoever had it, and leaves when this is dropped.
+    pub fn manager(&self, name: &str) -> Holder<'_> {
+        let connection = self.connect();
+        self.take(&connection, name);
+        Holder { bus: self, connection }
+    }
+
+    fn take(&self, connection: &Connection, name: &str) {
+        let flags = RequestNameFlags::ALLOW_REPLACEMENT | RequestNameFlags::REPLACE_EXISTING;
+        let taken = connection.request_name_with_flags(name, flags | RequestNameFlags::DO_NOT_QUEUE);
+        self.runtime.block_on(taken).expect("the name");
     }
 
     /// Somebody who is not logind says on logind's path what only logind may say: to all, and to `target` alone.
@@ -138,6 +152,18 @@ impl Bus {
 impl Drop for Bus {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// Has a name on the bus.
+pub struct Holder<'bus> {
+    bus: &'bus Bus,
+    connection: Connection,
+}
+
+impl Drop for Holder<'_> {
+    fn drop(&mut self) {
+        _ = self.bus.runtime.block_on(self.connection.clone().close());
     }
 }
 
