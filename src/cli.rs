@@ -30,7 +30,7 @@ Exit status:
 struct Arguments {
     #[command(subcommand)]
     command: Command,
-    /// Read policy and sysctl.d below DIR (settings are still those of this network namespace)
+    /// Read policy, sysctl.d and TuneD below DIR (settings are still this network namespace's)
     #[arg(long, global = true, value_name = "DIR", default_value = "/")]
     root: PathBuf,
 }

@@ -224,7 +224,7 @@ struct Daemon {
     status: Arc<SharedStatus>,
     ready: bool,
     reload_due: Option<Instant>,
-    /// Lines of sysctl.d, and what they say, that have been told.
+    /// Lines against the policy, and what they say, that have been told.
     conflicts: HashSet<(Source, Arc<str>)>,
 }
 
@@ -255,12 +255,12 @@ impl Daemon {
         self.tell_conflicts();
     }
 
-    /// Each line of sysctl.d that works against the policy, once for as long as it does.
+    /// Each line of sysctl.d or TuneD that works against the policy, once for as long as it does.
     fn tell_conflicts(&mut self) {
         let settings = self.policy.all_settings(sysctl::interfaces().into_iter());
         let mut known = HashSet::new();
-        for conflict in conflicts::find(&self.policy, &conflicts::sysctl_d(&self.root), &settings) {
-            let Conflict { key, entry, says, source } = conflict;
+        for conflict in conflicts::find(&self.policy, &self.root, &settings) {
+            let Conflict { key, entry, says, source, origin } = conflict;
             let line = (source.clone(), says.clone());
             if known.insert(line.clone()) && !self.conflicts.contains(&line) {
                 self.reporter.tell(Record::Conflict {
@@ -269,6 +269,7 @@ impl Daemon {
                     policy: self.policy.entries()[entry].source.clone(),
                     says,
                     source,
+                    origin,
                 });
             }
         }
@@ -306,7 +307,7 @@ impl Daemon {
             if policy.is_unreadable() { policy.errors == self.errors } else { policy.says_the_same(&self.policy) };
         self.errors.clone_from(&policy.errors);
         if !asked && same {
-            self.tell_conflicts(); // what changed may be in sysctl.d
+            self.tell_conflicts(); // what changed may be in sysctl.d or TuneD
             return;
         }
         if asked {

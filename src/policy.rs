@@ -7,6 +7,7 @@ pub mod parse;
 pub mod pattern;
 #[cfg(test)]
 mod tests;
+pub mod tuned;
 pub mod watch;
 
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -169,6 +169,32 @@ fn a_conflict_in_sysctl_d_is_named_and_is_no_failure() {
 }
 
 #[test]
+fn a_conflict_in_tuneds_profile_is_named_and_is_no_failure() {
+    let ns = closed_node();
+    ns.write("etc/tuned/active_profile", "mine\n");
+    ns.write("etc/tuned/mine/tuned.conf", "[main]\ninclude=base\n\n[sysctl]\nnet.ipv4.conf.all.rp_filter=\"1\"\n");
+    ns.write("usr/lib/tuned/base/tuned.conf", "[sysctl]\nnet.ipv4.ip_forward=0\nnet.ipv4.conf.all.rp_filter=2\n");
+    assert_eq!(ns.fwdguard(&["apply"]).status.code(), Some(0));
+    let (object, status) = ns.json(&["check", "--json"]);
+    assert_eq!((status, &object["holds"]), (0, &json!(true)));
+    let conflict = |key: &str, wanted: &str, says: &str, path: &str, line: u32| json!({"key": key, "wanted": wanted, "says": says, "source": {"file": file(&ns, path), "line": line}});
+    let mut expected = [
+        conflict("net.ipv4.ip_forward", "1", "0", "usr/lib/tuned/base/tuned.conf", 2),
+        conflict("net.ipv4.conf.all.rp_filter", "0", "1", "etc/tuned/mine/tuned.conf", 5),
+    ];
+    let mut found = object["conflicts"].as_array().expect("conflicts").clone();
+    let by_key = |conflict: &Value| conflict["key"].to_string();
+    found.sort_by_key(by_key);
+    expected.sort_by_key(by_key);
+    assert_eq!(found, expected);
+    let text = stdout(&ns.fwdguard(&["check"]));
+    let rows: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("IN TUNED'S PROFILE")).collect();
+    assert!(rows.iter().any(|row| row.starts_with("net.ipv4.ip_forward ") && row.ends_with("tuned.conf:2")), "{text}");
+    assert!(rows.iter().any(|row| row.starts_with("These lines come back when TuneD starts")), "{text}");
+    assert!(!text.contains("IN SYSCTL.D"), "{text}");
+}
+
+#[test]
 fn an_interface_closed_in_sysctl_d_is_exempt_and_told() {
     let ns = closed_node();
     ns.veth("eth1", "peer");

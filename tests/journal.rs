@@ -274,3 +274,32 @@ fn a_line_of_sysctl_d_against_the_policy_is_named_once() {
     let conflicts = guard.records().into_iter().filter(|record| record.contains_key("CONFLICT_FILE")).count();
     assert_eq!(conflicts, 2);
 }
+
+#[test]
+fn a_line_of_tuneds_profile_against_the_policy_is_named_once_for_each_profile() {
+    let ns = Namespace::enter();
+    ns.write("etc/fwdguard.d/10.conf", "net.ipv4.ip_forward = 1\n");
+    ns.write("usr/lib/tuned/profiles/one/tuned.conf", "[sysctl]\nnet.ipv4.ip_forward=0\n");
+    ns.write("usr/lib/tuned/profiles/two/tuned.conf", "[main]\ninclude=one\n[sysctl]\nnet.ipv4.ip_forward=00\n");
+    ns.write("etc/tuned/active_profile", "one\n");
+    let guard = ns.guard();
+    let says =
+        "tuned.conf:2 says net.ipv4.ip_forward = 0, against the policy's 1 (10.conf:1): it comes back when TuneD";
+    let record = guard.wait_message(says);
+    assert_eq!((&*record["SYSCTL"], &*record["NEWVALUE"], &*record["OURVALUE"]), ("net.ipv4.ip_forward", "0", "1"));
+    assert!(record["CONFLICT_FILE"].ends_with("/usr/lib/tuned/profiles/one/tuned.conf"));
+    assert_eq!((&*record["CONFLICT_LINE"], &*record["PRIORITY"]), ("2", "4"));
+    // Switched, as tuned-adm does it.
+    ns.write("etc/tuned/active_profile", "two\n");
+    guard.wait_message("tuned.conf:4 says net.ipv4.ip_forward = 00");
+    // A profile of the administrator's comes, and hides the vendor's.
+    ns.write("etc/tuned/two/tuned.conf", "\n\n\n\n[sysctl]\nnet.ipv4.ip_forward = 0\n");
+    let record = guard.wait_message("tuned.conf:6 says net.ipv4.ip_forward = 0");
+    assert!(record["CONFLICT_FILE"].ends_with("/etc/tuned/two/tuned.conf"));
+    ns.write("etc/tuned/active_profile", "\n");
+    ns.write("etc/sysctl.d/1.conf", "net.ipv4.ip_forward = 0\n");
+    guard.wait_message("1.conf:1 says");
+    let told =
+        |line: &str| guard.records().iter().filter(|r| r.get("CONFLICT_LINE").is_some_and(|l| l == line)).count();
+    assert_eq!(["2", "4", "6"].map(told), [1, 1, 1]);
+}

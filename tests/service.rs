@@ -38,7 +38,7 @@ fn the_status_is_for_the_operator() {
     guard.wait_notified("1 repair since start, last net.ipv4.ip_forward at ");
     sysctl_write("net/ipv4/conf/lo/forwarding", "0");
     let status = guard.wait_notified("2 repairs since start, last net.ipv4.conf.lo.forwarding at ");
-    assert!(status.starts_with("STATUS=Guarding ") && status.contains(" (write)"), "{status}");
+    assert!(status.starts_with("STATUS=Guarding ") && status.contains(" (write, written by "), "{status}");
     assert!(status.contains("; 1 bad line in the policy"), "{status}");
     guard.wait_message("Lost the system bus");
     sysctl_write("net/ipv4/ip_forward", "0");

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::table::{Table, Tone, say};
 use crate::kernel::socket::Dumps;
 use crate::kernel::sysctl::{Door, is_absent};
-use crate::policy::conflicts::{self, Conflict};
+use crate::policy::conflicts::{self, Conflict, Origin};
 use crate::policy::{Policy, PolicyError, Source, Wanted};
 use crate::report::record::{count, errno_text};
 use crate::setting::{Attribute, Family, Key, printable, same_value};
@@ -104,7 +104,7 @@ impl Report {
             Compared { key: key.clone(), entry: *entry, found: found.ok(), verdict }
         };
         let settings = wanted.iter().map(compare).collect();
-        let conflicts = conflicts::find(&policy, &conflicts::sysctl_d(root), &wanted);
+        let conflicts = conflicts::find(&policy, root, &wanted);
         Ok(Report { policy, settings, conflicts })
     }
 
@@ -175,6 +175,7 @@ impl Report {
         }
         table.print();
         self.print_sysctl_d();
+        self.print_tuned();
         let bad = self.settings.iter().filter(|setting| !setting.verdict.holds()).count();
         let mends = self.settings.iter().any(|setting| setting.verdict == Verdict::Drift);
         say(&match bad {
@@ -188,14 +189,32 @@ impl Report {
 
     /// What sysctl.d has to say: lines against the policy, and interfaces that it exempts from the vendor's pattern.
     fn print_sysctl_d(&self) {
-        let place = |source: &Source| format!("{}:{}", printable(source.file.as_os_str()), source.line);
         let mut table = Table::new(&["IN SYSCTL.D", "SAYS", "POLICY", "WHERE"]);
         for (interface, source) in &self.policy.exempt {
             table.row(vec![exempt_key(interface), "0".into(), "exempt".into(), place(source)], Tone::Plain);
         }
+        let conflicts = self.conflict_rows(&mut table, Origin::SysctlD);
+        if !self.policy.exempt.is_empty() || conflicts {
+            table.print();
+        }
+        if conflicts {
+            say("These lines come back at boot, with 'sysctl --system' and by udev; remove or correct them");
+        }
+    }
+
+    fn print_tuned(&self) {
+        let mut table = Table::new(&["IN TUNED'S PROFILE", "SAYS", "POLICY", "WHERE"]);
+        if self.conflict_rows(&mut table, Origin::Tuned) {
+            table.print();
+            say("These lines come back when TuneD starts or applies it; correct them in a profile in /etc/tuned");
+        }
+    }
+
+    /// Whether there are any.
+    fn conflict_rows(&self, table: &mut Table, origin: Origin) -> bool {
         let mut shown = HashSet::new();
-        for conflict in &self.conflicts {
-            let Conflict { key, entry, says, source } = conflict;
+        for conflict in self.conflicts.iter().filter(|conflict| conflict.origin == origin) {
+            let Conflict { key, entry, says, source, .. } = conflict;
             let many = self.policy.entries()[*entry].sets().is_none();
             // One row for a pattern, not one for each interface.
             if shown.insert((entry, source.file.clone(), source.line)) {
@@ -204,12 +223,7 @@ impl Report {
                 table.row(vec![name, says.to_string(), self.policy.value(*entry).into(), place(source)], Tone::Bad);
             }
         }
-        if !self.policy.exempt.is_empty() || !self.conflicts.is_empty() {
-            table.print();
-        }
-        if !self.conflicts.is_empty() {
-            say("These lines come back at boot, with 'sysctl --system' and by udev; remove or correct them");
-        }
+        !shown.is_empty()
     }
 
     fn row(&self, table: &mut Table, setting: &Compared, indent: &str, place: &str) {
@@ -236,6 +250,10 @@ fn overruled(key: &Key, value: &str, all: i64) -> Option<Verdict> {
 
 fn exempt_key(interface: &OsStr) -> String {
     Key::conf(Family::V4, interface, Attribute::Forwarding).to_string()
+}
+
+fn place(source: &Source) -> String {
+    format!("{}:{}", printable(source.file.as_os_str()), source.line)
 }
 
 pub fn source(source: &Source) -> Value {

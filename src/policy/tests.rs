@@ -1,5 +1,7 @@
 //! What `Policy::load` makes of trees of files.
 
+mod tuned;
+
 use std::ffi::OsStr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -560,7 +562,7 @@ fn conflicts_name_file_and_line() {
         let policy = tree.load();
         assert!(policy.errors.is_empty(), "sysctl.d's errors are not the policy's: {files:?}");
         let settings = policy.for_interface(OsStr::new(interface));
-        let found: Vec<String> = conflicts::find(&policy, &conflicts::sysctl_d(tree.0.path()), &settings)
+        let found: Vec<String> = conflicts::find(&policy, tree.0.path(), &settings)
             .iter()
             .map(|c| {
                 let place = format!("{}:{}", tree.shown(&c.source.file), c.source.line);
@@ -580,6 +582,6 @@ fn settings_of_no_interface_conflict_too() {
     let policy = tree.load();
     let settings: Vec<_> = policy.elsewhere().collect();
     assert_eq!(settings.len(), 2);
-    let found = conflicts::find(&policy, &conflicts::sysctl_d(tree.0.path()), &settings);
+    let found = conflicts::find(&policy, tree.0.path(), &settings);
     assert_eq!(found.iter().map(|c| c.key.to_string()).collect::<Vec<_>>(), ["net.core.somaxconn"]);
 }

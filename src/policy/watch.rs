@@ -14,6 +14,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::conflicts;
 use super::files::{chase, list};
+use super::tuned::Tuned;
 
 /// What can make a file say something else, or be another file.
 const FILE_EVENTS: WatchFlags = WatchFlags::CREATE
@@ -72,6 +73,7 @@ impl Watch {
         let mut files = list(&self.root, &super::FOLDERS, &mut Vec::new());
         files.extend(list(&self.root, &conflicts::FOLDERS, &mut Vec::new()));
         files.push(conflicts::LEGACY_FILE.into());
+        files.extend(Tuned::read(&self.root).paths);
         for file in files {
             note(&mut folders, chase(&self.root, &file).steps);
         }

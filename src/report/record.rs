@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::writer::{Blame, written_by};
 use crate::guard::resume::Woke;
 use crate::policy::Source;
+use crate::policy::conflicts::Origin;
 use crate::setting::Key;
 
 /// Why the guard looked.
@@ -73,13 +74,14 @@ pub enum Record {
         source: Source,
         text: String,
     },
-    /// A line of sysctl.d works against the policy.
+    /// A line of sysctl.d or TuneD works against the policy.
     Conflict {
         key: String,
         ours: Arc<str>,
         policy: Source,
         says: Arc<str>,
         source: Source,
+        origin: Origin,
     },
     Repaired {
         subject: Subject,
@@ -219,11 +221,14 @@ impl Record {
                 format!("Policy loaded: {}, {} left out", count(*lines, "line"), count(*errors, "bad line"))
             }
             Record::PolicyError { text, .. } => format!("Left out of the policy: {text}"),
-            Record::Conflict { key, ours, policy, says, source } => format!(
-                "{}:{} says {key} = {says}, against the policy's {ours} ({policy}): it comes back at boot, with \
-                 'sysctl --system' or by udev; remove or correct it",
+            Record::Conflict { key, ours, policy, says, source, origin } => format!(
+                "{}:{} says {key} = {says}, against the policy's {ours} ({policy}): it comes back {}",
                 crate::setting::printable(source.file.as_os_str()),
-                source.line
+                source.line,
+                match origin {
+                    Origin::SysctlD => "at boot, with 'sysctl --system' or by udev; remove or correct it",
+                    Origin::Tuned => "when TuneD starts or applies its profile; correct it in a profile in /etc/tuned",
+                }
             ),
             Record::Repaired { subject, new, interfaces, writer, .. } => {
                 let latency = self.latency_usec().map(|usec| format!(" within {} of hearing it", duration(usec)));

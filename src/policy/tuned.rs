@@ -1,0 +1,201 @@
+//! The sysctl lines of TuneD's active profile, merged as TuneD does it (tuned/profiles/loader.py, locator.py, merger.py).
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Source, files};
+use crate::setting::{Key, same_value};
+
+/// The second is applied after the first, whatever profile is active.
+const ACTIVE: [&str; 2] = ["/etc/tuned/active_profile", "/etc/tuned/post_loaded_profile"];
+const MAIN_CONF: &str = "/etc/tuned/tuned-main.conf";
+/// Highest priority first. `profiles` is there since TuneD 2.24, and the other of each pair not looked into since then,
+/// but where a distribution keeps it (CentOS 9).
+const FOLDERS: [&str; 4] = ["/etc/tuned/profiles", "/etc/tuned", "/usr/lib/tuned/profiles", "/usr/lib/tuned"];
+
+/// What TuneD sets.
+#[derive(Default)]
+pub struct Tuned {
+    /// A value with a variable or a function in it is not known here.
+    pub lines: HashMap<Key, (Option<Arc<str>>, Source)>,
+    /// Whether TuneD applies sysctl.d anew after its own lines, which then lose.
+    pub reapplies_sysctl_d: bool,
+    /// Every file that has a say or would have, were it there.
+    pub paths: Vec<PathBuf>,
+    units: Vec<Unit>,
+}
+
+impl Tuned {
+    /// Reads the active profile below `root`. What can't be read or used is passed over: it is its administrator's business.
+    pub fn read(root: &Path) -> Tuned {
+        let mut tuned = Tuned::default();
+        let main = tuned.bytes(root, Path::new(MAIN_CONF)).map(|bytes| sections(&bytes)).unwrap_or_default();
+        let reapply = main.first().and_then(|main| main.value("reapply_sysctl"));
+        tuned.reapplies_sysctl_d =
+            !reapply.is_some_and(|value| ["0", "no", "false", "off"].contains(&&*value.to_ascii_lowercase()));
+        for path in ACTIVE {
+            let names = tuned.bytes(root, Path::new(path)).unwrap_or_default();
+            String::from_utf8_lossy(&names).split_whitespace().for_each(|name| tuned.load(root, name));
+        }
+        for unit in tuned.units.drain(..).filter(|unit| unit.is_sysctl && unit.enabled && !unit.conditional) {
+            for option in unit.options {
+                // TuneD has no patterns, and no minus sign either.
+                if let Ok(key) = Key::parse(&option.name).map(Key::canonical)
+                    && !key.has_wildcard()
+                {
+                    let source = Source { file: option.file, line: option.line };
+                    tuned.lines.insert(key, (known(&option.value), source));
+                }
+            }
+        }
+        tuned
+    }
+
+    fn bytes(&mut self, root: &Path, path: &Path) -> Option<Vec<u8>> {
+        self.paths.push(path.to_path_buf());
+        files::read(root, path).ok()
+    }
+
+    /// Merges a profile onto what was loaded before, its includes first. Each file counts once, so that a profile may include
+    /// the one of the same name that it hides.
+    fn load(&mut self, root: &Path, name: &str) {
+        // '-NAME' may be missing; so may any here.
+        let name = name.strip_prefix('-').unwrap_or(name);
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-')) {
+            return; // nor does TuneD take it, but a variable, which is not known here
+        }
+        for path in FOLDERS.map(|folder| Path::new(folder).join(name).join("tuned.conf")) {
+            if self.paths.contains(&path) {
+                continue;
+            }
+            let Some(bytes) = self.bytes(root, &path) else { continue };
+            let sections = sections(&bytes);
+            let includes =
+                sections.iter().find(|section| section.name == "main").and_then(|main| main.value("include"));
+            includes
+                .into_iter()
+                .flat_map(|names| names.split([',', ';']))
+                .for_each(|name| self.load(root, name.trim()));
+            let file: Arc<Path> = files::below(root, &path).into();
+            sections
+                .into_iter()
+                .filter(|section| section.name != "main")
+                .for_each(|section| self.merge(section, &file));
+            return;
+        }
+    }
+
+    fn merge(&mut self, section: Section, file: &Arc<Path>) {
+        let is_true = |value: &str| matches!(value, "1" | "true" | "True");
+        let at = self.units.iter().position(|unit| unit.name == section.name).unwrap_or_else(|| {
+            self.units.push(Unit { name: section.name.clone(), ..Unit::default() });
+            self.units.len() - 1
+        });
+        let unit = &mut self.units[at];
+        if section.value("replace").is_some_and(is_true) {
+            (unit.options, unit.conditional) = (Vec::new(), false);
+        }
+        unit.is_sysctl = section.value("type").unwrap_or(&section.name) == "sysctl";
+        unit.enabled = section.value("enabled").is_none_or(is_true);
+        unit.conditional |= ["cpuinfo_regex", "uname_regex"].iter().any(|name| section.value(name).is_some());
+        if let Some(dropped) = section.value("drop") {
+            unit.options.retain(|option| !dropped.split([',', ';']).any(|name| name.trim() == option.name));
+        }
+        for (name, value, line) in section.options {
+            let option = UnitOption { name, value, file: file.clone(), line };
+            match unit.options.iter_mut().find(|earlier| earlier.name == option.name) {
+                Some(earlier) => *earlier = option,
+                None => unit.options.push(option),
+            }
+        }
+    }
+}
+
+/// Whether TuneD, where it finds `ours`, writes something else: `>N` only raises and `<N` only lowers
+/// (`_process_assignment_modifiers` in tuned/plugins/base.py).
+pub fn sets_otherwise(ours: &str, says: &str) -> bool {
+    let bound = |sign| says.strip_prefix(sign)?.trim().parse::<i64>().ok().zip(ours.parse().ok());
+    match (bound('>'), bound('<')) {
+        (Some((bound, ours)), _) => bound > ours,
+        (_, Some((bound, ours))) => bound < ours,
+        _ => !same_value(ours, says),
+    }
+}
+
+/// One plugin's instance, merged from every profile's section of that name.
+#[derive(Default)]
+struct Unit {
+    name: String,
+    is_sysctl: bool,
+    enabled: bool,
+    /// Applied to some machines only, by a regular expression of Python's.
+    conditional: bool,
+    options: Vec<UnitOption>,
+}
+
+struct UnitOption {
+    name: String,
+    value: String,
+    file: Arc<Path>,
+    line: u32,
+}
+
+struct Section {
+    name: String,
+    /// Name, value and line, each name once.
+    options: Vec<(String, String, u32)>,
+}
+
+impl Section {
+    fn value(&self, name: &str) -> Option<&str> {
+        self.options.iter().find(|option| option.0 == name).map(|option| &*option.1)
+    }
+}
+
+/// The sections of one file as Python's configparser reads them for TuneD; the first is what stands before any header.
+fn sections(bytes: &[u8]) -> Vec<Section> {
+    let mut sections = vec![Section { name: String::new(), options: Vec::new() }];
+    let (mut at, mut indent) = (0, None);
+    for (line, number) in String::from_utf8_lossy(bytes).lines().zip(1..) {
+        let line = without_remark(line);
+        let text = line.trim();
+        let depth = line.len() - line.trim_start().len();
+        if text.is_empty() || text.starts_with(';') {
+            continue;
+        }
+        let options = &mut sections[at].options;
+        if indent.is_some_and(|indent| depth > indent) {
+            // It goes on with the value above.
+            if let Some(option) = options.iter_mut().max_by_key(|option| option.2) {
+                option.1 = format!("{}\n{text}", option.1);
+            }
+        } else if let Some((name, _)) = text.strip_prefix('[').and_then(|text| text.split_once(']')) {
+            at = sections.iter().position(|section| section.name == name).unwrap_or_else(|| {
+                sections.push(Section { name: name.to_string(), options: Vec::new() });
+                sections.len() - 1
+            });
+            indent = None;
+        } else if let Some((name, value)) = text.split_once('=') {
+            let option = (name.trim_end().to_string(), value.trim_start().to_string(), number);
+            match options.iter_mut().find(|earlier| earlier.0 == option.0) {
+                Some(earlier) => *earlier = option,
+                None => options.push(option),
+            }
+            indent = Some(depth);
+        }
+    }
+    sections
+}
+
+/// A remark begins with a `#` that stands first or behind white space.
+fn without_remark(line: &str) -> &str {
+    let begins = |(at, _): &(usize, &str)| line[..*at].chars().next_back().is_none_or(char::is_whitespace);
+    line.match_indices('#').find(begins).map_or(line, |(at, _)| &line[..at])
+}
+
+fn known(value: &str) -> Option<Arc<str>> {
+    let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
+    let strange = |c: char| c.is_control() && c != '\t';
+    (!value.is_empty() && !value.contains("${") && !value.contains(strange)).then(|| value.into())
+}
