@@ -90,6 +90,8 @@ pub struct Guard {
     others: HashMap<Key, Other>,
     /// Those of them that belong to no interface.
     elsewhere: Vec<Key>,
+    /// Keys that left `others`.
+    gone: Vec<Key>,
     /// `all.accept_redirects` as it was before any drift of `all.forwarding`, which changes it.
     redirects: Option<String>,
     episodes: [Option<Episode>; 2],
@@ -117,6 +119,7 @@ impl Guard {
             interfaces: BTreeMap::new(),
             others: HashMap::new(),
             elsewhere: Vec::new(),
+            gone: Vec::new(),
             redirects: None,
             episodes: [None, None],
             jobs: BTreeMap::new(),
@@ -143,7 +146,7 @@ impl Guard {
         self.jobs.clear();
         self.failed.clear();
         self.written.clear();
-        self.others.clear();
+        self.gone.extend(self.others.drain().map(|(key, _)| key));
         self.elsewhere = policy.elsewhere().map(|(key, _)| key).collect();
         self.others.extend(policy.elsewhere().map(|(key, entry)| (key, Other::new(entry))));
         for interface in self.interfaces.values_mut() {

@@ -2,6 +2,7 @@
 
 mod handle;
 mod looks;
+mod written;
 
 use std::collections::HashSet;
 use std::io;
@@ -20,7 +21,8 @@ use looks::Looks;
 use crate::guard::{Guard, Move, Repair, Snapshot, Summary};
 use crate::kernel::message::{Heard, Link};
 use crate::kernel::socket::{Dumps, Notifications, Received, name_of};
-use crate::kernel::sysctl::{Door, Pulse, WriteWatch, now_usec};
+use crate::kernel::sysctl::{Door, Pulse, now_usec};
+use crate::kernel::writes::Writes;
 use crate::policy::Policy;
 use crate::report::record::{Cause, Record};
 use crate::setting::{Attribute, Family, Key};
@@ -41,8 +43,7 @@ pub struct Keeper<O> {
     notifications: Notifications,
     dumps: Dumps,
     door: Door,
-    /// Somebody wrote `all.accept_redirects`, whose value before a drift the guard must know; `None` without inotify.
-    redirects: Option<WriteWatch>,
+    writes: io::Result<Writes>,
     pulse: Arc<Pulse>,
     outlet: O,
     last_summary: Summary,
@@ -62,12 +63,16 @@ impl<O: Outlet> Keeper<O> {
             }
         }
         door.keep(Key::all_accept_redirects());
+        let writes = Writes::new().and_then(|mut writes| {
+            writes.watch(&Key::all_accept_redirects(), false)?;
+            Ok(writes)
+        });
         Ok(Keeper {
             guard: Guard::new(policy),
             notifications: Notifications::subscribe()?,
             dumps: Dumps::open()?,
             door,
-            redirects: WriteWatch::new(&Key::all_accept_redirects()).ok(),
+            writes,
             pulse,
             outlet,
             last_summary: Summary::default(),
@@ -80,6 +85,7 @@ impl<O: Outlet> Keeper<O> {
     /// # Errors
     /// poll(2) failed, which it does only for want of memory.
     pub fn run(&mut self, handle: &Handle, inbox: &Receiver<Command>) -> io::Result<()> {
+        self.tell_if_unwatched();
         loop {
             self.pulse.turns.fetch_add(1, Ordering::Relaxed);
             if self.hear_all() {
@@ -95,11 +101,11 @@ impl<O: Outlet> Keeper<O> {
             }
             let timeout = self.timeout();
             self.pulse.cpu.note();
-            let redirects = self.redirects.as_ref().map_or(handle.bell(), WriteWatch::as_fd);
+            let writes = self.writes.as_ref().map_or(handle.bell(), Writes::as_fd);
             let mut sources = [
                 PollFd::from_borrowed_fd(self.notifications.as_fd(), PollFlags::IN),
                 PollFd::from_borrowed_fd(handle.bell(), PollFlags::IN),
-                PollFd::from_borrowed_fd(redirects, PollFlags::IN),
+                PollFd::from_borrowed_fd(writes, PollFlags::IN),
             ];
             match poll(&mut sources, timeout.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -110,19 +116,8 @@ impl<O: Outlet> Keeper<O> {
                 handle.hush();
             }
             if written {
-                self.read_redirects();
+                self.read_written(None);
             }
-        }
-    }
-
-    fn read_redirects(&mut self) {
-        if self.redirects.as_ref().is_some_and(WriteWatch::take)
-            && let Ok(value) = self.door.read(&Key::all_accept_redirects())
-        {
-            // A drift that has not been heard of yet sets it, too: then what was written is not known.
-            let all = Key::conf(Family::V4, "all".as_ref(), Attribute::Forwarding);
-            let undisturbed = self.door.read(&all).is_ok_and(|all| self.guard.all_holds(Family::V4, &all));
-            self.guard.redirects(undisturbed.then_some(value));
         }
     }
 
@@ -201,18 +196,18 @@ impl<O: Outlet> Keeper<O> {
     }
 
     fn carry_out(&mut self, repair: Repair) {
+        self.watch(&repair);
         let outcome = self.door.repair(&repair.key, &repair.wanted, repair.learn, |value| repair.holds(value));
         if outcome.write.is_some() && repair.key.waits_for_rtnl() {
             self.looks.start(outcome.finished);
         }
-        if outcome.write.is_some()
-            && repair.key == Key::all_accept_redirects()
-            && let Some(watch) = &self.redirects
-        {
-            watch.take(); // our own write is no news
-        }
+        let watched = outcome.write.is_some() && self.writes.as_ref().is_ok_and(|writes| writes.watches(&repair.key));
+        let own = watched.then(|| repair.key.clone());
         if let Some(family) = self.guard.done(repair, outcome) {
             self.absorb(family);
+        }
+        if own.is_some() {
+            self.read_written(own.as_ref());
         }
     }
 
@@ -344,6 +339,7 @@ impl<O: Outlet> Keeper<O> {
     /// The queue is empty: time for what is less urgent.
     fn idle(&mut self) {
         self.look_again();
+        self.unwatch();
         if self.guard.idle() {
             self.read_everything(Cause::Write);
         }

@@ -10,3 +10,4 @@ pub mod sysctl;
 #[cfg(test)]
 mod tests;
 pub mod writers;
+pub mod writes;

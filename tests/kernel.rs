@@ -377,3 +377,102 @@ fn settings_made_anew_from_default_are_put_right() {
     wait_sysctl("net/ipv6/conf/a0/forwarding", "1");
     wait_sysctl("net/ipv6/conf/a0/accept_ra", "2");
 }
+
+#[test]
+fn a_write_that_the_kernel_does_not_announce_is_found_at_once() {
+    let ns = Namespace::enter();
+    ns.veth("a0", "b0");
+    ns.write(
+        "etc/fwdguard.d/10.conf",
+        "net.ipv4.conf.a0.accept_local = 1\nnet.ipv4.conf.*.arp_ignore = 1\nnet.core.somaxconn = 5000\n\
+         net.ipv6.conf.a0.accept_ra = 2\n",
+    );
+    let guard = ns.guard();
+    let drift = |key: &str, wanted: &str| {
+        wait_sysctl(key, wanted);
+        for _ in 0..3 {
+            sysctl_write(key, "0");
+            wait_sysctl(key, wanted);
+        }
+    };
+    drift("net/core/somaxconn", "5000");
+    drift("net/ipv4/conf/a0/accept_local", "1");
+    for name in ["all", "default", "a0", "b0"] {
+        drift(&format!("net/ipv4/conf/{name}/arp_ignore"), "1");
+    }
+    let record = guard.wait_message("net.core.somaxconn was 0");
+    assert_eq!((&*record["CAUSE"], &*record["OLDVALUE"]), ("write", "5000"));
+    assert!(record["LATENCY_USEC"].parse::<u64>().is_ok());
+    // Renamed, and back: the folder is another each time.
+    run("ip link set a0 down");
+    run("ip link set a0 name z0");
+    drift("net/ipv4/conf/z0/arp_ignore", "1");
+    run("ip link set z0 name a0");
+    drift("net/ipv4/conf/a0/arp_ignore", "1");
+    drift("net/ipv4/conf/a0/accept_local", "1");
+    // Made anew: IPv6's settings, and the interface.
+    run("ip link set a0 mtu 1000");
+    run("ip link set a0 mtu 1500");
+    drift("net/ipv6/conf/a0/accept_ra", "2");
+    run("ip link del a0");
+    ns.veth("a0", "b0");
+    drift("net/ipv4/conf/a0/arp_ignore", "1");
+    drift("net/ipv4/conf/a0/accept_local", "1");
+    // Another policy.
+    ns.write("etc/fwdguard.d/10.conf", "net.ipv4.conf.b*.arp_notify = 1\n");
+    drift("net/ipv4/conf/b0/arp_notify", "1");
+    sysctl_write("net/core/somaxconn", "0");
+    drift("net/ipv4/conf/b0/arp_notify", "1");
+    assert_eq!(sysctl_read("net/core/somaxconn"), "0", "not guarded any more");
+}
+
+#[test]
+fn more_unannounced_settings_than_can_be_watched() {
+    let ns = Namespace::enter();
+    ns.write(
+        "etc/fwdguard.d/10.conf",
+        "net.ipv4.conf.*.arp_ignore = 1\nnet.ipv4.conf.*.arp_notify = 1\nnet.ipv4.conf.late0.accept_local = 1\n",
+    );
+    let guard = ns.guard();
+    let batch: String = (0..125).map(|n| format!("link add p{n} type veth peer name x{n}\n")).collect();
+    ns.write("batch", &batch);
+    run(&format!("ip -batch {}", ns.path("batch").display()));
+    wait_sysctl("net/ipv4/conf/p124/arp_notify", "1");
+    // What is written out goes before what patterns make of interfaces.
+    ns.veth("late0", "b0");
+    wait_sysctl("net/ipv4/conf/late0/accept_local", "1");
+    for key in ["all/arp_ignore", "p7/arp_ignore", "late0/accept_local"] {
+        let key = format!("net/ipv4/conf/{key}");
+        sysctl_write(&key, "0");
+        wait_sysctl(&key, "1");
+    }
+    let descriptors = std::fs::read_dir(format!("/proc/{}/fd", guard.pid())).expect("descriptors").count();
+    assert!((400..500).contains(&descriptors), "{descriptors}");
+    let batch: String = (0..125).map(|n| format!("link del p{n}\n")).collect();
+    ns.write("batch", &batch);
+    run(&format!("ip -batch {}", ns.path("batch").display()));
+    // There is room again.
+    ns.veth("q0", "r0");
+    wait_sysctl("net/ipv4/conf/q0/arp_notify", "1");
+    sysctl_write("net/ipv4/conf/q0/arp_notify", "0");
+    wait_sysctl("net/ipv4/conf/q0/arp_notify", "1");
+}
+
+#[test]
+fn without_inotify_it_is_told_once_and_guarding_goes_on() {
+    let ns = Namespace::enter();
+    ns.write("etc/fwdguard.d/10.conf", "net.core.somaxconn = 5000\n");
+    // The limit is the user namespace's, so the guard gets one of its own in which there are no instances.
+    let without = "echo 0 >/proc/sys/user/max_inotify_instances; exec \"$@\"";
+    let guard = Running::start(&ns, |command| {
+        reworded(command, |words| {
+            let unshare = ["unshare", "--user", "--map-root-user", "sh", "-c", without, "sh"];
+            unshare.map(Into::into).into_iter().chain(words).collect()
+        })
+    });
+    guard.wait_message("Lost inotify on settings: Too many open files; raise fs.inotify.max_user_instances");
+    guard.signal("USR1");
+    guard.wait_message("Awake again");
+    let lost = guard.records().iter().filter(|record| record["MESSAGE"].contains("inotify on settings")).count();
+    assert_eq!(lost, 1);
+}

@@ -1,14 +1,14 @@
 //! What the guard makes of what it hears: interfaces that come and go, netconf messages, full reads.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::episode::Episode;
-use super::interface::{self, Interface};
-use super::{Guard, Job, Move, Slot, rank};
+use super::interface::{self, Interface, Other};
+use super::{Guard, Job, Move, Repair, Slot, rank};
 use crate::kernel::message::Link;
 use crate::kernel::netconf::NetconfMessage;
 use crate::report::record::Cause;
-use crate::setting::{ALL, Attribute, DEFAULT, Family};
+use crate::setting::{ALL, Attribute, DEFAULT, Family, Key};
 
 /// Everything read at once.
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ impl Guard {
         let interface = self.interfaces.entry(link.ifindex).or_insert_with(|| Interface::new(link.name.clone()));
         let renamed = interface.name != link.name;
         if renamed || interface.is_new {
-            interface.others.drain(..).for_each(|key| _ = self.others.remove(&key));
+            drop_others(interface, &mut self.others, &mut self.gone);
             if renamed {
                 self.moves.push(Move::Gone(std::mem::take(&mut interface.name)));
             }
@@ -73,7 +73,8 @@ impl Guard {
         self.moves.extend(gone.as_ref().map(|interface| Move::Gone(interface.name.clone())));
         for key in gone.into_iter().flat_map(|interface| interface.others) {
             self.others.remove(&key);
-            self.failed.remove(&Slot::Other(key));
+            self.failed.remove(&Slot::Other(key.clone()));
+            self.gone.push(key);
         }
         self.failed.retain(|slot, _| !matches!(slot, Slot::Announced(_, _, index) if *index == ifindex));
         self.written.retain(|slot, _| !matches!(slot, Slot::Announced(_, _, index) if *index == ifindex));
@@ -188,7 +189,7 @@ impl Guard {
             // Names may have been exchanged: all old ones go before the first new one comes.
             for link in links {
                 if let Some(known) = self.interfaces.get_mut(&link.ifindex).filter(|known| known.name != link.name) {
-                    known.others.drain(..).for_each(|key| _ = self.others.remove(&key));
+                    drop_others(known, &mut self.others, &mut self.gone);
                 }
             }
             for link in links {
@@ -231,6 +232,29 @@ impl Guard {
         std::mem::take(&mut self.reread)
     }
 
+    /// Somebody wrote a setting whose changes are not announced, as was noticed at `at` (monotonic microseconds).
+    pub fn written_to(&mut self, key: Key, at: u64) {
+        self.check(Slot::Other(key), Cause::Write, Some(at));
+    }
+
+    /// Settings whose changes are not announced and that are not guarded any more, since the last time.
+    pub fn take_gone(&mut self) -> Vec<Key> {
+        let mut gone = std::mem::take(&mut self.gone);
+        gone.retain(|key| !self.others.contains_key(key));
+        gone
+    }
+
+    /// `None` for a setting whose changes are announced, or that is only put back; else whether it is one of the many that
+    /// a pattern makes of interfaces, and so the first to go without a watch.
+    pub fn unannounced(&self, repair: &Repair) -> Option<bool> {
+        let entry = repair.job.entry.filter(|_| matches!(repair.slot, Slot::Other(_)))?;
+        let of_pattern = self.policy.entries()[entry].sets().is_none();
+        Some(
+            of_pattern
+                && repair.key.place().is_some_and(|place| place.interface != "all" && place.interface != "default"),
+        )
+    }
+
     fn check_others(&mut self, ifindex: i32, cause: Cause) {
         for key in self.interfaces.get(&ifindex).map(|i| i.others.clone()).unwrap_or_default() {
             self.check(Slot::Other(key), cause, None);
@@ -262,5 +286,12 @@ impl Guard {
             let job = Job { entry, cause, received, old, new: None };
             self.jobs.entry((rank(&slot), slot)).or_insert(job);
         }
+    }
+}
+
+fn drop_others(interface: &mut Interface, others: &mut HashMap<Key, Other>, gone: &mut Vec<Key>) {
+    for key in interface.others.drain(..) {
+        others.remove(&key);
+        gone.push(key);
     }
 }

@@ -4,13 +4,10 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
 use super::scheduling::LastCpu;
 use crate::setting::{Key, same_value};
@@ -176,8 +173,7 @@ pub fn interfaces() -> Vec<OsString> {
     entries.map(|entry| entry.file_name()).filter(|name| name != "all" && name != "default").collect()
 }
 
-/// Where the setting is.
-pub fn path(key: &Key) -> std::path::PathBuf {
+pub(super) fn path(key: &Key) -> std::path::PathBuf {
     Path::new("/proc/sys").join(key.path())
 }
 
@@ -209,29 +205,4 @@ fn write_value(file: &File, value: &str) -> Result<(), i32> {
 
 fn errno(error: io::Error) -> i32 {
     error.raw_os_error().unwrap_or(libc::EIO)
-}
-
-/// Tells of writes to one setting that the kernel does not announce, through this instance of procfs (inotify(7)).
-pub struct WriteWatch(OwnedFd);
-
-impl WriteWatch {
-    /// # Errors
-    /// No inotify instance left (`fs.inotify.max_user_instances`), or no such setting.
-    pub fn new(key: &Key) -> io::Result<WriteWatch> {
-        let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        inotify::add_watch(&fd, path(key), WatchFlags::MODIFY)?;
-        Ok(WriteWatch(fd))
-    }
-
-    /// Forgets the writes so far, and says whether there were any.
-    pub fn take(&self) -> bool {
-        // One event is 16 bytes, and equal ones that wait are one.
-        rustix::io::read(&self.0, &mut [0; 256]).is_ok_and(|length| length > 0)
-    }
-}
-
-impl AsFd for WriteWatch {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
 }

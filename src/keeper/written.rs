@@ -1,0 +1,61 @@
+//! Settings whose changes the kernel does not announce: their writes are watched, and what was written is read.
+
+use super::{Keeper, Outlet};
+use crate::guard::Repair;
+use crate::kernel::sysctl::now_usec;
+use crate::report::record::Record;
+use crate::setting::{Attribute, Family, Key};
+
+const SOURCE: &str = "inotify on settings";
+
+impl<O: Outlet> Keeper<O> {
+    /// Watches a setting that is about to be read, so that no write falls between.
+    pub(super) fn watch(&mut self, repair: &Repair) {
+        let Ok(writes) = &mut self.writes else { return };
+        if let Some(yields) = self.guard.unannounced(repair)
+            && let Err(error) = writes.watch(&repair.key, yields)
+        {
+            let remedy =
+                if error.raw_os_error() == Some(libc::ENOSPC) { "; raise fs.inotify.max_user_watches" } else { "" };
+            self.tell(Record::SourceLost { source: SOURCE, reason: format!("{error}{remedy}") });
+        }
+    }
+
+    /// What the guard does not guard any more is not watched.
+    pub(super) fn unwatch(&mut self) {
+        let gone = self.guard.take_gone();
+        if let Ok(writes) = &mut self.writes {
+            gone.iter().filter(|key| **key != Key::all_accept_redirects()).for_each(|key| writes.unwatch(key));
+        }
+    }
+
+    /// Tells that writes are not watched, if that is so; audits find them later.
+    pub(super) fn tell_if_unwatched(&mut self) {
+        if let Err(error) = &self.writes {
+            let reason = format!("{error}; raise fs.inotify.max_user_instances");
+            self.tell(Record::SourceLost { source: SOURCE, reason });
+        }
+    }
+
+    /// Has what was written read: all of it but `own`, our own write just now.
+    pub(super) fn read_written(&mut self, own: Option<&Key>) {
+        let at = now_usec();
+        let Ok(writes) = &mut self.writes else { return };
+        for key in writes.take() {
+            if key == Key::all_accept_redirects() && own != Some(&key) {
+                self.read_redirects(&key);
+            }
+            self.guard.written_to(key, at);
+        }
+    }
+
+    /// The guard must know what `all.accept_redirects` was before a drift of `all.forwarding`.
+    fn read_redirects(&mut self, key: &Key) {
+        if let Ok(value) = self.door.read(key) {
+            // A drift that has not been heard of yet sets it, too: then what was written is not known.
+            let all = Key::conf(Family::V4, "all".as_ref(), Attribute::Forwarding);
+            let undisturbed = self.door.read(&all).is_ok_and(|all| self.guard.all_holds(Family::V4, &all));
+            self.guard.redirects(undisturbed.then_some(value));
+        }
+    }
+}
