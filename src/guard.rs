@@ -22,6 +22,7 @@ use crate::setting::{self, ALL, Attribute, DEFAULT, Family, Key, same_value};
 use episode::Episode;
 pub use hear::Snapshot;
 use interface::{Cell, Interface, Other};
+use settle::LinkSettles;
 pub use summary::Summary;
 
 /// A setting inside the guard.
@@ -105,7 +106,7 @@ pub struct Guard {
     /// What has been repaired since the node went to sleep.
     changed: BTreeSet<String>,
     reread: bool,
-    recheck_elsewhere: bool,
+    settles: LinkSettles,
     repairs: u64,
     last: Option<(String, Cause)>,
     /// Settings and interfaces guarded, until something comes, goes or changes its policy.
@@ -129,7 +130,7 @@ impl Guard {
             moves: Vec::new(),
             changed: BTreeSet::new(),
             reread: false,
-            recheck_elsewhere: false,
+            settles: LinkSettles::default(),
             repairs: 0,
             last: None,
             counts: None,

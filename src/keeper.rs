@@ -88,7 +88,8 @@ impl<O: Outlet> Keeper<O> {
         self.tell_if_unwatched();
         loop {
             self.pulse.turns.fetch_add(1, Ordering::Relaxed);
-            if self.hear_all() {
+            let quiet = self.hear_all();
+            if quiet {
                 self.idle();
             } else {
                 self.publish();
@@ -99,8 +100,8 @@ impl<O: Outlet> Keeper<O> {
                 }
                 self.obey(command);
             }
-            let timeout = self.timeout();
             self.pulse.cpu.note();
+            let timeout = self.timeout(quiet);
             let writes = self.writes.as_ref().map_or(handle.bell(), Writes::as_fd);
             let mut sources = [
                 PollFd::from_borrowed_fd(self.notifications.as_fd(), PollFlags::IN),
@@ -307,9 +308,10 @@ impl<O: Outlet> Keeper<O> {
     }
 
     /// How long the guard may sleep if nothing is heard.
-    fn timeout(&self) -> Option<Timespec> {
-        let usec = match self.looks.due() {
-            _ if self.guard.is_busy() => 0,
+    fn timeout(&self, quiet: bool) -> Option<Timespec> {
+        let due = self.looks.due().into_iter().chain(self.guard.settle_due()).min();
+        let usec = match due {
+            _ if !quiet || self.guard.is_busy() => 0,
             None => return None,
             Some(due) => due.saturating_sub(now_usec()),
         };
@@ -339,6 +341,7 @@ impl<O: Outlet> Keeper<O> {
     /// The queue is empty: time for what is less urgent.
     fn idle(&mut self) {
         self.look_again();
+        self.guard.settle_links(now_usec());
         self.unwatch();
         if self.guard.idle() {
             self.read_everything(Cause::Write);

@@ -4,11 +4,15 @@ use std::collections::{HashMap, HashSet};
 
 use super::episode::Episode;
 use super::interface::{self, Interface, Other};
+use super::settle::ELSEWHERE;
 use super::{Guard, Job, Move, Repair, Slot, rank};
 use crate::kernel::message::Link;
 use crate::kernel::netconf::NetconfMessage;
 use crate::report::record::Cause;
 use crate::setting::{ALL, Attribute, DEFAULT, Family, Key};
+
+/// Some 100 µs of reading.
+const LINKS_A_TURN: usize = 16;
 
 /// Everything read at once.
 #[derive(Debug, Default)]
@@ -48,9 +52,7 @@ impl Guard {
         if !complete {
             return;
         }
-        let first = !std::mem::replace(&mut interface.complete, true);
-        let came_up = link.up && !std::mem::replace(&mut interface.up, link.up);
-        interface.up = link.up;
+        let (first, came_up) = interface.arrive(link.up);
         for (family, attribute) in interface::ANNOUNCED {
             // Linux 3.10 sends no netconf message for a new interface (net/ipv4/devinet.c before 4.9).
             let slot = Slot::Announced(family, attribute, link.ifindex);
@@ -63,12 +65,13 @@ impl Guard {
             self.moves.push(Move::Here(link.name.clone()));
         }
         if first || renamed || came_up {
-            self.check_others(link.ifindex, Cause::Link);
-            self.recheck_elsewhere = true;
+            self.settles.stir(link.ifindex, first || renamed);
+            self.settles.stir(ELSEWHERE, false);
         }
     }
 
     pub fn link_gone(&mut self, ifindex: i32) {
+        self.settles.forget(ifindex);
         let gone = self.interfaces.remove(&ifindex);
         self.moves.extend(gone.as_ref().map(|interface| Move::Gone(interface.name.clone())));
         for key in gone.into_iter().flat_map(|interface| interface.others) {
@@ -190,15 +193,18 @@ impl Guard {
             for link in links {
                 if let Some(known) = self.interfaces.get_mut(&link.ifindex).filter(|known| known.name != link.name) {
                     drop_others(known, &mut self.others, &mut self.gone);
+                    self.settles.stir(link.ifindex, false);
                 }
             }
             for link in links {
                 self.link(link, false);
-                if let Some(interface) = self.interfaces.get_mut(&link.ifindex) {
-                    interface.up = link.up;
-                    if !std::mem::replace(&mut interface.complete, true) {
-                        self.moves.push(Move::Here(link.name.clone()));
-                    }
+                let arrived = self.interfaces.get_mut(&link.ifindex).map(|interface| interface.arrive(link.up));
+                if arrived.is_some_and(|(first, _)| first) {
+                    self.moves.push(Move::Here(link.name.clone()));
+                }
+                // Its messages are lost, or will be no news.
+                if arrived.is_some_and(|(first, came_up)| first || came_up) && cause != Cause::Start {
+                    self.settles.stir(link.ifindex, false);
                 }
             }
         }
@@ -226,10 +232,29 @@ impl Guard {
                 self.end_episode(family);
             }
         }
-        if std::mem::take(&mut self.recheck_elsewhere) {
-            self.check_elsewhere(Cause::Link);
-        }
         std::mem::take(&mut self.reread)
+    }
+
+    /// When the next look at a link is due, in monotonic microseconds.
+    pub fn settle_due(&self) -> Option<u64> {
+        self.settles.due()
+    }
+
+    /// Has links that changed looked at, where that is due at `now`: of some only, so that others get their turn.
+    pub fn settle_links(&mut self, now: u64) {
+        self.settles.start(now);
+        for _ in 0..LINKS_A_TURN {
+            match self.settles.take(now) {
+                None => return,
+                Some((ELSEWHERE, _)) => self.check_elsewhere(Cause::Link),
+                Some((ifindex, first)) => {
+                    self.check_others(ifindex, Cause::Link);
+                    if !first {
+                        self.check_announced(ifindex, Cause::Link);
+                    }
+                }
+            }
+        }
     }
 
     /// Somebody wrote a setting whose changes are not announced, as was noticed at `at` (monotonic microseconds).
@@ -258,6 +283,15 @@ impl Guard {
     fn check_others(&mut self, ifindex: i32, cause: Cause) {
         for key in self.interfaces.get(&ifindex).map(|i| i.others.clone()).unwrap_or_default() {
             self.check(Slot::Other(key), cause, None);
+        }
+    }
+
+    /// The kernel tells of these, so they are looked at only some time after.
+    fn check_announced(&mut self, ifindex: i32, cause: Cause) {
+        for (family, attribute) in interface::ANNOUNCED {
+            if attribute != Attribute::Forwarding || self.episodes[family as usize].is_none() {
+                self.check(Slot::Announced(family, attribute, ifindex), cause, None);
+            }
         }
     }
 

@@ -72,6 +72,12 @@ impl Interface {
         }
     }
 
+    /// It is wholly there, and up or not. Says whether it came, or came up.
+    pub fn arrive(&mut self, up: bool) -> (bool, bool) {
+        let was_up = std::mem::replace(&mut self.up, up);
+        (!std::mem::replace(&mut self.complete, true), up && !was_up)
+    }
+
     pub fn cells(&self) -> impl Iterator<Item = &Cell> {
         self.cells.iter()
     }

@@ -1,5 +1,7 @@
-//! When to look again after a resume or a restart: what runs late (DHCP, `network start`, udev) is caught, too.
+//! When to look again after a resume, a restart or a change of a link: what runs late (DHCP, `network start`, udev) is
+//! caught, too.
 
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use crate::report::record::Cause;
@@ -49,6 +51,95 @@ impl Settle {
     }
 }
 
+/// Stands for the settings that belong to no interface; no interface has this index.
+pub const ELSEWHERE: i32 = 0;
+
+/// The looks at links that came, were renamed or came up, each at its own settings and by a schedule of its own. All times
+/// are monotonic microseconds.
+#[derive(Debug, Default)]
+pub struct LinkSettles {
+    /// Links that changed, and whether what was known of their settings is void.
+    stirred: HashMap<i32, bool>,
+    courses: HashMap<i32, Course>,
+    /// The next look of each course.
+    due: BTreeSet<(u64, i32)>,
+}
+
+#[derive(Debug, Default)]
+struct Course {
+    since: u64,
+    done: usize,
+    /// When the last look was.
+    looked: Option<u64>,
+}
+
+impl Course {
+    fn due(&self) -> Option<u64> {
+        LOOKS.get(self.done).map(|after| self.since + usec(*after))
+    }
+}
+
+impl LinkSettles {
+    /// A link changed; `anew` if its settings are others now. Looks start with the next [`LinkSettles::start`].
+    pub fn stir(&mut self, ifindex: i32, anew: bool) {
+        *self.stirred.entry(ifindex).or_default() |= anew;
+    }
+
+    /// Starts the looks of what was stirred. One that was looked at lately has to wait: however it flaps, it is looked at
+    /// every 2 s at most, and after the last flap the looks are complete.
+    pub fn start(&mut self, now: u64) {
+        for (ifindex, anew) in self.stirred.drain() {
+            let course = self.courses.entry(ifindex).or_insert(Course { done: LOOKS.len(), ..Course::default() });
+            let waits = course.due();
+            let mut since = course.looked.filter(|_| !anew).map_or(now, |looked| now.max(looked + usec(LOOKS[1])));
+            if course.done == 0 {
+                since = since.min(course.since); // no stream of flaps puts it off
+            }
+            (course.since, course.done) = (since, 0);
+            if let Some(waits) = waits {
+                self.due.remove(&(waits, ifindex));
+            }
+            self.due.insert((since, ifindex));
+        }
+    }
+
+    pub fn forget(&mut self, ifindex: i32) {
+        self.stirred.remove(&ifindex);
+        if let Some(due) = self.courses.remove(&ifindex).and_then(|course| course.due()) {
+            self.due.remove(&(due, ifindex));
+        }
+    }
+
+    /// When the next look is due.
+    pub fn due(&self) -> Option<u64> {
+        if self.stirred.is_empty() { self.due.first().map(|(due, _)| *due) } else { Some(0) }
+    }
+
+    /// The link whose look is due at `now`, if one is, and whether it is the first since it changed.
+    pub fn take(&mut self, now: u64) -> Option<(i32, bool)> {
+        let (due, ifindex) = *self.due.first()?;
+        if due > now {
+            return None;
+        }
+        self.due.pop_first();
+        let course = self.courses.get_mut(&ifindex)?;
+        let first = course.done == 0;
+        course.looked = Some(now);
+        while course.due().is_some_and(|due| due <= now) {
+            course.done += 1;
+        }
+        match course.due() {
+            Some(due) => _ = self.due.insert((due, ifindex)),
+            None => _ = self.courses.remove(&ifindex),
+        }
+        Some((ifindex, first))
+    }
+}
+
+fn usec(duration: Duration) -> u64 {
+    duration.as_micros() as u64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,5 +187,57 @@ mod tests {
             assert_eq!((settle.due(), settle.take(at(due))), (Some(at(due)), Some(Cause::ManagerRestart)));
         }
         assert_eq!(settle.due(), None);
+    }
+    /// The seconds of all looks at link 7 until nothing is due, with a flap at each of `flaps`.
+    fn looks(flaps: impl Iterator<Item = u64>) -> Vec<f64> {
+        let (mut settles, mut looks, mut flaps) = (LinkSettles::default(), Vec::new(), flaps.peekable());
+        loop {
+            let now = match (flaps.peek(), settles.due()) {
+                (None, None) => return looks,
+                (Some(flap), due) if due.is_none_or(|due| *flap <= due) => {
+                    settles.stir(7, false);
+                    flaps.next().unwrap()
+                }
+                (_, due) => due.unwrap(),
+            };
+            settles.start(now);
+            while let Some((ifindex, first)) = settles.take(now) {
+                assert_eq!((ifindex, settles.take(now)), (7, None));
+                assert!(!first || settles.due() == Some(now + 2_000_000));
+                looks.push(now as f64 / 1e6);
+            }
+        }
+    }
+
+    #[test]
+    fn a_link_is_looked_at_every_2_s_at_most_and_completely_after_its_last_flap() {
+        assert_eq!(looks([5_000_000].into_iter()), [5., 7., 15., 35.]);
+        // The second flap starts anew, and at once where the last look is long ago.
+        assert_eq!(looks([0, 11_000_000].into_iter()), [0., 2., 10., 11. + 1., 14., 22., 42.]);
+        assert_eq!(looks([0, 20_000_000].into_iter()), [0., 2., 10., 20., 22., 30., 50.]);
+        // 100 flaps a second, for 9 s.
+        let flapping = looks((0..900).map(|n| n * 10_000));
+        assert_eq!(flapping, [0., 2., 4., 6., 8., 10., 12., 20., 40.]);
+    }
+
+    #[test]
+    fn a_link_with_other_settings_is_looked_at_at_once_and_one_that_went_never() {
+        let mut settles = LinkSettles::default();
+        settles.stir(7, true);
+        assert_eq!(settles.due(), Some(0));
+        settles.start(100);
+        assert_eq!((settles.take(100), settles.take(100)), (Some((7, true)), None));
+        settles.stir(7, true);
+        settles.stir(7, false);
+        settles.start(200);
+        assert_eq!(settles.take(200), Some((7, true)), "renamed");
+        settles.stir(7, false);
+        settles.stir(8, false);
+        settles.start(300);
+        assert_eq!(settles.take(300), Some((8, true)), "each by its own schedule");
+        settles.stir(8, false);
+        settles.forget(7);
+        settles.forget(8);
+        assert_eq!(settles.due(), None);
     }
 }

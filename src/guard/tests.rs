@@ -343,6 +343,39 @@ fn a_write_to_default_rp_filter_has_everything_read_again() {
 }
 
 #[test]
+fn a_link_that_came_up_is_looked_at_and_no_other_and_at_what_is_announced_only_later() {
+    let mut bench = Bench::started(POLICY);
+    let looks = |bench: &mut Bench, now: u64| {
+        bench.guard.settle_links(now);
+        let mut keys = Vec::new();
+        while let Some(repair) = bench.guard.next_repair() {
+            assert_eq!((repair.job.cause, repair.job.received), (Cause::Link, None));
+            keys.push(repair.key.to_string());
+            assert_eq!(bench.carry_out(repair), None);
+        }
+        keys.join(" ")
+    };
+    let flap = |bench: &mut Bench| {
+        for up in [false, true] {
+            bench.guard.link(&Link { ifindex: ETH0, name: "eth0".into(), up }, true);
+            assert!(!bench.guard.is_busy(), "a flap has nothing read");
+        }
+    };
+    assert_eq!(bench.guard.settle_due(), None);
+    flap(&mut bench);
+    assert_eq!(looks(&mut bench, 1_000_000), "net.ipv6.conf.eth0.accept_ra net.core.somaxconn");
+    flap(&mut bench);
+    assert_eq!(looks(&mut bench, 1_500_000), "");
+    assert_eq!(bench.guard.settle_due(), Some(3_000_000));
+    assert_eq!(looks(&mut bench, 3_000_000), "net.ipv6.conf.eth0.accept_ra net.core.somaxconn");
+    let all =
+        "net.ipv6.conf.eth0.accept_ra net.ipv4.conf.eth0.forwarding net.ipv6.conf.eth0.forwarding net.core.somaxconn";
+    assert_eq!(looks(&mut bench, 5_000_000), all);
+    bench.guard.link_gone(ETH0);
+    assert_eq!(looks(&mut bench, 13_000_000), "net.core.somaxconn");
+}
+
+#[test]
 fn what_was_mended_before_the_guard_looked_is_no_news() {
     let mut bench = Bench::started(POLICY);
     // Both writes wait in the socket: the first message is old when it is heard.
