@@ -178,11 +178,6 @@ impl<O: Outlet> Keeper<O> {
                 self.guard.netconf(message, at);
             }
             Heard::Link(link) => self.guard.link(link, true),
-            Heard::UnreadableLink { ifindex, up } => {
-                if let Some(name) = name_of(*ifindex) {
-                    self.guard.link(&Link { ifindex: *ifindex, name, up: *up }, true);
-                }
-            }
             Heard::LinkGone { ifindex } => self.guard.link_gone(*ifindex),
             Heard::Broken | Heard::Other => {}
         }

@@ -507,3 +507,34 @@ fn what_is_written_unseen_after_a_link_came_up_is_found_soon() {
     write_unseen("net/ipv4/conf/c0/accept_local", "0");
     wait_sysctl("net/ipv4/conf/c0/accept_local", "1");
 }
+
+#[test]
+fn a_link_that_flaps_holds_up_no_repair_and_is_looked_at_after_its_last_flap() {
+    let ns = Namespace::enter();
+    ns.veth("a0", "b0");
+    ns.veth("x0", "y0");
+    ns.write(
+        "etc/fwdguard.d/10.conf",
+        "net.ipv4.conf.*.forwarding = 1\nnet.ipv4.conf.*.rp_filter = 0\nnet.ipv4.conf.*.accept_local = 1\n",
+    );
+    let guard = ns.guard();
+    ns.write("flaps", &"link set x0 down\nlink set x0 up\n".repeat(400));
+    let flaps = format!("ip -batch {}", ns.path("flaps").display());
+    let flapper = std::thread::spawn(move || run(&flaps));
+    let mut drifts = 0;
+    while !flapper.is_finished() || drifts < 10 {
+        for (name, wrong, right) in [("forwarding", "0", "1"), ("rp_filter", "1", "0"), ("accept_local", "0", "1")] {
+            let key = format!("net/ipv4/conf/a0/{name}");
+            sysctl_write(&key, wrong);
+            wait_sysctl(&key, right);
+        }
+        drifts += 1;
+    }
+    flapper.join().expect("the flaps");
+    std::thread::sleep(Duration::from_millis(100));
+    write_unseen("net/ipv4/conf/x0/accept_local", "0");
+    wait_sysctl("net/ipv4/conf/x0/accept_local", "1");
+    let record = guard.wait_message("net.ipv4.conf.x0.accept_local was 0");
+    assert_eq!(record["CAUSE"], "link");
+    assert!(!guard.records().iter().any(|record| record["MESSAGE"].contains("everything was read again")));
+}

@@ -121,7 +121,8 @@ impl Dumps {
     /// in the other socket.
     pub fn links(&mut self) -> io::Result<Vec<Link>> {
         let heard = self.dump(Ask::Links)?;
-        Ok(heard.into_iter().filter_map(known_link).collect())
+        let link = |message| if let Heard::Link(link) = message { Some(link) } else { None };
+        Ok(heard.into_iter().filter_map(link).collect())
     }
 
     /// The announced settings of all, default and every interface. Empty where the family is not there.
@@ -199,14 +200,6 @@ fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             result => return result,
         }
-    }
-}
-
-fn known_link(message: Heard) -> Option<Link> {
-    match message {
-        Heard::Link(link) => Some(link),
-        Heard::UnreadableLink { ifindex, up } => Some(Link { ifindex, name: name_of(ifindex)?, up }),
-        _ => None,
     }
 }
 

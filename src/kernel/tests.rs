@@ -1,5 +1,8 @@
 //! The decoder on recorded bytes, and on bytes that no kernel sends.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
 use super::message::{Ask, Heard, Link, Message, messages};
 use super::netconf::NetconfMessage;
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
@@ -77,10 +80,12 @@ fn links() {
     assert_eq!(heard(&netlink(17, &ifinfo(0, &name))), [Ok(Heard::LinkGone { ifindex: 7 })]);
     // A port that leaves a bridge is no link that goes.
     assert_eq!(heard(&netlink(17, &ifinfo(7, &name))), [Ok(Heard::Other)]);
-    // One attribute that can't be decoded loses the message in netlink-packet-route: read that link.
-    for attributes in [attribute(3, b"b\xff\0"), [name, attribute(4, &[1])].concat(), vec![]] {
-        let expected = Heard::UnreadableLink { ifindex: 7, up: true };
-        assert_eq!(heard(&netlink(16, &ifinfo(0, &attributes))), [Ok(expected)], "{attributes:?}");
+    // Any bytes are a name, and what else is said of the link does not matter.
+    let odd = Link { ifindex: 7, name: OsStr::from_bytes(b"b\xff").into(), up: true };
+    let attributes = [attribute(4, &[1]), attribute(3, b"b\xff\0"), vec![1]].concat();
+    assert_eq!(heard(&netlink(16, &ifinfo(0, &attributes))), [Ok(Heard::Link(odd))]);
+    for attributes in [vec![], attribute(3, b"\0"), attribute(4, &[1]), [vec![2, 0, 0, 0], name].concat()] {
+        assert_eq!(heard(&netlink(16, &ifinfo(0, &attributes))), [Ok(Heard::Broken)], "{attributes:?}");
     }
     assert_eq!(heard(&netlink(16, &[0; 7])), [Ok(Heard::Broken)]);
     assert_eq!(heard(&netlink(20, &[])), [Ok(Heard::Other)], "an address message");
