@@ -101,8 +101,9 @@ impl<O: Outlet> Keeper<O> {
                 self.obey(command);
             }
             self.pulse.cpu.note();
-            let timeout = self.timeout(quiet);
-            let writes = self.writes.as_ref().map_or(handle.bell(), Writes::as_fd);
+            let flood = self.writes.as_ref().ok().and_then(|writes| writes.waits_until(now_usec()));
+            let timeout = self.timeout(quiet, flood);
+            let writes = self.writes.as_ref().ok().filter(|_| flood.is_none()).map_or(handle.bell(), Writes::as_fd);
             let mut sources = [
                 PollFd::from_borrowed_fd(self.notifications.as_fd(), PollFlags::IN),
                 PollFd::from_borrowed_fd(handle.bell(), PollFlags::IN),
@@ -303,8 +304,8 @@ impl<O: Outlet> Keeper<O> {
     }
 
     /// How long the guard may sleep if nothing is heard.
-    fn timeout(&self, quiet: bool) -> Option<Timespec> {
-        let due = self.looks.due().into_iter().chain(self.guard.settle_due()).min();
+    fn timeout(&self, quiet: bool, flood: Option<u64>) -> Option<Timespec> {
+        let due = self.looks.due().into_iter().chain(self.guard.settle_due()).chain(flood).min();
         let usec = match due {
             _ if !quiet || self.guard.is_busy() => 0,
             None => return None,

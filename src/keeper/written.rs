@@ -41,7 +41,7 @@ impl<O: Outlet> Keeper<O> {
     pub(super) fn read_written(&mut self, own: Option<&Key>) {
         let at = now_usec();
         let Ok(writes) = &mut self.writes else { return };
-        for key in writes.take() {
+        for key in writes.take(at) {
             if key == Key::all_accept_redirects() && own != Some(&key) {
                 self.read_redirects(&key);
             }

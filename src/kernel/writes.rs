@@ -16,6 +16,11 @@ use crate::setting::Key;
 const WATCHES_MAX: usize = 400;
 /// One event takes 16 bytes. What does not fit waits for the next turn.
 const EVENT_BUFFER_BYTES: usize = 16 << 10;
+/// Somebody writes without end where this many events in a row come faster than [`FLOOD_GAP_USEC`]: then they wait for a
+/// moment, in which the kernel makes one of many.
+const FLOOD_EVENTS: u32 = 100;
+const FLOOD_GAP_USEC: u64 = 1_000;
+const FLOOD_PAUSE_USEC: u64 = 10_000;
 
 struct Watched {
     key: Key,
@@ -33,6 +38,9 @@ pub struct Writes {
     /// Less than [`WATCHES_MAX`] once the kernel grants no more.
     room: usize,
     buffer: Box<[MaybeUninit<u8>]>,
+    /// When events were taken last (monotonic microseconds), and how many times they came as in a flood.
+    taken: u64,
+    in_a_row: u32,
 }
 
 impl Writes {
@@ -45,6 +53,8 @@ impl Writes {
             watches: HashMap::new(),
             room: WATCHES_MAX,
             buffer: vec![MaybeUninit::uninit(); EVENT_BUFFER_BYTES].into(),
+            taken: 0,
+            in_a_row: 0,
         })
     }
 
@@ -100,8 +110,15 @@ impl Writes {
         }
     }
 
+    /// Until when a flood of events has to wait, if there is one. All times are monotonic microseconds.
+    pub fn waits_until(&self, now: u64) -> Option<u64> {
+        (self.in_a_row >= FLOOD_EVENTS).then_some(self.taken + FLOOD_PAUSE_USEC).filter(|until| *until > now)
+    }
+
     /// The settings that were written since the last time, each once; all of them if the kernel lost count.
-    pub fn take(&mut self) -> Vec<Key> {
+    pub fn take(&mut self, now: u64) -> Vec<Key> {
+        self.in_a_row = if now.saturating_sub(self.taken) < FLOOD_GAP_USEC { self.in_a_row + 1 } else { 0 };
+        self.taken = now;
         let mut written = HashSet::new();
         let mut reader = inotify::Reader::new(&self.fd, &mut self.buffer);
         while let Ok(event) = reader.next() {
@@ -122,5 +139,33 @@ impl Writes {
 impl AsFd for Writes {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_writes_waits_and_a_batch_does_not() {
+        let mut writes = Writes::new().unwrap();
+        let mut now = 1_000_000;
+        let mut batch = |writes: &mut Writes, events| {
+            now += 5_000;
+            for _ in 0..events {
+                now += 100;
+                assert_eq!(writes.waits_until(now), None);
+                assert_eq!(writes.take(now), []);
+            }
+            now
+        };
+        for _ in 0..10 {
+            batch(&mut writes, 60);
+        }
+        let last = batch(&mut writes, FLOOD_EVENTS + 1);
+        assert_eq!(writes.waits_until(last), Some(last + FLOOD_PAUSE_USEC));
+        assert_eq!(writes.waits_until(last + FLOOD_PAUSE_USEC), None);
+        writes.take(last + FLOOD_PAUSE_USEC);
+        assert_eq!(writes.waits_until(last + FLOOD_PAUSE_USEC), None);
     }
 }
