@@ -139,7 +139,7 @@ fn what_an_audit_finds_has_no_latency() {
     ns.write("etc/fwdguard.d/10.conf", "net.ipv4.ip_local_reserved_ports = 5000\n");
     let often = |word: OsString| if word == "86400" { "1".into() } else { word };
     let guard = Running::start(&ns, |command| reworded(command, |words| words.into_iter().map(often).collect()));
-    sysctl_write("net/ipv4/ip_local_reserved_ports", "6000");
+    sysctl_write_unseen("net/ipv4/ip_local_reserved_ports", "6000");
     let record = guard.wait_record("an audit's repair", |r| is(r, REPAIRED) && r["CAUSE"] == "audit");
     assert_eq!((&*record["OLDVALUE"], &*record["NEWVALUE"], &*record["OURVALUE"]), ("5000", "6000", "5000"));
     assert!(!record.contains_key("LATENCY_USEC"), "{record:?}");

@@ -477,13 +477,6 @@ fn without_inotify_it_is_told_once_and_guarding_goes_on() {
     assert_eq!(lost, 1);
 }
 
-/// As from a container with a /proc of its own: inotify does not see it.
-fn write_unseen(key: &str, value: &str) {
-    let mut command = std::process::Command::new("unshare");
-    command.args(["--pid", "--fork", "--mount-proc", "sh", "-c", "echo \"$2\" >\"/proc/sys/$1\"", "sh", key, value]);
-    assert!(command.status().expect("unshare runs").success(), "{key}");
-}
-
 #[test]
 fn what_is_written_unseen_after_a_link_came_up_is_found_soon() {
     let ns = Namespace::enter();
@@ -494,7 +487,7 @@ fn what_is_written_unseen_after_a_link_came_up_is_found_soon() {
     run("ip link set a0 up");
     std::thread::sleep(Duration::from_millis(100));
     for (key, wanted) in [("net/ipv4/conf/a0/accept_local", "1"), ("net/core/somaxconn", "5000")] {
-        write_unseen(key, "0");
+        sysctl_write_unseen(key, "0");
         wait_sysctl(key, wanted);
     }
     let record = guard.wait_message("net.ipv4.conf.a0.accept_local was 0");
@@ -504,7 +497,7 @@ fn what_is_written_unseen_after_a_link_came_up_is_found_soon() {
     run("ip link del c0");
     ns.veth("c0", "d0");
     std::thread::sleep(Duration::from_millis(100));
-    write_unseen("net/ipv4/conf/c0/accept_local", "0");
+    sysctl_write_unseen("net/ipv4/conf/c0/accept_local", "0");
     wait_sysctl("net/ipv4/conf/c0/accept_local", "1");
 }
 
@@ -532,7 +525,7 @@ fn a_link_that_flaps_holds_up_no_repair_and_is_looked_at_after_its_last_flap() {
     }
     flapper.join().expect("the flaps");
     std::thread::sleep(Duration::from_millis(100));
-    write_unseen("net/ipv4/conf/x0/accept_local", "0");
+    sysctl_write_unseen("net/ipv4/conf/x0/accept_local", "0");
     wait_sysctl("net/ipv4/conf/x0/accept_local", "1");
     let record = guard.wait_message("net.ipv4.conf.x0.accept_local was 0");
     assert_eq!(record["CAUSE"], "link");

@@ -67,7 +67,7 @@ fn a_sleep_is_noted_and_its_end_told_with_what_had_changed() {
     // The node sleeps; what happens in the meantime is announced or is not.
     guard.signal("STOP");
     sysctl_write("net/ipv4/conf/a0/forwarding", "0");
-    sysctl_write("net/ipv4/ip_local_reserved_ports", "6000");
+    sysctl_write_unseen("net/ipv4/ip_local_reserved_ports", "6000");
     logind.sleep(false);
     guard.signal("CONT");
 
@@ -124,7 +124,7 @@ fn a_wake_up_without_a_sleep_is_told_with_no_duration() {
     let logind = bus.logind(false);
     let guard = bus.guard(&ns);
     logind.wait_inhibitors(1, 1);
-    sysctl_write("net/ipv4/ip_local_reserved_ports", "6000");
+    sysctl_write_unseen("net/ipv4/ip_local_reserved_ports", "6000");
     logind.sleep(false);
     let record = guard.wait_message("Awake again (how long it slept is not known); 1 setting had changed: ");
     assert_eq!(record["CAUSE"], "resume");
@@ -189,7 +189,7 @@ fn logind_goes_and_comes_back() {
     assert_eq!(lost["PRIORITY"], "4");
     // Nobody but logind speaks for logind, whether it is there or not.
     bus.lie_about_sleep(&target, false);
-    sysctl_write("net/ipv4/ip_local_reserved_ports", "6000");
+    sysctl_write_unseen("net/ipv4/ip_local_reserved_ports", "6000");
 
     let logind = bus.logind(false);
     let back = wait_source(&guard, "logind", "logind is back", 1);

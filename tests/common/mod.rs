@@ -303,6 +303,13 @@ pub fn sysctl_write(key: &str, value: &str) {
     fs::write(Path::new("/proc/sys").join(key), value).unwrap_or_else(|e| panic!("{key} = {value}: {e}"));
 }
 
+/// The same, as from a container with a /proc of its own: inotify does not see it.
+pub fn sysctl_write_unseen(key: &str, value: &str) {
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--mount-proc", "sh", "-c", "echo \"$2\" >\"/proc/sys/$1\"", "sh", key, value]);
+    assert!(command.status().expect("unshare runs").success(), "{key} = {value}");
+}
+
 /// Waits until `key` is `value`. Tests share the kernel's RTNL lock across their namespaces, and one that writes `ip_forward`
 /// in a loop keeps another's guard waiting for seconds.
 pub fn wait_sysctl(key: &str, value: &str) {
