@@ -447,7 +447,7 @@ fn more_unannounced_settings_than_can_be_watched() {
         wait_sysctl(&key, "1");
     }
     let descriptors = std::fs::read_dir(format!("/proc/{}/fd", guard.pid())).expect("descriptors").count();
-    assert!((400..500).contains(&descriptors), "{descriptors}");
+    assert!((400..1000).contains(&descriptors), "inotify and fanotify keep within 1,024: {descriptors}");
     let batch: String = (0..125).map(|n| format!("link del p{n}\n")).collect();
     ns.write("batch", &batch);
     run(&format!("ip -batch {}", ns.path("batch").display()));
