@@ -16,7 +16,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::report::record::plain;
+use crate::report::text::plain;
 use crate::setting::{Attribute, Family, Key, number};
 use merge::{Entry, Merged, Merger, Target};
 

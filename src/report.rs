@@ -3,4 +3,5 @@
 pub mod journal;
 pub mod record;
 pub mod status;
+pub mod text;
 pub mod writer;

@@ -11,7 +11,8 @@ use super::check::Report;
 use super::table::say;
 use crate::keeper;
 use crate::policy::Policy;
-use crate::report::record::{Record, count, errno_text};
+use crate::report::record::Record;
+use crate::report::text::{count, errno_text};
 
 pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
     let policy = Arc::new(Policy::load(root));

@@ -14,7 +14,7 @@ use crate::kernel::socket::Dumps;
 use crate::kernel::sysctl::{Door, is_absent};
 use crate::policy::conflicts::{self, Conflict, Origin};
 use crate::policy::{Policy, PolicyError, Source, Wanted};
-use crate::report::record::{count, errno_text};
+use crate::report::text::{count, errno_text};
 use crate::setting::{Attribute, Family, Key, printable, same_value};
 
 /// More interfaces of one pattern are not listed in the table; JSON has all.

@@ -5,7 +5,8 @@ use std::sync::{Mutex, MutexGuard};
 
 use sd_notify::NotifyState;
 
-use super::record::{Cause, count};
+use super::record::Cause;
+use super::text::count;
 use crate::guard::Summary;
 
 /// Everything the status line is made of.

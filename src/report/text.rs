@@ -1,0 +1,213 @@
+//! The sentences that people read in the journal.
+
+use super::record::{Record, Subject};
+use super::writer::written_by;
+use crate::guard::resume::Woke;
+use crate::policy::conflicts::Origin;
+
+/// As many settings are named in a resumed record; more are counted.
+const NAMED_MAX: usize = 10;
+
+impl Record {
+    /// The sentence for people.
+    pub fn text(&self) -> String {
+        match self {
+            Record::Started { settings, interfaces, repaired } => format!(
+                "Guarding {} on {}; {} had to be put right at start",
+                count(*settings, "setting"),
+                count(*interfaces, "interface"),
+                repaired
+            ),
+            Record::PolicyLoaded { lines, errors: 0 } => format!("Policy loaded: {}", count(*lines, "line")),
+            Record::PolicyLoaded { lines, errors } => {
+                format!("Policy loaded: {}, {} left out", count(*lines, "line"), count(*errors, "bad line"))
+            }
+            Record::PolicyError { text, .. } => format!("Left out of the policy: {text}"),
+            Record::Conflict { key, ours, policy, says, source, origin } => format!(
+                "{}:{} says {key} = {says}, against the policy's {ours} ({policy}): it comes back {}",
+                crate::setting::printable(source.file.as_os_str()),
+                source.line,
+                match origin {
+                    Origin::SysctlD => "at boot, with 'sysctl --system' or by udev; remove or correct it",
+                    Origin::Tuned => "when TuneD starts or applies its profile; correct it in a profile in /etc/tuned",
+                }
+            ),
+            Record::Repaired { subject, new, interfaces, writer, .. } => {
+                let latency = self.latency_usec().map(|usec| format!(" within {} of hearing it", duration(usec)));
+                let with = match interfaces {
+                    0 => String::new(),
+                    n => format!("; {} with it", count(*n, "interface")),
+                };
+                format!(
+                    "{} was {}, put back to {}{} ({}){with}{}",
+                    subject.key,
+                    if new.is_empty() { "empty" } else { new },
+                    subject.ours,
+                    latency.unwrap_or_default(),
+                    origin(subject),
+                    written_by(writer)
+                )
+            }
+            Record::RepairFailed { subject, found, errno } => {
+                let found = found.as_ref().map(|found| format!(" is {found} and")).unwrap_or_default();
+                let reason = match errno {
+                    Some(libc::EINVAL) => "the kernel refuses the value; correct the policy".to_string(),
+                    Some(errno @ (libc::EPERM | libc::EACCES | libc::EROFS)) => {
+                        format!("{}; CAP_NET_ADMIN and a writable /proc/sys/net are needed", errno_text(*errno))
+                    }
+                    Some(errno) => errno_text(*errno),
+                    None => "the kernel accepted the write and kept another value".to_string(),
+                };
+                format!("{}{found} could not be set to {}: {reason} ({})", subject.key, subject.ours, origin(subject))
+            }
+            Record::SlowWrite { key, usec } => {
+                format!("Writing {key} took {}: something held the kernel's RTNL lock", duration(*usec))
+            }
+            Record::Resumed { woke: Woke { slept, step_usec, noticed_by, .. }, changed, .. } => {
+                let how = match (slept, step_usec) {
+                    (Some(slept), _) => format!("Awake again after {} asleep", duration(slept.as_micros() as u64)),
+                    (None, Some(usec)) => {
+                        let direction = if *usec < 0 { "back" } else { "forward" };
+                        format!("The clock was set {direction} by {}, as after a pause", duration(usec.unsigned_abs()))
+                    }
+                    (None, None) => "Awake again (how long it slept is not known)".into(),
+                };
+                format!("{how}; {} (noticed by {noticed_by})", changes(changed))
+            }
+            Record::Resynchronised { reason } => {
+                format!("Notifications may have been missed ({reason}); everything was read again")
+            }
+            Record::SourceLost { source, reason } => {
+                format!("Lost {source}: {}; guarding goes on without it", plain(reason))
+            }
+            Record::SourceBack { source } => format!("{source} is back"),
+            Record::Unsaid { count: n } => {
+                format!("{} could not be told, because the journal did not take them", count(*n as usize, "record"))
+            }
+            Record::Stopping { repairs } => {
+                format!("Stopping after {}; settings are no longer guarded", count(*repairs as usize, "repair"))
+            }
+        }
+    }
+}
+
+fn origin(subject: &Subject) -> String {
+    format!("cause: {}; policy {}", subject.cause.name(), subject.source)
+}
+
+fn changes(changed: &[String]) -> String {
+    if changed.is_empty() {
+        return "no setting had changed".into();
+    }
+    let named = changed[..changed.len().min(NAMED_MAX)].join(", ");
+    let more = match changed.len().saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{} had changed: {named}{more}", count(changed.len(), "setting"))
+}
+
+/// `1 setting`, `2 settings`
+pub fn count(n: usize, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
+/// `84 µs`, `3.2 ms`, `12 s`, `2 min 5 s`, `3 h 0 min`
+pub fn duration(usec: u64) -> String {
+    let seconds = usec / 1_000_000;
+    match usec {
+        0..1_000 => format!("{usec} µs"),
+        1_000..1_000_000 => format!("{:.1} ms", usec as f64 / 1e3),
+        1_000_000..10_000_000 => format!("{:.1} s", usec as f64 / 1e6),
+        _ if seconds < 60 => format!("{seconds} s"),
+        _ if seconds < 3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// `Permission denied`
+pub fn errno_text(errno: i32) -> String {
+    plain(&std::io::Error::from_raw_os_error(errno).to_string())
+}
+
+/// An error's text without Rust's `(os error 13)`, which tells people nothing.
+pub fn plain(text: &str) -> String {
+    match text.split_once(" (os error ").and_then(|(before, rest)| Some((before, rest.split_once(')')?.1))) {
+        Some((before, after)) => format!("{before}{after}"),
+        None => text.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Source;
+    use crate::report::record::Cause;
+    use crate::report::writer::{Blame, Why};
+    use crate::setting::Key;
+    use std::path::Path;
+
+    fn subject() -> Subject {
+        let source = Source { file: Path::new("/usr/lib/fwdguard.d/50-kubernetes.conf").into(), line: 9 };
+        Subject { key: "net.ipv4.ip_forward".into(), ours: "1".into(), source, cause: Cause::Write }
+    }
+
+    #[test]
+    fn a_repair_reads_well() {
+        let mut record = Record::Repaired {
+            subject: subject(),
+            old: Some("1".into()),
+            new: "0".into(),
+            key: Key::all_accept_redirects(),
+            received: Some(1_000_000),
+            finished: 1_000_084,
+            interfaces: 12,
+            writer: Blame::Unknown(Why::NoFanotify),
+        };
+        assert_eq!(
+            record.text(),
+            "net.ipv4.ip_forward was 0, put back to 1 within 84 µs of hearing it (cause: write; policy 50-kubernetes.conf:9); 12 interfaces with it; \
+             written by an unknown process (without fanotify nobody can say)"
+        );
+        if let Record::Repaired { received, interfaces, writer, .. } = &mut record {
+            (*received, *interfaces, *writer) = (None, 0, Blame::Nobody);
+        }
+        assert_eq!(
+            record.text(),
+            "net.ipv4.ip_forward was 0, put back to 1 (cause: write; policy 50-kubernetes.conf:9)"
+        );
+    }
+
+    #[test]
+    fn a_failure_names_the_remedy() {
+        let record = Record::RepairFailed { subject: subject(), found: Some("0".into()), errno: Some(libc::EROFS) };
+        assert_eq!(
+            record.text(),
+            "net.ipv4.ip_forward is 0 and could not be set to 1: Read-only file system; CAP_NET_ADMIN and a writable \
+             /proc/sys/net are needed (cause: write; policy 50-kubernetes.conf:9)"
+        );
+    }
+
+    #[test]
+    fn errors_are_plain() {
+        assert_eq!(errno_text(libc::EROFS), "Read-only file system");
+        assert_eq!(
+            plain("connect: No such file or directory (os error 2), gave up"),
+            "connect: No such file or directory, gave up"
+        );
+    }
+
+    #[test]
+    fn durations() {
+        for (usec, text) in [
+            (84, "84 µs"),
+            (3_210, "3.2 ms"),
+            (1_500_000, "1.5 s"),
+            (12_000_000, "12 s"),
+            (125_000_000, "2 min 5 s"),
+            (10_800_000_000, "3 h 0 min"),
+        ] {
+            assert_eq!(duration(usec), text);
+        }
+    }
+}
