@@ -1,6 +1,6 @@
 //! The service: who can wake the guard and what each does, start-up and shutdown in order.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,6 +30,7 @@ use crate::report::journal::Reporter;
 use crate::report::record::{Cause, Record};
 use crate::report::status::{SharedStatus, notify};
 use crate::report::text::plain;
+use crate::setting::printable;
 use crate::wake::clock::{Clock, Jump};
 use crate::wake::logind;
 use crate::witness::{Follow, Witness};
@@ -259,13 +260,16 @@ impl Daemon {
     /// Each line of sysctl.d or TuneD that works against the policy, once for as long as it does.
     fn tell_conflicts(&mut self) {
         let settings = self.policy.all_settings(sysctl::interfaces().into_iter());
-        let mut known = HashSet::new();
+        let (mut known, mut by_key) = (HashSet::new(), HashMap::<String, Vec<String>>::new());
         for conflict in conflicts::find(&self.policy, &self.root, &settings) {
             let Conflict { key, entry, says, source, origin } = conflict;
+            let name = self.policy.name(&key, entry);
+            let file = printable(source.file.as_os_str());
+            by_key.entry(name.clone()).or_default().push(format!("{file}:{} which says {says}", source.line));
             let line = (source.clone(), says.clone());
             if known.insert(line.clone()) && !self.conflicts.contains(&line) {
                 self.reporter.tell(Record::Conflict {
-                    key: self.policy.name(&key, entry),
+                    key: name,
                     ours: self.policy.value(entry).into(),
                     policy: self.policy.entries()[entry].source.clone(),
                     says,
@@ -275,6 +279,7 @@ impl Daemon {
             }
         }
         self.conflicts = known;
+        self.status.get().conflicts = by_key;
     }
 
     fn tell_errors(&self, and: &str) {

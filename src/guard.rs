@@ -3,12 +3,14 @@
 //! It has no clock, no path, no socket and no log. Whoever drives it tells it what was heard ([`Guard::netconf`],
 //! [`Guard::link`], [`Guard::snapshot`]), carries out what [`Guard::next_repair`] asks for, and says how that went ([`Guard::done`]).
 
+mod contest;
 mod episode;
 mod hear;
 pub mod interface;
 pub mod resume;
 pub mod settle;
 mod summary;
+mod tell;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -16,9 +18,9 @@ use std::sync::Arc;
 
 use crate::kernel::sysctl::{Outcome, is_absent};
 use crate::policy::Policy;
-use crate::report::record::{Cause, Record, Subject};
-use crate::report::writer::Blame;
+use crate::report::record::{Cause, Record};
 use crate::setting::{self, ALL, Attribute, DEFAULT, Family, Key, same_value};
+use contest::Contests;
 use episode::Episode;
 pub use hear::Snapshot;
 use interface::{Cell, Interface, Other};
@@ -70,6 +72,11 @@ pub struct Repair {
 }
 
 impl Repair {
+    /// The setting that the policy guards, if it is not only put back.
+    pub fn guarded(&self) -> Option<Slot> {
+        self.job.entry.map(|_| self.slot.clone())
+    }
+
     /// Whether `value` is what is wanted.
     pub fn holds(&self, value: &str) -> bool {
         same_value(&self.wanted, value) || self.learned.as_deref() == Some(value)
@@ -97,6 +104,14 @@ pub struct Guard {
     redirects: Option<String>,
     episodes: [Option<Episode>; 2],
     jobs: BTreeMap<(Rank, Slot), Job>,
+    contests: Contests,
+    /// Jobs that have to wait, because their settings are contested.
+    waiting: BTreeMap<(Rank, Slot), Job>,
+    /// The setting of the last of them that was heard of.
+    heard_in_vain: Option<Slot>,
+    /// When `all.forwarding` of each family was last said to have changed, and when to look whether it has come to rest.
+    all_heard: [u64; 2],
+    calm_due: Option<u64>,
     /// Settings that could not be put right, with the errno (0: accepted, but not kept).
     failed: HashMap<Slot, i32>,
     /// What was written lately and has to be looked at again, with what it was put back to if the policy does not name it.
@@ -124,6 +139,11 @@ impl Guard {
             redirects: None,
             episodes: [None, None],
             jobs: BTreeMap::new(),
+            contests: Contests::default(),
+            waiting: BTreeMap::new(),
+            heard_in_vain: None,
+            all_heard: [0; 2],
+            calm_due: None,
             failed: HashMap::new(),
             written: BTreeMap::new(),
             records: Vec::new(),
@@ -145,6 +165,8 @@ impl Guard {
     pub fn reload(&mut self, policy: Arc<Policy>) {
         Family::BOTH.into_iter().for_each(|family| self.end_episode(family));
         self.jobs.clear();
+        self.waiting.clear();
+        self.contests.forget_all();
         self.failed.clear();
         self.written.clear();
         self.gone.extend(self.others.drain().map(|(key, _)| key));
@@ -162,9 +184,12 @@ impl Guard {
         !self.jobs.is_empty()
     }
 
-    /// The next setting to read and, if it does not hold, to write.
-    pub fn next_repair(&mut self) -> Option<Repair> {
-        while let Some(((_, slot), job)) = self.jobs.pop_first() {
+    /// The next setting to read and, if it does not hold, to write at `now` (monotonic microseconds).
+    pub fn next_repair(&mut self, now: u64) -> Option<Repair> {
+        while let Some(((rank, slot), job)) = self.jobs.pop_first() {
+            if self.put_off(rank, &slot, &job, now) {
+                continue;
+            }
             // Audits try again: an interface's mtu, for one, may be refused only for now.
             let refused = job.cause == Cause::Write && self.failed.get(&slot) == Some(&libc::EINVAL);
             let Some(key) = self.key_of(&slot).filter(|_| !refused) else {
@@ -249,7 +274,7 @@ impl Guard {
             let job = Job { entry, cause: Cause::Write, received: None, old, new: None };
             Some(Repair { key: self.key_of(slot)?, wanted, learned: None, learn: false, slot: slot.clone(), job })
         };
-        self.written.iter().filter_map(again).collect()
+        self.written.iter().filter(|(slot, _)| !self.is_put_off(slot)).filter_map(again).collect()
     }
 
     /// What was written has been looked at often enough.
@@ -283,72 +308,6 @@ impl Guard {
                 }
             }
         }
-    }
-
-    fn repaired(&mut self, repair: &Repair, found: Option<String>, finished: u64) {
-        let Some(subject) = self.subject(repair) else { return };
-        self.repairs += 1;
-        self.last = Some((subject.key.clone(), subject.cause));
-        if self.changed.len() < CHANGED_MAX {
-            self.changed.insert(subject.key.clone());
-        }
-        let record = Record::Repaired {
-            subject,
-            old: repair.job.old.clone(),
-            new: found.or(repair.job.new.clone()).unwrap_or_default(),
-            key: repair.key.clone(),
-            received: repair.job.received,
-            finished,
-            interfaces: 0,
-            writer: Blame::Nobody,
-        };
-        match repair.slot {
-            Slot::Announced(family, Attribute::Forwarding, ALL) => {
-                self.tell_episode(family);
-                let (cause, received) = (repair.job.cause, repair.job.received);
-                let episode = self.episodes[family as usize].get_or_insert(Episode::new(cause, received));
-                (episode.record, episode.echoed) = (Some(record), false);
-            }
-            _ => self.records.push(record),
-        }
-    }
-
-    fn fail(&mut self, repair: &Repair, found: Option<String>, errno: Option<i32>) {
-        let known = self.failed.insert(repair.slot.clone(), errno.unwrap_or(0)) == Some(errno.unwrap_or(0));
-        let ignored = repair.job.entry.is_some_and(|entry| self.policy.entries()[entry].ignore_failure);
-        if !known && !ignored {
-            self.records.extend(self.subject(repair).map(|subject| Record::RepairFailed { subject, found, errno }));
-        }
-    }
-
-    /// `None` for what is put back: that is no drift, and nobody's news.
-    fn subject(&self, repair: &Repair) -> Option<Subject> {
-        let entry = repair.job.entry?;
-        Some(Subject {
-            key: self.policy.name(&repair.key, entry),
-            ours: repair.wanted.clone(),
-            source: self.policy.entries()[entry].source.clone(),
-            cause: repair.job.cause,
-        })
-    }
-
-    /// Forgets what has been repaired so far: the node goes to sleep.
-    pub fn note(&mut self) {
-        self.changed.clear();
-    }
-
-    /// What has been repaired since [`Guard::note`].
-    pub fn take_changes(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.changed).into_iter().collect()
-    }
-
-    pub fn take_records(&mut self) -> Vec<Record> {
-        std::mem::take(&mut self.records)
-    }
-
-    /// What came and went since this was last asked.
-    pub fn take_moves(&mut self) -> Vec<Move> {
-        std::mem::take(&mut self.moves)
     }
 
     fn wants(&self, entry: usize, value: i32) -> bool {
@@ -393,9 +352,6 @@ impl Guard {
 
 /// A write that took longer is worth a record: something holds the kernel's RTNL lock.
 const SLOW_WRITE_USEC: u64 = 1_000_000;
-/// No more changed settings are remembered over a sleep.
-const CHANGED_MAX: usize = 1000;
-
 fn rank(slot: &Slot) -> Rank {
     match slot {
         Slot::Announced(_, _, ALL) => Rank::All,

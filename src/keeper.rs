@@ -1,7 +1,9 @@
 //! The guard thread: from the netlink socket through the guard to `/proc/sys`, with nothing in between that can wait.
 
+mod cost;
 mod handle;
 mod looks;
+mod once;
 mod written;
 
 use std::collections::HashSet;
@@ -17,8 +19,9 @@ use rustix::time::Timespec;
 
 pub use handle::{Command, Handle, Outlet};
 use looks::Looks;
+pub use once::apply_once;
 
-use crate::guard::{Guard, Move, Repair, Snapshot, Summary};
+use crate::guard::{Guard, Repair, Snapshot, Summary};
 use crate::kernel::message::{Heard, Link};
 use crate::kernel::socket::{Dumps, Notifications, Received, name_of};
 use crate::kernel::sysctl::{Door, Pulse, now_usec};
@@ -30,8 +33,6 @@ use crate::setting::{Attribute, Family, Key};
 /// After this many messages or repairs in a row, the other threads' wishes (a reload, the watchdog's) get their turn.
 const TURN: usize = 256;
 
-/// What is applied once is looked at again for some 0.5 s.
-const LOOKS_ONCE: u32 = 2;
 /// A socket that fails this often in a row has to be made anew.
 const RECEIVE_ERRORS_MAX: u32 = 16;
 const SUBSCRIBE_RETRY: Duration = Duration::from_secs(1);
@@ -48,6 +49,8 @@ pub struct Keeper<O> {
     outlet: O,
     last_summary: Summary,
     looks: Looks,
+    /// The thread's processor time when it was last charged to a setting.
+    charged_at: u64,
 }
 
 impl<O: Outlet> Keeper<O> {
@@ -77,6 +80,7 @@ impl<O: Outlet> Keeper<O> {
             outlet,
             last_summary: Summary::default(),
             looks: Looks::default(),
+            charged_at: 0,
         })
     }
 
@@ -89,6 +93,7 @@ impl<O: Outlet> Keeper<O> {
         loop {
             self.pulse.turns.fetch_add(1, Ordering::Relaxed);
             let quiet = self.hear_all();
+            self.guard.tick(now_usec());
             if quiet {
                 self.idle();
             } else {
@@ -100,6 +105,8 @@ impl<O: Outlet> Keeper<O> {
                 }
                 self.obey(command);
             }
+            self.charge_hearing();
+            self.mute();
             self.pulse.cpu.note();
             let flood = self.writes.as_ref().ok().and_then(|writes| writes.waits_until(now_usec()));
             let timeout = self.timeout(quiet, flood);
@@ -114,6 +121,7 @@ impl<O: Outlet> Keeper<O> {
                 Err(error) => return Err(error.into()),
             }
             let (rung, written) = (!sources[1].revents().is_empty(), !sources[2].revents().is_empty());
+            self.lap();
             if rung {
                 handle.hush();
             }
@@ -187,7 +195,7 @@ impl<O: Outlet> Keeper<O> {
     /// Carries out what the guard asks for, for one turn at most.
     fn work(&mut self) {
         for _ in 0..TURN {
-            let Some(repair) = self.guard.next_repair() else { return };
+            let Some(repair) = self.guard.next_repair(now_usec()) else { return };
             self.carry_out(repair);
         }
     }
@@ -200,8 +208,13 @@ impl<O: Outlet> Keeper<O> {
         }
         let watched = outcome.write.is_some() && self.writes.as_ref().is_ok_and(|writes| writes.watches(&repair.key));
         let own = watched.then(|| repair.key.clone());
+        let guarded = repair.guarded();
         if let Some(family) = self.guard.done(repair, outcome) {
             self.absorb(family);
+        }
+        if let Some(slot) = guarded {
+            let cost = self.lap();
+            self.guard.charge(&slot, now_usec(), cost);
         }
         if own.is_some() {
             self.read_written(own.as_ref());
@@ -305,7 +318,14 @@ impl<O: Outlet> Keeper<O> {
 
     /// How long the guard may sleep if nothing is heard.
     fn timeout(&self, quiet: bool, flood: Option<u64>) -> Option<Timespec> {
-        let due = self.looks.due().into_iter().chain(self.guard.settle_due()).chain(flood).min();
+        let due = self
+            .looks
+            .due()
+            .into_iter()
+            .chain(self.guard.settle_due())
+            .chain(self.guard.contest_due())
+            .chain(flood)
+            .min();
         let usec = match due {
             _ if !quiet || self.guard.is_busy() => 0,
             None => return None,
@@ -353,12 +373,13 @@ impl<O: Outlet> Keeper<O> {
         }
         let records = self.guard.take_records();
         let summary = self.guard.summary();
-        let changed = summary != self.last_summary;
+        // A repair that has no record of its own is no reason to wake the reporter.
+        let changed = if records.is_empty() { summary.shows_more_than(&self.last_summary) } else { true };
         if changed {
             self.last_summary.clone_from(&summary);
         }
-        if changed || !records.is_empty() {
-            self.outlet.tell(records, changed.then_some(summary));
+        if changed {
+            self.outlet.tell(records, Some(summary));
         }
     }
 
@@ -372,31 +393,4 @@ impl<O: Outlet> Keeper<O> {
     pub fn summary(&mut self) -> Summary {
         self.guard.summary()
     }
-}
-
-/// Reads and repairs once, in the network namespace that this process is in; the records say what was done.
-///
-/// # Errors
-/// No netlink, with the kernel's reason.
-pub fn apply_once(policy: Arc<Policy>) -> io::Result<Vec<Record>> {
-    #[derive(Default)]
-    struct Collect(Vec<Record>);
-    impl Outlet for &mut Collect {
-        fn tell(&mut self, records: Vec<Record>, _: Option<Summary>) {
-            self.0.extend(records);
-        }
-        fn moved(&mut self, _: Vec<Move>) {}
-    }
-    let mut collected = Collect::default();
-    let mut keeper = Keeper::new(policy, Arc::default(), &mut collected)?;
-    keeper.audit(Cause::Start);
-    for _ in 0..LOOKS_ONCE {
-        if let Some(due) = keeper.looks.due() {
-            std::thread::sleep(Duration::from_micros(due.saturating_sub(now_usec())));
-            keeper.hear_all();
-            keeper.idle();
-        }
-    }
-    drop(keeper);
-    Ok(collected.0)
 }

@@ -1,6 +1,7 @@
 //! The kernel's side: its notifications and dumps over rtnetlink, `/proc/sys`, and who writes there.
 
 pub mod message;
+pub mod mute;
 pub mod netconf;
 pub mod privilege;
 pub mod process;

@@ -125,6 +125,10 @@ impl Guard {
             }
             (cell.settled, cell.went_with_all) = (cell.seen, false);
         }
+        if !wrong.is_empty() {
+            // It may have looked right in passing: a writer that waits for the RTNL lock shows its value before it has it.
+            self.check(Slot::Announced(family, Attribute::Forwarding, ALL), episode.cause, episode.received);
+        }
         for (ifindex, old) in wrong {
             let slot = Slot::Announced(family, Attribute::Forwarding, ifindex);
             let old = old.map(|value| value.to_string());

@@ -78,7 +78,11 @@ impl Guard {
         for key in gone.into_iter().flat_map(|interface| interface.others) {
             self.others.remove(&key);
             self.failed.remove(&Slot::Other(key.clone()));
+            self.forget_contest(&Slot::Other(key.clone()));
             self.gone.push(key);
+        }
+        for (family, attribute) in interface::ANNOUNCED {
+            self.forget_contest(&Slot::Announced(family, attribute, ifindex));
         }
         self.failed.retain(|slot, _| !matches!(slot, Slot::Announced(_, _, index) if *index == ifindex));
         self.written.retain(|slot, _| !matches!(slot, Slot::Announced(_, _, index) if *index == ifindex));
@@ -106,6 +110,9 @@ impl Guard {
             _ => return,
         };
         if let Some(value) = message.forwarding {
+            if ifindex == ALL {
+                self.all_heard[family as usize] = at.unwrap_or_default();
+            }
             self.hear_value(family, Attribute::Forwarding, ifindex, value, cause, at);
         }
         if let Some(value) = message.rp_filter.filter(|_| family == Family::V4) {
@@ -227,7 +234,7 @@ impl Guard {
     pub fn idle(&mut self) -> bool {
         for family in Family::BOTH {
             let all = Slot::Announced(family, Attribute::Forwarding, ALL);
-            if self.episodes[family as usize].is_some() && !self.jobs.contains_key(&(rank(&all), all)) {
+            if self.episodes[family as usize].is_some() && !self.is_to_come(all) {
                 // Whoever broke `all` has mended it before it could be looked at.
                 self.tell_episode(family);
                 self.end_episode(family);

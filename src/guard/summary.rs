@@ -15,6 +15,16 @@ pub struct Summary {
     pub failing: usize,
     /// The last repair: setting and cause.
     pub last: Option<(String, Cause)>,
+    /// Settings that somebody keeps changing back.
+    pub contested: Vec<String>,
+}
+
+impl Summary {
+    /// Whether it says something else than `last`, but for how many repairs there were.
+    pub fn shows_more_than(&self, last: &Summary) -> bool {
+        let Summary { settings, interfaces, repairs: _, failing, last: _, contested } = self;
+        (settings, interfaces, failing, contested) != (&last.settings, &last.interfaces, &last.failing, &last.contested)
+    }
 }
 
 impl Guard {
@@ -22,7 +32,14 @@ impl Guard {
     pub fn summary(&mut self) -> Summary {
         let (settings, interfaces) = self.counts.unwrap_or_else(|| self.count());
         self.counts = Some((settings, interfaces));
-        Summary { settings, interfaces, repairs: self.repairs, failing: self.failed.len(), last: self.last.clone() }
+        Summary {
+            settings,
+            interfaces,
+            repairs: self.repairs,
+            failing: self.failed.len(),
+            last: self.last.clone(),
+            contested: self.contests.contested(),
+        }
     }
 
     fn count(&self) -> (usize, usize) {

@@ -155,7 +155,7 @@ impl Bench {
     }
 
     fn work(&mut self) {
-        while let Some(repair) = self.guard.next_repair() {
+        while let Some(repair) = self.guard.next_repair(0) {
             if let Some(family) = self.carry_out(repair) {
                 for repair in self.guard.put_backs(family) {
                     assert_eq!(self.carry_out(repair), None);
@@ -315,7 +315,7 @@ fn a_new_interface_is_judged_by_its_registration_and_by_its_name() {
     let registration = NetconfMessage { settings: 6, forwarding: Some(1), ..rp_filter(9, 1) };
     bench.guard.netconf(&registration, 77);
     // The fake kernel knows no such interface: only the request counts.
-    let repair = bench.guard.next_repair().unwrap();
+    let repair = bench.guard.next_repair(0).unwrap();
     assert_eq!((repair.key.to_string(), &*repair.wanted), ("net.ipv4.conf.new0.rp_filter".into(), "0"));
     let outcome =
         Outcome { found: Ok("1".into()), write: Some(Ok(())), now: Some("0".into()), finished: 80, write_usec: 1 };
@@ -323,12 +323,12 @@ fn a_new_interface_is_judged_by_its_registration_and_by_its_name() {
     assert_eq!(bench.told(), ["net.ipv4.conf.new0.rp_filter ?>1>0 link 0 heard"]);
     // Linux 3.10: no netconf message, so the link message makes it be read.
     bench.guard.link(&Link { ifindex: 10, name: "late0".into(), up: false }, true);
-    let repair = bench.guard.next_repair().unwrap();
+    let repair = bench.guard.next_repair(0).unwrap();
     assert_eq!(repair.key.to_string(), "net.ipv4.conf.late0.rp_filter");
     // A rename makes it another's.
     bench.guard.link(&Link { ifindex: 9, name: "old0".into(), up: false }, true);
     bench.guard.netconf(&rp_filter(9, 2), 90);
-    assert!(bench.guard.next_repair().is_none());
+    assert!(bench.guard.next_repair(0).is_none());
 }
 
 #[test]
@@ -348,7 +348,7 @@ fn a_link_that_came_up_is_looked_at_and_no_other_and_at_what_is_announced_only_l
     let looks = |bench: &mut Bench, now: u64| {
         bench.guard.settle_links(now);
         let mut keys = Vec::new();
-        while let Some(repair) = bench.guard.next_repair() {
+        while let Some(repair) = bench.guard.next_repair(0) {
             assert_eq!((repair.job.cause, repair.job.received), (Cause::Link, None));
             keys.push(repair.key.to_string());
             assert_eq!(bench.carry_out(repair), None);
@@ -401,7 +401,7 @@ fn errnos() {
         let mut told = Vec::new();
         for look in 0..3 {
             bench.guard.netconf(&rp_filter(TUNL0, 1), 1);
-            let Some(repair) = bench.guard.next_repair() else {
+            let Some(repair) = bench.guard.next_repair(0) else {
                 assert!(errno == libc::EINVAL && look > 0, "refused once, not tried again");
                 continue;
             };
@@ -416,7 +416,7 @@ fn errnos() {
         // Another policy, another try.
         bench.guard.reload(policy(POLICY));
         bench.guard.netconf(&rp_filter(TUNL0, 1), 1);
-        assert!(bench.guard.next_repair().is_some());
+        assert!(bench.guard.next_repair(0).is_some());
     }
 }
 
@@ -427,7 +427,7 @@ fn all_that_can_not_be_written_is_tried_once_a_message_and_interfaces_are_still_
     let mut tried = Vec::new();
     for message in std::mem::take(&mut bench.said) {
         bench.guard.netconf(&message, 1);
-        while let Some(repair) = bench.guard.next_repair() {
+        while let Some(repair) = bench.guard.next_repair(0) {
             tried.push(repair.key.to_string());
             let outcome =
                 Outcome { found: Ok("0".into()), write: Some(Err(libc::EROFS)), now: None, finished: 2, write_usec: 1 };
@@ -443,7 +443,7 @@ fn all_that_can_not_be_written_is_tried_once_a_message_and_interfaces_are_still_
 fn an_unwritable_setting_that_holds_is_fine_and_an_ignored_failure_is_silent() {
     let mut bench = Bench::started("-net.ipv4.conf.tunl0.rp_filter = 0\n");
     bench.guard.netconf(&rp_filter(TUNL0, 1), 1);
-    let repair = bench.guard.next_repair().unwrap();
+    let repair = bench.guard.next_repair(0).unwrap();
     let outcome =
         Outcome { found: Ok("1".into()), write: Some(Err(libc::EROFS)), now: None, finished: 2, write_usec: 1 };
     assert_eq!(bench.guard.done(repair, outcome), None);
@@ -455,7 +455,7 @@ fn the_kernels_way_to_say_a_value_is_learned() {
     let mut bench = Bench::started("net.ipv4.ip_local_reserved_ports = 5,4\n");
     let mut look = |found: &str, now: Option<&str>| {
         bench.guard.snapshot(&Snapshot::default(), Cause::Audit);
-        let repair = bench.guard.next_repair().unwrap();
+        let repair = bench.guard.next_repair(0).unwrap();
         let holds = repair.holds(found);
         let write = (!holds).then_some(Ok(()));
         let outcome =
@@ -468,7 +468,7 @@ fn the_kernels_way_to_say_a_value_is_learned() {
     assert_eq!(look("9", Some("4-5")), (false, 1));
     let key = Key::parse("net.ipv4.ip_local_reserved_ports").unwrap();
     bench.guard.written_to(key.clone(), 3);
-    let repair = bench.guard.next_repair().unwrap();
+    let repair = bench.guard.next_repair(0).unwrap();
     assert_eq!(
         (repair.job.cause, repair.job.received, repair.job.old.as_deref()),
         (Cause::Write, Some(3), Some("4-5"))
@@ -483,7 +483,7 @@ fn the_kernels_way_to_say_a_value_is_learned() {
 fn a_slow_write_is_a_record_of_its_own() {
     let mut bench = Bench::started(POLICY);
     bench.guard.netconf(&forwarding(ETH0, 0), 1);
-    let repair = bench.guard.next_repair().unwrap();
+    let repair = bench.guard.next_repair(0).unwrap();
     let outcome = Outcome {
         found: Ok("0".into()),
         write: Some(Ok(())),

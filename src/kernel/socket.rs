@@ -11,7 +11,7 @@ use rustix::net::sockopt;
 
 use super::message::{Ask, Heard, Link, Message, messages};
 use super::netconf::NetconfMessage;
-use crate::setting::Family;
+use crate::setting::{Attribute, Family};
 
 /// rtnetlink(7), linux/rtnetlink.h
 const RTNLGRP_LINK: u32 = 1;
@@ -57,6 +57,14 @@ impl Notifications {
             socket.add_membership(group)?;
         }
         Ok(Notifications { socket, buffer: Vec::with_capacity(DATAGRAM_BYTES) })
+    }
+
+    /// Hears nothing of changes of `muted` from now on, and of all others again.
+    ///
+    /// # Errors
+    /// The kernel refused the filter.
+    pub fn mute(&self, muted: &[(Family, Attribute, i32)]) -> io::Result<()> {
+        super::mute::mute(self.socket.as_fd(), muted)
     }
 
     /// Takes what is there, without waiting.

@@ -23,6 +23,8 @@ const QUEUE: usize = 1024;
 const STATUS_INTERVAL: Duration = Duration::from_millis(200);
 /// The reporter's niceness above the guard's: telling must not take the processor from repairing, nor from the node.
 const NICER: i32 = 10;
+/// A record about several writers names the last of them.
+const WRITERS_NAMED: usize = 3;
 
 /// What comes from one turn of the guard: one wake-up of the reporter, however much it is.
 struct Told {
@@ -93,7 +95,7 @@ fn write_all(told: &Receiver<Told>, unsaid: &AtomicU64, status: &SharedStatus, w
                     status_due.get_or_insert_with(|| Instant::now() + STATUS_INTERVAL);
                 }
                 for record in &mut records {
-                    name_writer(record, witness, status);
+                    name_writers(record, witness, status);
                     write(record);
                 }
                 match unsaid.swap(0, Ordering::Relaxed) {
@@ -111,10 +113,20 @@ fn write_all(told: &Receiver<Told>, unsaid: &AtomicU64, status: &SharedStatus, w
 }
 
 /// Asks who did it, and waits for that a little.
-fn name_writer(record: &mut Record, witness: &Witness, status: &SharedStatus) {
-    if let Record::Repaired { subject, key, received, finished, writer, .. } = record {
-        *writer = witness.who(key, subject.cause, *received, *finished);
-        status.get().last_writer = writer.process().map(writer::short);
+fn name_writers(record: &mut Record, witness: &Witness, status: &SharedStatus) {
+    let names =
+        |key, since| witness.writers(key, since).iter().take(WRITERS_NAMED).map(|by| writer::name(by)).collect();
+    match record {
+        Record::Repaired { subject, key, received, finished, writer, .. } => {
+            *writer = witness.who(key, subject.cause, *received, *finished);
+            status.get().last_writer = writer.process().map(writer::short);
+        }
+        Record::Contested { subject, key, since, writers, conflicts, .. } => {
+            *writers = names(key, *since);
+            *conflicts = status.get().conflicts.get(&subject.key).cloned().unwrap_or_default();
+        }
+        Record::StillContested { key, since, writers, .. } => *writers = names(key, *since),
+        _ => {}
     }
 }
 
@@ -131,6 +143,7 @@ fn subscribe() {
         Ok(journal) => {
             let mut priorities = tracing_journald::PriorityMappings::new();
             priorities.info = tracing_journald::Priority::Informational;
+            priorities.debug = tracing_journald::Priority::Notice; // tracing has no level between info and warn
             let journal = journal
                 .with_field_prefix(None)
                 .with_syslog_identifier("fwdguard".into())
@@ -141,6 +154,7 @@ fn subscribe() {
             let stderr = tracing_subscriber::fmt::layer()
                 .with_writer(io::stderr)
                 .with_target(false)
+                .with_level(false)
                 .with_ansi(false)
                 .log_internal_errors(false)
                 .fmt_fields(tracing_subscriber::fmt::format::debug_fn(message_only));
@@ -162,7 +176,7 @@ fn write(record: &Record) {
     let subject = record.subject();
     let (mut old, mut new, mut interfaces, mut blame) = (None, None, None, None);
     let (mut errno, mut slept, mut step, mut noticed) = (None, None, None, None);
-    let (mut lost, mut conflict) = (None, None);
+    let (mut lost, mut conflict, mut count) = (None, None, None);
     match record {
         Record::Repaired { old: before, new: found, interfaces: with, writer, .. } => {
             (old, new) = (before.as_deref(), Some(found.as_str()));
@@ -175,6 +189,8 @@ fn write(record: &Record) {
             slept = woke.slept.map(|time| time.as_micros() as u64);
             (step, noticed) = (woke.step_usec, Some(woke.noticed_by));
         }
+        Record::Contested { repairs, .. } | Record::ContestOver { repairs, .. } => count = Some(*repairs),
+        Record::StillContested { count: repairs, .. } => count = Some(*repairs),
         Record::SourceLost { source, .. } | Record::SourceBack { source } => lost = Some(*source),
         Record::Conflict { says, source, .. } => {
             new = Some(&**says);
@@ -213,6 +229,7 @@ fn write(record: &Record) {
                 CLOCK_STEP_USEC = step,
                 NOTICED_BY = noticed,
                 SOURCE = lost,
+                COUNT = count,
                 OBJECT_PID = process.map(|process| i64::from(process.pid)).filter(|pid| *pid > 0),
                 OBJECT_COMM = process.and_then(|process| process.comm.as_deref()),
                 OBJECT_CMDLINE = process.and_then(|process| process.cmdline.as_deref()),
@@ -229,6 +246,7 @@ fn write(record: &Record) {
     match record.priority() {
         Priority::Error => event!(error),
         Priority::Warning => event!(warn),
+        Priority::Notice => event!(debug),
         Priority::Info => event!(info),
     }
 }

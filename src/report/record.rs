@@ -45,6 +45,7 @@ impl Cause {
 pub enum Priority {
     Error,
     Warning,
+    Notice,
     Info,
 }
 
@@ -99,6 +100,29 @@ pub enum Record {
         /// Filled in by the reporter, who can wait for it.
         writer: Blame,
     },
+    /// Somebody keeps changing a setting back. The reporter, who can ask, fills in who, and what stands in files against it.
+    Contested {
+        subject: Subject,
+        key: Key,
+        repairs: u64,
+        since: u64,
+        writers: Vec<String>,
+        conflicts: Vec<String>,
+    },
+    /// Repairs that had no record of their own.
+    StillContested {
+        subject: Subject,
+        key: Key,
+        count: u64,
+        since: u64,
+        until: u64,
+        writers: Vec<String>,
+    },
+    ContestOver {
+        subject: Subject,
+        repairs: u64,
+        usec: u64,
+    },
     RepairFailed {
         subject: Subject,
         found: Option<String>,
@@ -140,6 +164,9 @@ impl Record {
             Record::PolicyError { .. } => "acea1772d3a84dd7b76effd46d601b6b",
             Record::Conflict { .. } => "d8941a6296ae4bb4aa76b91645255e01",
             Record::Repaired { .. } => "02a3fbd85f774dd6911132d4e66f40b6",
+            Record::Contested { .. } => "9c066761f54e4c769d543fc025a02450",
+            Record::StillContested { .. } => "91a3ec93c5b941a594846d69d57e768a",
+            Record::ContestOver { .. } => "729c7260327b4703bf6cd6e6c8445894",
             Record::RepairFailed { .. } => "335c363c6de74cfcbe8d179130a98009",
             Record::SlowWrite { .. } => "39f6c0d7893a46a4b60450495aef273e",
             Record::Resumed { .. } => "51cf4aab661e45d0960bd38d8c964d14",
@@ -157,10 +184,13 @@ impl Record {
             Record::PolicyError { .. }
             | Record::Conflict { .. }
             | Record::Repaired { .. }
+            | Record::Contested { .. }
+            | Record::StillContested { .. }
             | Record::SlowWrite { .. }
             | Record::Resynchronised { .. }
             | Record::SourceLost { .. }
             | Record::Unsaid { .. } => Priority::Warning,
+            Record::ContestOver { .. } => Priority::Notice,
             Record::Started { .. }
             | Record::PolicyLoaded { .. }
             | Record::Resumed { .. }
@@ -172,7 +202,11 @@ impl Record {
     /// The setting that the record is about.
     pub fn subject(&self) -> Option<&Subject> {
         match self {
-            Record::Repaired { subject, .. } | Record::RepairFailed { subject, .. } => Some(subject),
+            Record::Repaired { subject, .. }
+            | Record::Contested { subject, .. }
+            | Record::StillContested { subject, .. }
+            | Record::ContestOver { subject, .. }
+            | Record::RepairFailed { subject, .. } => Some(subject),
             _ => None,
         }
     }

@@ -1,6 +1,6 @@
 //! What `systemctl status` shows, and the other words for the service manager (sd_notify(3)).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard};
 
 use sd_notify::NotifyState;
@@ -22,16 +22,22 @@ pub struct Status {
     /// What the guard thread waits for in the kernel.
     pub waits_for: Option<String>,
     pub policy_errors: usize,
+    /// Lines that work against a setting, as `FILE:LINE says VALUE`; not shown, but for records that name them.
+    pub conflicts: HashMap<String, Vec<String>>,
 }
 
 impl Status {
     pub fn text(&self) -> String {
-        let Summary { settings, interfaces, repairs, failing, last } = &self.summary;
+        let Summary { settings, interfaces, repairs, failing, last, contested } = &self.summary;
         let mut text = format!("Guarding {} on {}", count(*settings, "setting"), count(*interfaces, "interface"));
         text += &format!("; {} since start", count(*repairs as usize, "repair"));
         if let (Some((setting, cause)), Some(at)) = (last, &self.last_at) {
             let by = self.last_writer.as_ref().map(|writer| format!(", written by {writer}")).unwrap_or_default();
             text += &format!(", last {setting} at {at} ({}{by})", Cause::name(*cause));
+        }
+        if let Some(first) = contested.first() {
+            let more = if contested.len() > 1 { format!(" and {} more", contested.len() - 1) } else { String::new() };
+            text += &format!("; contested: {first}{more}");
         }
         if *failing > 0 {
             text += &format!("; {} can't be put right", count(*failing, "setting"));
@@ -105,10 +111,12 @@ mod tests {
         status.summary.last = Some(("net.ipv4.ip_forward".into(), Cause::Write));
         status.last_at = Some("14:03:07".into());
         status.last_writer = Some("sysctl[4242]".into());
+        status.summary.contested = vec!["net.ipv4.ip_forward".into(), "net.ipv6.conf.all.forwarding".into()];
         status.lost = BTreeSet::from(["logind"]);
         assert_eq!(
             status.text(),
-            "Guarding 31 settings on 12 interfaces; 3 repairs since start, last net.ipv4.ip_forward at 14:03:07 (write, written by sysctl[4242]); lost: logind"
+            "Guarding 31 settings on 12 interfaces; 3 repairs since start, last net.ipv4.ip_forward at 14:03:07 (write, written by sysctl[4242]); \
+             contested: net.ipv4.ip_forward and 1 more; lost: logind"
         );
     }
 }

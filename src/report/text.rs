@@ -48,6 +48,29 @@ impl Record {
                     written_by(writer)
                 )
             }
+            Record::Contested { subject, repairs, writers, conflicts, .. } => format!(
+                "{} is contested: put back to {} {repairs} times within 10 s{}{}; stop whoever changes it, or correct the \
+                 policy ({})",
+                subject.key,
+                subject.ours,
+                by(writers),
+                if conflicts.is_empty() { String::new() } else { format!("; see {}", conflicts.join(", ")) },
+                subject.source
+            ),
+            Record::StillContested { subject, count: repairs, since, until, writers, .. } => format!(
+                "{} is still contested: put back to {} {} more within {}{}",
+                subject.key,
+                subject.ours,
+                count(*repairs as usize, "time"),
+                duration(until.saturating_sub(*since)),
+                by(writers)
+            ),
+            Record::ContestOver { subject, repairs, usec } => format!(
+                "{} is no longer contested: nobody has changed it for a minute, after {} within {}",
+                subject.key,
+                count(*repairs as usize, "repair"),
+                duration(*usec)
+            ),
             Record::RepairFailed { subject, found, errno } => {
                 let found = found.as_ref().map(|found| format!(" is {found} and")).unwrap_or_default();
                 let reason = match errno {
@@ -88,6 +111,14 @@ impl Record {
                 format!("Stopping after {}; settings are no longer guarded", count(*repairs as usize, "repair"))
             }
         }
+    }
+}
+
+fn by(writers: &[String]) -> String {
+    if writers.is_empty() {
+        ", by whom is unknown".into()
+    } else {
+        format!(", written by {}", writers.join(" and by "))
     }
 }
 

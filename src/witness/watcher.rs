@@ -28,9 +28,9 @@ const WRITES_MAX: usize = 256;
 const OPENED_MAX: usize = 64;
 /// A quarter of the files is kept for what the policy writes out.
 const INTERFACE_FILES_MAX: usize = FILES_MAX / 4 * 3;
-/// What the thread may spend of a core: as much at once, and 1.5 % in the long run.
-const CPU_AT_ONCE_USEC: u64 = 300_000;
-const CPU_PER_MILLE: u64 = 15;
+/// What the thread may spend of a core: as much at once, and 1 % in the long run.
+const CPU_AT_ONCE_USEC: u64 = 200_000;
+const CPU_PER_MILLE: u64 = 10;
 /// How long it looks away when it has spent that.
 const PAUSE: Duration = Duration::from_millis(200);
 /// After so long without an event the guard thread sleeps again, and where it did its work is known.

@@ -1,0 +1,546 @@
+//! Settings that somebody keeps changing back: when that is said, in how many records, and what it may cost.
+//!
+//! What is limited is cost, not count. All times are monotonic microseconds, all costs microseconds of a processor.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use super::episode::Episode;
+use super::{Guard, Job, Rank, Slot, rank};
+use crate::report::record::{Cause, Record, Subject};
+use crate::setting::{ALL, Attribute, Family, Key};
+
+const SECOND: u64 = 1_000_000;
+/// From this many repairs within this long a setting is called contested.
+const REPAIRS: usize = 5;
+const WITHIN: u64 = 10 * SECOND;
+/// And no longer once nobody has changed it for this long.
+const QUIET: u64 = 60 * SECOND;
+/// So many repairs have a record of their own, and one more every so often; the others are counted in summaries.
+const RECORDS: u64 = 250;
+const RECORD_EVERY: u64 = 10 * SECOND;
+const SUMMARY_EVERY: u64 = 10 * SECOND;
+/// Repairs are immediate until they took 5 % of a core over the last 10 s.
+const BUDGET: u64 = 500_000;
+const BUCKET: u64 = 500_000;
+const BUCKETS: u64 = 20;
+/// From then on the next one waits for so many times what one took lately, which leaves something for what can't be
+/// charged and for the threads that tell of it, until they took this little.
+const PACE: u64 = 30;
+const REST: u64 = BUDGET / 10;
+const SPACING_MAX: u64 = 5 * SECOND;
+/// Hearing of changes that can't be mended yet may cost as many repairs, and this much; then they are not heard any more.
+const HEARD_REPAIRS: u64 = 10;
+const HEARD: u64 = 10_000;
+/// While `all.forwarding` is contested, interfaces are judged only when it has stood still for so long.
+const CALM: u64 = 10_000;
+
+/// What was spent in the last 10 s, and for how many repairs: by half seconds, of which only those are kept that had any.
+#[derive(Debug, Default)]
+struct Window(VecDeque<(u64, u64, u64)>);
+
+impl Window {
+    fn add(&mut self, now: u64, cost: u64, repairs: u64) {
+        let number = now / BUCKET;
+        while self.0.front().is_some_and(|(first, ..)| first + BUCKETS <= number) {
+            self.0.pop_front();
+        }
+        match self.0.back_mut() {
+            Some(last) if last.0 == number => (last.1, last.2) = (last.1 + cost, last.2 + repairs),
+            _ => self.0.push_back((number, cost, repairs)),
+        }
+    }
+
+    fn sum(&self, now: u64) -> (u64, u64) {
+        let recent = self.0.iter().filter(|(number, ..)| number + BUCKETS > now / BUCKET);
+        recent.fold((0, 0), |(cost, repairs), bucket| (cost + bucket.1, repairs + bucket.2))
+    }
+}
+
+/// One setting that was repaired lately.
+#[derive(Debug)]
+struct Contest {
+    subject: Subject,
+    key: Key,
+    since: u64,
+    repairs: u64,
+    /// The last ones, in the places of their numbers.
+    times: [u64; REPAIRS],
+    contested: bool,
+    /// When all [`RECORDS`] are earned again.
+    full_at: u64,
+    /// Repairs without a record of their own, and since when.
+    untold: u64,
+    untold_since: u64,
+    spent: Window,
+    /// Of the last look or repair.
+    cost: u64,
+    spaced: bool,
+    /// No repair before this; one waits for it.
+    not_before: u64,
+    waits: bool,
+    /// What hearing has cost since the last repair; nothing is heard any more, and when to look instead.
+    heard: u64,
+    muted: bool,
+    look_at: u64,
+    timer: u64,
+}
+
+impl Contest {
+    fn last(&self) -> u64 {
+        self.times[(self.repairs as usize + REPAIRS - 1) % REPAIRS]
+    }
+
+    /// When something is to be done next.
+    fn due(&self) -> u64 {
+        let summary = if self.untold > 0 { self.untold_since + SUMMARY_EVERY } else { u64::MAX };
+        let repair = if self.waits { self.not_before } else { u64::MAX };
+        let look = if self.muted { self.look_at } else { u64::MAX };
+        (self.last() + QUIET).min(summary).min(repair).min(look)
+    }
+}
+
+/// The settings that were repaired within the last minute.
+#[derive(Debug, Default)]
+pub struct Contests {
+    settings: HashMap<Slot, Contest>,
+    timers: BTreeSet<(u64, Slot)>,
+    mutes_changed: bool,
+}
+
+/// What has to be done at some time.
+#[derive(Debug, PartialEq)]
+pub enum Due {
+    /// A repair need not wait any longer, or nothing is heard of the setting: look.
+    Look(Slot),
+    Tell(Record),
+}
+
+impl Contests {
+    /// A setting was put right at `now`. Says whether that has a record of its own, and gives the one that calls it contested.
+    pub fn repaired(&mut self, slot: &Slot, subject: &Subject, key: &Key, now: u64) -> (bool, Option<Record>) {
+        let contest = self.settings.entry(slot.clone()).or_insert_with(|| {
+            let timer = now + QUIET;
+            self.timers.insert((timer, slot.clone()));
+            Contest {
+                subject: subject.clone(),
+                key: key.clone(),
+                since: now,
+                repairs: 0,
+                times: [0; REPAIRS],
+                contested: false,
+                full_at: 0,
+                untold: 0,
+                untold_since: 0,
+                spent: Window::default(),
+                cost: 0,
+                spaced: false,
+                not_before: 0,
+                waits: false,
+                heard: 0,
+                muted: false,
+                look_at: 0,
+                timer,
+            }
+        });
+        contest.subject.clone_from(subject);
+        contest.key.clone_from(key);
+        contest.times[contest.repairs as usize % REPAIRS] = now;
+        contest.repairs += 1;
+        contest.heard = 0;
+        contest.spent.add(now, 0, 1);
+        let oldest = contest.times[contest.repairs as usize % REPAIRS];
+        let mut record = None;
+        if !contest.contested && contest.repairs >= REPAIRS as u64 && now - oldest <= WITHIN {
+            contest.contested = true;
+            record = Some(Record::Contested {
+                subject: subject.clone(),
+                key: key.clone(),
+                repairs: REPAIRS as u64,
+                since: oldest,
+                writers: Vec::new(),
+                conflicts: Vec::new(),
+            });
+        }
+        let full_at = contest.full_at.max(now) + RECORD_EVERY;
+        let own = full_at - now <= RECORDS * RECORD_EVERY;
+        if own {
+            contest.full_at = full_at;
+        } else {
+            if contest.untold == 0 {
+                contest.untold_since = now;
+            }
+            contest.untold += 1;
+            self.arm(slot);
+        }
+        (own, record)
+    }
+
+    /// A look at a setting, and a repair if it needed one, have cost this much.
+    pub fn charge(&mut self, slot: &Slot, now: u64, cost: u64) {
+        let Some(contest) = self.settings.get_mut(slot) else { return };
+        contest.spent.add(now, cost, 0);
+        contest.cost = cost;
+        let (sum, repairs) = contest.spent.sum(now);
+        if sum >= BUDGET {
+            contest.spaced = true;
+        } else if sum < REST {
+            self.mutes_changed |= contest.muted;
+            (contest.spaced, contest.muted) = (false, false);
+        }
+        if contest.spaced {
+            contest.not_before = now + (PACE * sum / repairs.max(1)).min(SPACING_MAX);
+            contest.look_at = contest.not_before;
+            self.arm(slot);
+        }
+    }
+
+    /// Hearing of a setting whose repair waits has cost this much.
+    pub fn charge_hearing(&mut self, slot: &Slot, now: u64, cost: u64) {
+        let Some(contest) = self.settings.get_mut(slot) else { return };
+        contest.spent.add(now, cost, 0);
+        contest.heard += cost;
+        let told_of = matches!(slot, Slot::Announced(..));
+        if contest.spaced && told_of && !contest.muted && contest.heard > HEARD + HEARD_REPAIRS * contest.cost {
+            (contest.muted, self.mutes_changed) = (true, true);
+            self.arm(slot);
+        }
+    }
+
+    /// Whether a repair has to wait. If so, [`Due::Look`] says when it need not wait any longer.
+    pub fn waits(&mut self, slot: &Slot, now: u64) -> bool {
+        let Some(contest) = self.settings.get_mut(slot).filter(|contest| contest.spaced) else { return false };
+        contest.waits = contest.not_before > now;
+        let waits = contest.waits;
+        if waits {
+            self.arm(slot);
+        }
+        waits
+    }
+
+    /// When [`Contests::take_due`] has something to do.
+    pub fn due(&self) -> Option<u64> {
+        self.timers.first().map(|(due, _)| *due)
+    }
+
+    /// The next thing that is due at `now`.
+    pub fn take_due(&mut self, now: u64) -> Option<Due> {
+        while let Some((_, slot)) = self.timers.first().filter(|(due, _)| *due <= now).cloned() {
+            self.timers.pop_first();
+            let Some(contest) = self.settings.get_mut(&slot) else { continue };
+            if contest.last() + QUIET <= now {
+                self.mutes_changed |= contest.muted;
+                let contest = self.settings.remove(&slot)?;
+                if contest.contested {
+                    let usec = contest.last() - contest.since;
+                    let Contest { subject, repairs, .. } = contest;
+                    return Some(Due::Tell(Record::ContestOver { subject, repairs, usec }));
+                }
+                continue;
+            }
+            let mut due = None;
+            if contest.untold > 0 && contest.untold_since + SUMMARY_EVERY <= now {
+                let (subject, key, since) = (contest.subject.clone(), contest.key.clone(), contest.untold_since);
+                let count = std::mem::take(&mut contest.untold);
+                due = Some(Due::Tell(Record::StillContested {
+                    subject,
+                    key,
+                    count,
+                    since,
+                    until: now,
+                    writers: Vec::new(),
+                }));
+            } else if contest.waits && contest.not_before <= now || contest.muted && contest.look_at <= now {
+                (contest.waits, contest.look_at) = (false, now + SPACING_MAX);
+                due = Some(Due::Look(slot.clone()));
+            }
+            contest.timer = contest.due();
+            self.timers.insert((contest.timer, slot));
+            if due.is_some() {
+                return due;
+            }
+        }
+        None
+    }
+
+    /// Sets the timer of a setting, unless it fires sooner anyway.
+    fn arm(&mut self, slot: &Slot) {
+        let Some(contest) = self.settings.get_mut(slot) else { return };
+        let due = contest.due();
+        if due < contest.timer {
+            self.timers.remove(&(contest.timer, slot.clone()));
+            self.timers.insert((due, slot.clone()));
+            contest.timer = due;
+        }
+    }
+
+    /// The settings of which nothing shall be heard, if these are others than the last time.
+    pub fn take_mutes(&mut self) -> Option<Vec<Slot>> {
+        let muted =
+            || self.settings.iter().filter(|(_, contest)| contest.muted).map(|(slot, _)| slot.clone()).collect();
+        std::mem::take(&mut self.mutes_changed).then(muted)
+    }
+
+    /// Whether a contested setting has not come to rest at `now`, which it may do at `calm`.
+    fn is_in_turmoil(&self, slot: &Slot, calm: u64, now: u64) -> bool {
+        self.settings.get(slot).is_some_and(|contest| contest.contested && (contest.muted || now < calm))
+    }
+
+    /// The settings that are called contested, by the policy's names, in order.
+    pub fn contested(&self) -> Vec<String> {
+        let contested = self.settings.values().filter(|contest| contest.contested);
+        let mut names: Vec<String> = contested.map(|contest| contest.subject.key.clone()).collect();
+        names.sort();
+        names
+    }
+
+    pub fn forget(&mut self, slot: &Slot) {
+        if let Some(contest) = self.settings.remove(slot) {
+            self.timers.remove(&(contest.timer, slot.clone()));
+            self.mutes_changed |= contest.muted;
+        }
+    }
+
+    pub fn forget_all(&mut self) {
+        self.mutes_changed |= self.settings.values().any(|contest| contest.muted);
+        self.settings.clear();
+        self.timers.clear();
+    }
+}
+
+impl Guard {
+    /// A repair, or a look that needed none, has cost this much of the guard thread's processor.
+    pub fn charge(&mut self, slot: &Slot, now: u64, cost: u64) {
+        self.contests.charge(slot, now, cost);
+    }
+
+    /// Whether something was heard of a setting whose repair waits.
+    pub fn hears_in_vain(&self) -> bool {
+        self.heard_in_vain.is_some()
+    }
+
+    /// That has cost this much.
+    pub fn charge_hearing(&mut self, now: u64, cost: u64) {
+        if let Some(slot) = self.heard_in_vain.take() {
+            self.contests.charge_hearing(&slot, now, cost);
+        }
+    }
+
+    /// When [`Guard::tick`] has something to do.
+    pub fn contest_due(&self) -> Option<u64> {
+        self.contests.due().into_iter().chain(self.calm_due).min()
+    }
+
+    /// Does what is due at `now`: looks that waited, and what is told of contested settings.
+    pub fn tick(&mut self, now: u64) {
+        if self.calm_due.take_if(|due| *due <= now).is_some() {
+            // What has to wait on comes back here.
+            self.jobs.append(&mut self.waiting);
+        }
+        while let Some(due) = self.contests.take_due(now) {
+            match due {
+                Due::Tell(record) => self.records.push(record),
+                Due::Look(slot) => match self.waiting.remove_entry(&(rank(&slot), slot.clone())) {
+                    Some((slot, job)) => _ = self.jobs.entry(slot).or_insert(job),
+                    None => self.check(slot, Cause::Write, None),
+                },
+            }
+        }
+    }
+
+    /// The settings of which nothing shall be heard, because hearing of them costs too much, if these are others than the
+    /// last time this was asked.
+    pub fn take_mutes(&mut self) -> Option<Vec<Slot>> {
+        self.contests.take_mutes()
+    }
+
+    /// Whether a setting is still to be looked at.
+    pub(super) fn is_to_come(&self, slot: Slot) -> bool {
+        let job = (rank(&slot), slot);
+        self.jobs.contains_key(&job) || self.waiting.contains_key(&job)
+    }
+
+    /// Puts a job off that has to wait at `now`, because its setting is contested, or an interface's forwarding because
+    /// somebody keeps changing `all`, and every interface with it.
+    pub(super) fn put_off(&mut self, rank: Rank, slot: &Slot, job: &Job, now: u64) -> bool {
+        let all_of = match *slot {
+            Slot::Announced(family, Attribute::Forwarding, _) => Some((family, all_forwarding(family))),
+            _ => None,
+        };
+        let blamed = match all_of {
+            _ if self.contests.waits(slot, now) => slot.clone(),
+            Some((family, ref all)) if all != slot => {
+                let calm = self.all_heard[family as usize] + CALM;
+                if !self.waiting.contains_key(&(Rank::All, all.clone())) && !self.contests.is_in_turmoil(all, calm, now)
+                {
+                    return false;
+                }
+                self.calm_due.get_or_insert(now + CALM);
+                all.clone()
+            }
+            _ => return false,
+        };
+        if let Some((family, _)) = all_of.filter(|(_, all)| all == slot) {
+            self.episodes[family as usize].get_or_insert(Episode::new(job.cause, job.received));
+        }
+        self.heard_in_vain = Some(blamed);
+        self.waiting.entry((rank, slot.clone())).or_insert_with(|| job.clone());
+        true
+    }
+
+    /// Whether a look at a setting has to wait.
+    pub(super) fn is_put_off(&self, slot: &Slot) -> bool {
+        let all = |family| (Rank::All, all_forwarding(family));
+        self.waiting.contains_key(&(rank(slot), slot.clone()))
+            || matches!(slot, Slot::Announced(family, Attribute::Forwarding, _) if self.waiting.contains_key(&all(*family)))
+    }
+
+    /// A setting went.
+    pub(super) fn forget_contest(&mut self, slot: &Slot) {
+        self.contests.forget(slot);
+        self.waiting.remove(&(rank(slot), slot.clone()));
+    }
+}
+
+fn all_forwarding(family: Family) -> Slot {
+    Slot::Announced(family, Attribute::Forwarding, ALL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Source;
+    use std::path::Path;
+
+    const SLOT: Slot = Slot::Announced(Family::V4, Attribute::Forwarding, ALL);
+
+    fn subject() -> Subject {
+        let source = Source { file: Path::new("/etc/fwdguard.d/10.conf").into(), line: 1 };
+        Subject { key: "net.ipv4.ip_forward".into(), ours: "1".into(), source, cause: Cause::Write }
+    }
+
+    fn repaired(contests: &mut Contests, now: u64) -> (bool, Option<Record>) {
+        contests.repaired(&SLOT, &subject(), &Key::ip_forward(), now)
+    }
+
+    /// What is due by `until`, each with its time.
+    fn told(contests: &mut Contests, until: u64) -> Vec<(u64, Due)> {
+        let mut told = Vec::new();
+        while let Some(now) = contests.due().filter(|due| *due <= until) {
+            told.extend(std::iter::from_fn(|| contests.take_due(now)).map(|due| (now, due)));
+        }
+        told
+    }
+
+    #[test]
+    fn the_fifth_repair_within_ten_seconds_is_called_contested_once() {
+        let mut contests = Contests::default();
+        for n in 0..20 {
+            // Every 2.6 s: never five within ten.
+            assert_eq!(repaired(&mut contests, n * 2_600_000), (true, None));
+        }
+        let start = 100 * SECOND;
+        let calls: Vec<bool> = (0..20).map(|n| repaired(&mut contests, start + n * SECOND).1.is_some()).collect();
+        assert_eq!(calls.iter().filter(|call| **call).count(), 1, "{calls:?}");
+        assert!(calls[4], "{calls:?}");
+        assert_eq!(contests.contested(), ["net.ipv4.ip_forward"]);
+        let last = start + 19 * SECOND;
+        let told = told(&mut contests, u64::MAX);
+        let over = Record::ContestOver { subject: subject(), repairs: 40, usec: last };
+        assert_eq!(told, [(last + QUIET, Due::Tell(over))], "one notice after a minute of quiet");
+        assert_eq!((contests.contested().len(), contests.due()), (0, None));
+    }
+
+    #[test]
+    fn a_flood_has_250_records_and_then_a_summary_every_ten_seconds() {
+        let mut contests = Contests::default();
+        let (mut own, mut summaries, mut counted) = (0, Vec::new(), 0);
+        for n in 0..60_000 {
+            let now = n * 1_000;
+            for (at, due) in told(&mut contests, now) {
+                let Due::Tell(Record::StillContested { count, since, until, .. }) = due else { panic!("{due:?}") };
+                assert_eq!(until, at);
+                assert!((9 * SECOND..12 * SECOND).contains(&(until - since)));
+                summaries.push(at);
+                counted += count;
+            }
+            own += u64::from(repaired(&mut contests, now).0);
+        }
+        assert_eq!(own, 250 + 5, "one more each ten seconds");
+        assert_eq!(summaries.len(), 5);
+        let rest = told(&mut contests, u64::MAX);
+        let Due::Tell(Record::StillContested { count, .. }) = &rest[0].1 else { panic!("{rest:?}") };
+        assert_eq!(own + counted + count, 60_000, "each repair has its record or its place in a summary");
+    }
+
+    #[test]
+    fn cost_is_limited_and_not_count() {
+        let mut contests = Contests::default();
+        let mut now = 0;
+        for _ in 0..499 {
+            now += 2_000;
+            repaired(&mut contests, now);
+            contests.charge(&SLOT, now, 1_000);
+            assert!(!contests.waits(&SLOT, now), "below the budget at {now}");
+        }
+        // A writer without mercy for a minute: as soon as a repair is allowed, it is needed.
+        let (start, mut spent) = (now, 499_000);
+        while now < start + 60 * SECOND {
+            repaired(&mut contests, now);
+            contests.charge(&SLOT, now, 1_000);
+            spent += 1_000;
+            if contests.waits(&SLOT, now) {
+                let look = std::iter::from_fn(|| {
+                    now = contests.due()?;
+                    contests.take_due(now)
+                });
+                assert_eq!(look.take(9).find(|due| *due == Due::Look(SLOT)), Some(Due::Look(SLOT)));
+                assert!(!contests.waits(&SLOT, now));
+            }
+            now += 10;
+        }
+        assert!((2_000_000..3_600_000).contains(&spent), "{spent} us of a core within a minute");
+        // Nothing for some time, and all is immediate again.
+        now += 11 * SECOND;
+        repaired(&mut contests, now);
+        contests.charge(&SLOT, now, 1_000);
+        assert!(!contests.waits(&SLOT, now));
+    }
+
+    #[test]
+    fn a_setting_that_costs_a_lot_is_still_mended_every_five_seconds() {
+        let mut contests = Contests::default();
+        repaired(&mut contests, 0);
+        contests.charge(&SLOT, 0, 2 * SECOND);
+        assert!(contests.waits(&SLOT, 0));
+        assert_eq!(told(&mut contests, SPACING_MAX), [(SPACING_MAX, Due::Look(SLOT))]);
+    }
+
+    #[test]
+    fn what_is_only_heard_is_muted_and_looked_at_until_it_is_quiet() {
+        let mut contests = Contests::default();
+        repaired(&mut contests, 0);
+        contests.charge(&SLOT, 0, BUDGET);
+        assert!(contests.waits(&SLOT, 1));
+        contests.charge_hearing(&SLOT, 1, HEARD);
+        assert_eq!(contests.take_mutes(), None, "a repair's worth");
+        contests.charge_hearing(&SLOT, 2, HEARD_REPAIRS * BUDGET * 2);
+        assert_eq!(contests.take_mutes(), Some(vec![SLOT]));
+        let mut looks = 0;
+        while let Some(now) = contests.due().filter(|_| looks < 20) {
+            if contests.take_due(now) == Some(Due::Look(SLOT)) {
+                looks += 1;
+                contests.charge(&SLOT, now, 10);
+            }
+        }
+        assert!((2..20).contains(&looks), "{looks}");
+        assert_eq!(contests.take_mutes(), Some(vec![]), "heard again");
+    }
+
+    #[test]
+    fn what_went_is_forgotten() {
+        let mut contests = Contests::default();
+        (0..10).for_each(|n| _ = repaired(&mut contests, n));
+        contests.forget(&SLOT);
+        assert_eq!((contests.due(), contests.contested().len()), (None, 0));
+    }
+}

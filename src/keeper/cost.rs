@@ -1,0 +1,39 @@
+//! What contested settings cost the guard thread, and the silence that it asks for where hearing alone costs too much.
+
+use super::{Keeper, Outlet};
+use crate::guard::Slot;
+use crate::kernel::sysctl::{now_usec, thread_cpu_usec};
+use crate::report::record::{Cause, Record};
+
+impl<O: Outlet> Keeper<O> {
+    /// The processor time since the last lap.
+    pub(super) fn lap(&mut self) -> u64 {
+        let now = thread_cpu_usec();
+        now.saturating_sub(std::mem::replace(&mut self.charged_at, now))
+    }
+
+    pub(super) fn charge_hearing(&mut self) {
+        if self.guard.hears_in_vain() {
+            let cost = self.lap();
+            self.guard.charge_hearing(now_usec(), cost);
+        }
+    }
+
+    /// Has the kernel say no more, or say again, of settings that are changed faster than they may be mended.
+    pub(super) fn mute(&mut self) {
+        let Some(slots) = self.guard.take_mutes() else { return };
+        let announced = |slot| match slot {
+            Slot::Announced(family, attribute, ifindex) => Some((family, attribute, ifindex)),
+            Slot::Other(_) => None,
+        };
+        match self.notifications.mute(&slots.into_iter().filter_map(announced).collect::<Vec<_>>()) {
+            // What was said in between is not known.
+            Ok(()) => {
+                self.drain();
+                self.read_everything(Cause::Overrun);
+                self.work();
+            }
+            Err(error) => self.tell(Record::Resynchronised { reason: format!("no socket filter: {error}") }),
+        }
+    }
+}

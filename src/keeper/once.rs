@@ -1,0 +1,41 @@
+//! `fwdguard apply`: the guard without its loop.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Keeper, Outlet};
+use crate::guard::{Move, Summary};
+use crate::kernel::sysctl::now_usec;
+use crate::policy::Policy;
+use crate::report::record::{Cause, Record};
+
+/// What is applied once is looked at again for some 0.5 s.
+const LOOKS_ONCE: u32 = 2;
+
+/// Reads and repairs once, in the network namespace that this process is in; the records say what was done.
+///
+/// # Errors
+/// No netlink, with the kernel's reason.
+pub fn apply_once(policy: Arc<Policy>) -> io::Result<Vec<Record>> {
+    #[derive(Default)]
+    struct Collect(Vec<Record>);
+    impl Outlet for &mut Collect {
+        fn tell(&mut self, records: Vec<Record>, _: Option<Summary>) {
+            self.0.extend(records);
+        }
+        fn moved(&mut self, _: Vec<Move>) {}
+    }
+    let mut collected = Collect::default();
+    let mut keeper = Keeper::new(policy, Arc::default(), &mut collected)?;
+    keeper.audit(Cause::Start);
+    for _ in 0..LOOKS_ONCE {
+        if let Some(due) = keeper.looks.due() {
+            std::thread::sleep(Duration::from_micros(due.saturating_sub(now_usec())));
+            keeper.hear_all();
+            keeper.idle();
+        }
+    }
+    drop(keeper);
+    Ok(collected.0)
+}
