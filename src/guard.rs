@@ -228,15 +228,10 @@ impl Guard {
                 self.settle(&repair, Some(value));
             }
             (found, Some(Ok(()))) => {
-                if repair.key.waits_for_rtnl() {
-                    let put_back = repair.job.entry.is_none().then(|| repair.wanted.clone());
-                    self.written.insert(repair.slot.clone(), put_back);
-                }
-                let now = match repair.slot {
-                    // Another value is another's write already, and the kernel's message of it is on its way.
-                    Slot::Announced(..) => Some(&*repair.wanted),
-                    Slot::Other(_) => outcome.now.as_deref(),
-                };
+                let put_back = repair.job.entry.is_none().then(|| repair.wanted.clone());
+                self.written.insert(repair.slot.clone(), put_back);
+                // Another value is another's write already, and word of it is on its way, unless it is learned.
+                let now = if repair.learn { outcome.now.as_deref() } else { Some(&*repair.wanted) };
                 self.settle(&repair, now);
                 let kept = !repair.learn || now.is_some();
                 let only_said_otherwise = repair.learn && now.is_some() && found.as_deref().ok() == now;
@@ -262,17 +257,25 @@ impl Guard {
     /// What was written lately, to be looked at again.
     ///
     /// `devinet_sysctl_forward` stores a value before it tries the RTNL lock, and stores the old one again if it can't have
-    /// it: a writer that waits for the lock in that moment undoes our write, and nothing is announced.
+    /// it: a writer that waits for the lock in that moment undoes our write, and nothing is announced. `devinet_conf_proc`
+    /// compares before and after without a lock: of two that write at once, neither may be announced.
     pub fn written(&self) -> Vec<Repair> {
         let again = |(slot, put_back): (&Slot, &Option<Arc<str>>)| {
-            let (entry, old) = self.cell(slot).map(|cell| (cell.entry, cell.seen))?;
+            let (entry, old, learned) = match slot {
+                Slot::Announced(..) => {
+                    self.cell(slot).map(|cell| (cell.entry, cell.seen.map(|value| value.to_string()), None))?
+                }
+                Slot::Other(key) => match self.others.get(key) {
+                    Some(other) => (Some(other.entry), other.seen.clone(), other.learned.clone()),
+                    None => (None, None, None),
+                },
+            };
             let wanted = match (entry, put_back) {
                 (Some(entry), _) => self.policy.entries()[entry].value.clone()?,
                 (None, put_back) => put_back.clone()?,
             };
-            let old = old.map(|value| value.to_string());
             let job = Job { entry, cause: Cause::Write, received: None, old, new: None };
-            Some(Repair { key: self.key_of(slot)?, wanted, learned: None, learn: false, slot: slot.clone(), job })
+            Some(Repair { key: self.key_of(slot)?, wanted, learned, learn: false, slot: slot.clone(), job })
         };
         self.written.iter().filter(|(slot, _)| !self.is_put_off(slot)).filter_map(again).collect()
     }

@@ -200,11 +200,14 @@ impl<O: Outlet> Keeper<O> {
         }
     }
 
-    fn carry_out(&mut self, repair: Repair) {
+    fn carry_out(&mut self, mut repair: Repair) {
         self.watch(&repair);
         let outcome = self.door.repair(&repair.key, &repair.wanted, repair.learn, |value| repair.holds(value));
-        if outcome.write.is_some() && repair.key.waits_for_rtnl() {
+        if outcome.write.is_some() {
             self.looks.start(outcome.finished);
+            let otherwise = outcome.now.as_ref().is_none_or(|now| !repair.holds(now));
+            // What another writes at the same time is not the kernel's way to say what we wrote.
+            repair.learn = repair.learn && !(otherwise && self.is_written_by_others(&repair.key));
         }
         let watched = outcome.write.is_some() && self.writes.as_ref().is_ok_and(|writes| writes.watches(&repair.key));
         let own = watched.then(|| repair.key.clone());

@@ -30,7 +30,8 @@ pub fn apply_once(policy: Arc<Policy>) -> io::Result<Vec<Record>> {
     let mut keeper = Keeper::new(policy, Arc::default(), &mut collected)?;
     keeper.audit(Cause::Start);
     for _ in 0..LOOKS_ONCE {
-        if let Some(due) = keeper.looks.due() {
+        let undone = keeper.guard.written().iter().any(|repair| repair.key.waits_for_rtnl());
+        if let Some(due) = keeper.looks.due().filter(|_| undone) {
             std::thread::sleep(Duration::from_micros(due.saturating_sub(now_usec())));
             keeper.hear_all();
             keeper.idle();

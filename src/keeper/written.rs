@@ -6,6 +6,8 @@ use crate::kernel::sysctl::now_usec;
 use crate::report::record::Record;
 use crate::setting::{Attribute, Family, Key};
 
+/// Each takes a few microseconds, in which one who writes without end writes more than once.
+const OTHERS_TRIES: u32 = 10;
 const SOURCE: &str = "inotify on settings";
 
 impl<O: Outlet> Keeper<O> {
@@ -47,6 +49,24 @@ impl<O: Outlet> Keeper<O> {
             }
             self.guard.written_to(key, at);
         }
+    }
+
+    /// Whether somebody else writes `key` right now, as far as inotify tells.
+    pub(super) fn is_written_by_others(&mut self, key: &Key) -> bool {
+        // Our own write's event is there when the write returns, so all that comes after it are others'.
+        self.read_written(Some(key));
+        for _ in 0..OTHERS_TRIES {
+            _ = self.door.read(key);
+            let at = now_usec();
+            let Ok(writes) = &mut self.writes else { return false };
+            let written = writes.take(at);
+            let by_others = written.contains(key);
+            written.into_iter().for_each(|key| self.guard.written_to(key, at));
+            if by_others {
+                return true;
+            }
+        }
+        false
     }
 
     /// The guard must know what `all.accept_redirects` was before a drift of `all.forwarding`.

@@ -20,7 +20,7 @@ const EVENT_BUFFER_BYTES: usize = 16 << 10;
 /// moment, in which the kernel makes one of many.
 const FLOOD_EVENTS: u32 = 100;
 const FLOOD_GAP_USEC: u64 = 1_000;
-const FLOOD_PAUSE_USEC: u64 = 10_000;
+const FLOOD_PAUSE_USEC: u64 = 2_000;
 
 struct Watched {
     key: Key,
@@ -117,7 +117,9 @@ impl Writes {
 
     /// The settings that were written since the last time, each once; all of them if the kernel lost count.
     pub fn take(&mut self, now: u64) -> Vec<Key> {
-        self.in_a_row = if now.saturating_sub(self.taken) < FLOOD_GAP_USEC { self.in_a_row + 1 } else { 0 };
+        let paused = if self.in_a_row >= FLOOD_EVENTS { FLOOD_PAUSE_USEC } else { 0 };
+        let goes_on = now.saturating_sub(self.taken) < FLOOD_GAP_USEC + paused;
+        self.in_a_row = if goes_on { (self.in_a_row + 1).min(FLOOD_EVENTS) } else { 0 };
         self.taken = now;
         let mut written = HashSet::new();
         let mut reader = inotify::Reader::new(&self.fd, &mut self.buffer);
@@ -165,7 +167,11 @@ mod tests {
         let last = batch(&mut writes, FLOOD_EVENTS + 1);
         assert_eq!(writes.waits_until(last), Some(last + FLOOD_PAUSE_USEC));
         assert_eq!(writes.waits_until(last + FLOOD_PAUSE_USEC), None);
-        writes.take(last + FLOOD_PAUSE_USEC);
-        assert_eq!(writes.waits_until(last + FLOOD_PAUSE_USEC), None);
+        let next = last + FLOOD_PAUSE_USEC + 100;
+        writes.take(next);
+        assert_eq!(writes.waits_until(next), Some(next + FLOOD_PAUSE_USEC), "it goes on");
+        let later = next + FLOOD_PAUSE_USEC + FLOOD_GAP_USEC;
+        writes.take(later);
+        assert_eq!(writes.waits_until(later), None, "it is over");
     }
 }

@@ -154,7 +154,6 @@ fn subscribe() {
             let stderr = tracing_subscriber::fmt::layer()
                 .with_writer(io::stderr)
                 .with_target(false)
-                .with_level(false)
                 .with_ansi(false)
                 .log_internal_errors(false)
                 .fmt_fields(tracing_subscriber::fmt::format::debug_fn(message_only));
