@@ -200,8 +200,9 @@ impl Guard {
             };
             let wanted = job.entry.and_then(|entry| self.policy.entries()[entry].value.clone());
             let Some(wanted) = wanted else { continue };
-            let learn = matches!(slot, Slot::Other(_));
-            let learned = if learn { self.others.get(&key).and_then(|other| other.learned.clone()) } else { None };
+            let other = matches!(slot, Slot::Other(_)).then(|| self.others.get(&key)).flatten();
+            let learned = other.and_then(|other| other.learned.clone());
+            let learn = other.is_some() && !self.contests.is_repaired_again(&slot);
             return Some(Repair { key, wanted, learned, learn, slot, job });
         }
         None

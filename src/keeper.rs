@@ -101,6 +101,8 @@ impl<O: Outlet> Keeper<O> {
             }
             while let Ok(command) = inbox.try_recv() {
                 if matches!(command, Command::Stop) {
+                    self.guard.stop(now_usec());
+                    self.publish();
                     return Ok(());
                 }
                 self.obey(command);

@@ -41,9 +41,9 @@ impl Drop for Stays {
 /// The record of the only repair of `key` since the last one was asked for.
 fn repair_of(guard: &Running, key: &str, nth: usize) -> Record {
     let dotted = key.replace('/', ".");
-    let of_key = |record: &Record| record.get("SYSCTL") == Some(&dotted) && record.contains_key("OLDVALUE");
-    guard.wait_record(key, |_| guard.repairs().iter().filter(|r| of_key(r) && r["CAUSE"] == "write").count() > nth);
-    guard.repairs().into_iter().filter(|r| of_key(r) && r["CAUSE"] == "write").nth(nth).expect("it is there")
+    let of_key = |record: &Record| record["SYSCTL"] == dotted && record["CAUSE"] == "write";
+    guard.wait_record(key, |_| guard.repairs().iter().filter(|r| of_key(r)).count() > nth);
+    guard.repairs().into_iter().filter(of_key).nth(nth).expect("it is there")
 }
 
 fn assert_unknown(record: &Record, why: &str) {

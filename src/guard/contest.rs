@@ -90,6 +90,12 @@ impl Contest {
         self.times[(self.repairs as usize + REPAIRS - 1) % REPAIRS]
     }
 
+    fn summary(&mut self, until: u64) -> Record {
+        let (subject, key, since) = (self.subject.clone(), self.key.clone(), self.untold_since);
+        let count = std::mem::take(&mut self.untold);
+        Record::StillContested { subject, key, count, since, until, writers: Vec::new() }
+    }
+
     /// When something is to be done next.
     fn due(&self) -> u64 {
         let summary = if self.untold > 0 { self.untold_since + SUMMARY_EVERY } else { u64::MAX };
@@ -239,16 +245,7 @@ impl Contests {
             }
             let mut due = None;
             if contest.untold > 0 && contest.untold_since + SUMMARY_EVERY <= now {
-                let (subject, key, since) = (contest.subject.clone(), contest.key.clone(), contest.untold_since);
-                let count = std::mem::take(&mut contest.untold);
-                due = Some(Due::Tell(Record::StillContested {
-                    subject,
-                    key,
-                    count,
-                    since,
-                    until: now,
-                    writers: Vec::new(),
-                }));
+                due = Some(Due::Tell(contest.summary(now)));
             } else if contest.waits && contest.not_before <= now || contest.muted && contest.look_at <= now {
                 (contest.waits, contest.look_at) = (false, now + SPACING_MAX);
                 due = Some(Due::Look(slot.clone()));
@@ -260,6 +257,12 @@ impl Contests {
             }
         }
         None
+    }
+
+    /// What is still to be told of repairs without a record of their own.
+    fn untold(&mut self, now: u64) -> Vec<Record> {
+        let untold = self.settings.values_mut().filter(|contest| contest.untold > 0);
+        untold.map(|contest| contest.summary(now)).collect()
     }
 
     /// Sets the timer of a setting, unless it fires sooner anyway.
@@ -278,6 +281,11 @@ impl Contests {
         let muted =
             || self.settings.iter().filter(|(_, contest)| contest.muted).map(|(slot, _)| slot.clone()).collect();
         std::mem::take(&mut self.mutes_changed).then(muted)
+    }
+
+    /// Whether somebody changed a setting back lately: what is read there may be their value.
+    pub fn is_repaired_again(&self, slot: &Slot) -> bool {
+        self.settings.get(slot).is_some_and(|contest| contest.repairs > 1)
     }
 
     /// Whether a contested setting has not come to rest at `now`, which it may do at `calm`.
@@ -311,6 +319,12 @@ impl Guard {
     /// A repair, or a look that needed none, has cost this much of the guard thread's processor.
     pub fn charge(&mut self, slot: &Slot, now: u64, cost: u64) {
         self.contests.charge(slot, now, cost);
+    }
+
+    /// The guard stops: has told what has not been told yet.
+    pub fn stop(&mut self, now: u64) {
+        let untold = self.contests.untold(now);
+        self.records.extend(untold);
     }
 
     /// Whether something was heard of a setting whose repair waits.

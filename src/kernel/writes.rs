@@ -20,7 +20,7 @@ const EVENT_BUFFER_BYTES: usize = 16 << 10;
 /// moment, in which the kernel makes one of many.
 const FLOOD_EVENTS: u32 = 100;
 const FLOOD_GAP_USEC: u64 = 1_000;
-const FLOOD_PAUSE_USEC: u64 = 2_000;
+const FLOOD_PAUSE_USEC: u64 = 10_000;
 
 struct Watched {
     key: Key,

@@ -225,7 +225,9 @@ impl Record {
             Record::Resumed { cause, .. } => Some(*cause),
             Record::Started { .. } => Some(Cause::Start),
             Record::Resynchronised { .. } => Some(Cause::Overrun),
-            _ => self.subject().map(|subject| subject.cause),
+            // The others are about many repairs, each with its own.
+            Record::Repaired { subject, .. } | Record::RepairFailed { subject, .. } => Some(subject.cause),
+            _ => None,
         }
     }
 

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 /// Long enough for a busy two-core machine; a test that passes never waits for it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
+/// The MESSAGE_ID of a repair.
+pub const REPAIRED: &str = "02a3fbd85f774dd6911132d4e66f40b6";
 const NOTIFY_SOCKET: &str = "/run/notify";
 
 /// The namespaces of the calling thread.
@@ -198,12 +200,9 @@ impl Running {
         self.wait_record(text, |record| record.get("MESSAGE").is_some_and(|message| message.contains(text)))
     }
 
-    /// Records of repairs: all of them have the policy's value and what was found.
+    /// Records of repairs.
     pub fn repairs(&self) -> Vec<Record> {
-        self.records()
-            .into_iter()
-            .filter(|record| record.contains_key("OURVALUE") && !record.contains_key("ERRNO"))
-            .collect()
+        self.records().into_iter().filter(|record| record["MESSAGE_ID"] == REPAIRED).collect()
     }
 
     /// SIGTERM, and the end of it.
