@@ -1,6 +1,8 @@
 //! The service: who can wake the guard and what each does, start-up and shutdown in order.
 
-use std::collections::{HashMap, HashSet};
+mod policy;
+
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,28 +23,22 @@ use crate::guard::{Move, Summary};
 use crate::keeper::{Command, Handle, Keeper, Outlet};
 use crate::kernel::privilege::drop_privileges;
 use crate::kernel::scheduling::ask_for_short_slices;
-use crate::kernel::sysctl::{self, Pulse};
+use crate::kernel::sysctl::Pulse;
 use crate::kernel::writers;
-use crate::policy::conflicts::{self, Conflict};
 use crate::policy::watch::Watch;
 use crate::policy::{Policy, PolicyError, Source};
 use crate::report::journal::Reporter;
 use crate::report::record::{Cause, Record};
 use crate::report::status::{SharedStatus, notify};
 use crate::report::text::plain;
-use crate::setting::printable;
 use crate::wake::clock::{Clock, Jump};
 use crate::wake::logind;
 use crate::witness::{Follow, Witness};
 
 /// READY is sent after the first full pass, or after this long: a write may wait for the kernel's RTNL lock.
 const READY_AT_LATEST: Duration = Duration::from_secs(5);
-/// An editor writes a file in several steps; they are taken as one.
-const POLICY_DEBOUNCE: Duration = Duration::from_millis(50);
 /// How long the last records may take to reach the journal.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// How long a reload may keep the service manager waiting.
-const RELOAD_AT_LATEST: Duration = Duration::from_secs(2);
 /// Sources, as records and the status name them.
 const POLICY_WATCH: &str = "the policy watch";
 const CLOCKS: &str = "the clocks";
@@ -183,7 +179,7 @@ async fn serve(root: &Path, audit_interval: Duration, group: io::Result<Fanotify
 }
 
 /// What the guard knew after its first pass, how it ended, and the way to it.
-type Started = (oneshot::Receiver<Summary>, oneshot::Receiver<std::io::Result<Summary>>, Handle);
+type Started = (oneshot::Receiver<Summary>, oneshot::Receiver<io::Result<Summary>>, Handle);
 
 /// Starts the guard thread: subscribe, read everything, loop.
 fn start_guard(policy: Arc<Policy>, pulse: Arc<Pulse>, news: News) -> Result<Started> {
@@ -249,97 +245,6 @@ impl Daemon {
         self.status.tell();
     }
 
-    /// Each bad line once per policy, and the policy itself once it changes.
-    fn tell_policy(&mut self) {
-        self.tell_errors("");
-        let (lines, errors) = (self.policy.entries().len(), self.policy.errors.len());
-        self.reporter.tell(Record::PolicyLoaded { lines, errors });
-        self.tell_conflicts();
-    }
-
-    /// Each line of sysctl.d or TuneD that works against the policy, once for as long as it does.
-    fn tell_conflicts(&mut self) {
-        let settings = self.policy.all_settings(sysctl::interfaces().into_iter());
-        let (mut known, mut by_key) = (HashSet::new(), HashMap::<String, Vec<String>>::new());
-        for conflict in conflicts::find(&self.policy, &self.root, &settings) {
-            let Conflict { key, entry, says, source, origin } = conflict;
-            let name = self.policy.name(&key, entry);
-            let file = printable(source.file.as_os_str());
-            by_key.entry(name.clone()).or_default().push(format!("{file}:{} which says {says}", source.line));
-            let line = (source.clone(), says.clone());
-            if known.insert(line.clone()) && !self.conflicts.contains(&line) {
-                self.reporter.tell(Record::Conflict {
-                    key: name,
-                    ours: self.policy.value(entry).into(),
-                    policy: self.policy.entries()[entry].source.clone(),
-                    says,
-                    source,
-                    origin,
-                });
-            }
-        }
-        self.conflicts = known;
-        self.status.get().conflicts = by_key;
-    }
-
-    fn tell_errors(&self, and: &str) {
-        for error in &self.errors {
-            self.reporter.tell(Record::PolicyError { source: error.source.clone(), text: format!("{error}{and}") });
-        }
-    }
-
-    fn touched(&mut self, touched: std::io::Result<()>, watch: &mut Option<Watch>) {
-        match touched {
-            Ok(()) => {
-                // Not put off by further events, so that no stream of them holds it up.
-                self.reload_due.get_or_insert_with(|| Instant::now() + POLICY_DEBOUNCE);
-            }
-            Err(error) => {
-                *watch = None;
-                self.lost(POLICY_WATCH, error.to_string());
-            }
-        }
-    }
-
-    /// Reads the policy again. Asked for by an administrator, it is always applied; otherwise only if it has changed.
-    async fn reload(&mut self, watch: &mut Option<Watch>, asked: bool) {
-        self.reload_due = None;
-        if let Some(watch) = watch {
-            watch.drain();
-            watch.renew();
-        }
-        let policy = Policy::load(&self.root);
-        let same =
-            if policy.is_unreadable() { policy.errors == self.errors } else { policy.says_the_same(&self.policy) };
-        self.errors.clone_from(&policy.errors);
-        if !asked && same {
-            self.tell_conflicts(); // what changed may be in sysctl.d or TuneD
-            return;
-        }
-        if asked {
-            self.conflicts.clear();
-            let mut states = vec![NotifyState::Reloading];
-            states.extend(NotifyState::monotonic_usec_now().ok());
-            notify(&states);
-        }
-        if policy.is_unreadable() {
-            self.tell_errors("; the last good policy holds");
-        } else {
-            self.policy = Arc::new(policy);
-            self.tell_policy();
-            self.witness.follow(Follow::Policy(self.policy.clone()));
-            let (done, applied) = oneshot::channel();
-            self.guard.send(Command::Reload(self.policy.clone(), done));
-            if asked {
-                _ = timeout(RELOAD_AT_LATEST, applied).await;
-            }
-        }
-        if asked {
-            notify(&[NotifyState::Ready]);
-        }
-        self.tell_status();
-    }
-
     fn logind(&mut self, event: logind::Event) {
         match event {
             logind::Event::Asleep(noted) => {
@@ -365,7 +270,7 @@ impl Daemon {
         self.tell_status();
     }
 
-    fn jumped(&mut self, jump: std::io::Result<Jump>, clock: &mut Option<Clock>) {
+    fn jumped(&mut self, jump: io::Result<Jump>, clock: &mut Option<Clock>) {
         match jump {
             Ok(jump @ Jump::Slept(_)) => self.woke(Cause::Resume, CLOCKS, Some(jump)),
             Ok(jump @ Jump::Stepped { .. }) => self.woke(Cause::Clock, CLOCKS, Some(jump)),
@@ -399,14 +304,14 @@ impl Daemon {
     }
 }
 
-async fn touched(watch: &mut Option<Watch>) -> std::io::Result<()> {
+async fn touched(watch: &mut Option<Watch>) -> io::Result<()> {
     match watch {
         Some(watch) => watch.touched().await,
         None => std::future::pending().await,
     }
 }
 
-async fn jumped(clock: &mut Option<Clock>) -> std::io::Result<Jump> {
+async fn jumped(clock: &mut Option<Clock>) -> io::Result<Jump> {
     match clock {
         Some(clock) => clock.jumped().await,
         None => std::future::pending().await,

@@ -7,6 +7,7 @@ mod contest;
 mod episode;
 mod hear;
 pub mod interface;
+mod put_off;
 pub mod resume;
 pub mod settle;
 mod summary;

@@ -4,10 +4,9 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use super::episode::Episode;
-use super::{Guard, Job, Rank, Slot, rank};
-use crate::report::record::{Cause, Record, Subject};
-use crate::setting::{ALL, Attribute, Family, Key};
+use super::Slot;
+use crate::report::record::{Record, Subject};
+use crate::setting::Key;
 
 const SECOND: u64 = 1_000_000;
 /// From this many repairs within this long a setting is called contested.
@@ -31,8 +30,6 @@ const SPACING_MAX: u64 = 5 * SECOND;
 /// Hearing of changes that can't be mended yet may cost as many repairs, and this much; then they are not heard any more.
 const HEARD_REPAIRS: u64 = 10;
 const HEARD: u64 = 10_000;
-/// While `all.forwarding` is contested, interfaces are judged only when it has stood still for so long.
-const CALM: u64 = 10_000;
 
 /// What was spent in the last 10 s, and for how many repairs: by half seconds, of which only those are kept that had any.
 #[derive(Debug, Default)]
@@ -260,7 +257,7 @@ impl Contests {
     }
 
     /// What is still to be told of repairs without a record of their own.
-    fn untold(&mut self, now: u64) -> Vec<Record> {
+    pub fn untold(&mut self, now: u64) -> Vec<Record> {
         let untold = self.settings.values_mut().filter(|contest| contest.untold > 0);
         untold.map(|contest| contest.summary(now)).collect()
     }
@@ -289,7 +286,7 @@ impl Contests {
     }
 
     /// Whether a contested setting has not come to rest at `now`, which it may do at `calm`.
-    fn is_in_turmoil(&self, slot: &Slot, calm: u64, now: u64) -> bool {
+    pub fn is_in_turmoil(&self, slot: &Slot, calm: u64, now: u64) -> bool {
         self.settings.get(slot).is_some_and(|contest| contest.contested && (contest.muted || now < calm))
     }
 
@@ -315,246 +312,5 @@ impl Contests {
     }
 }
 
-impl Guard {
-    /// A repair, or a look that needed none, has cost this much of the guard thread's processor.
-    pub fn charge(&mut self, slot: &Slot, now: u64, cost: u64) {
-        self.contests.charge(slot, now, cost);
-    }
-
-    /// The guard stops: has told what has not been told yet.
-    pub fn stop(&mut self, now: u64) {
-        let untold = self.contests.untold(now);
-        self.records.extend(untold);
-    }
-
-    /// Whether something was heard of a setting whose repair waits.
-    pub fn hears_in_vain(&self) -> bool {
-        self.heard_in_vain.is_some()
-    }
-
-    /// That has cost this much.
-    pub fn charge_hearing(&mut self, now: u64, cost: u64) {
-        if let Some(slot) = self.heard_in_vain.take() {
-            self.contests.charge_hearing(&slot, now, cost);
-        }
-    }
-
-    /// When [`Guard::tick`] has something to do.
-    pub fn contest_due(&self) -> Option<u64> {
-        self.contests.due().into_iter().chain(self.calm_due).min()
-    }
-
-    /// Does what is due at `now`: looks that waited, and what is told of contested settings.
-    pub fn tick(&mut self, now: u64) {
-        if self.calm_due.take_if(|due| *due <= now).is_some() {
-            // What has to wait on comes back here.
-            self.jobs.append(&mut self.waiting);
-        }
-        while let Some(due) = self.contests.take_due(now) {
-            match due {
-                Due::Tell(record) => self.records.push(record),
-                Due::Look(slot) => match self.waiting.remove_entry(&(rank(&slot), slot.clone())) {
-                    Some((slot, job)) => _ = self.jobs.entry(slot).or_insert(job),
-                    None => self.check(slot, Cause::Write, None),
-                },
-            }
-        }
-    }
-
-    /// The settings of which nothing shall be heard, because hearing of them costs too much, if these are others than the
-    /// last time this was asked.
-    pub fn take_mutes(&mut self) -> Option<Vec<Slot>> {
-        self.contests.take_mutes()
-    }
-
-    /// Whether a setting is still to be looked at.
-    pub(super) fn is_to_come(&self, slot: Slot) -> bool {
-        let job = (rank(&slot), slot);
-        self.jobs.contains_key(&job) || self.waiting.contains_key(&job)
-    }
-
-    /// Puts a job off that has to wait at `now`, because its setting is contested, or an interface's forwarding because
-    /// somebody keeps changing `all`, and every interface with it.
-    pub(super) fn put_off(&mut self, rank: Rank, slot: &Slot, job: &Job, now: u64) -> bool {
-        let all_of = match *slot {
-            Slot::Announced(family, Attribute::Forwarding, _) => Some((family, all_forwarding(family))),
-            _ => None,
-        };
-        let blamed = match all_of {
-            _ if self.contests.waits(slot, now) => slot.clone(),
-            Some((family, ref all)) if all != slot => {
-                let calm = self.all_heard[family as usize] + CALM;
-                if !self.waiting.contains_key(&(Rank::All, all.clone())) && !self.contests.is_in_turmoil(all, calm, now)
-                {
-                    return false;
-                }
-                self.calm_due.get_or_insert(now + CALM);
-                all.clone()
-            }
-            _ => return false,
-        };
-        if let Some((family, _)) = all_of.filter(|(_, all)| all == slot) {
-            self.episodes[family as usize].get_or_insert(Episode::new(job.cause, job.received));
-        }
-        self.heard_in_vain = Some(blamed);
-        self.waiting.entry((rank, slot.clone())).or_insert_with(|| job.clone());
-        true
-    }
-
-    /// Whether a look at a setting has to wait.
-    pub(super) fn is_put_off(&self, slot: &Slot) -> bool {
-        let all = |family| (Rank::All, all_forwarding(family));
-        self.waiting.contains_key(&(rank(slot), slot.clone()))
-            || matches!(slot, Slot::Announced(family, Attribute::Forwarding, _) if self.waiting.contains_key(&all(*family)))
-    }
-
-    /// A setting went.
-    pub(super) fn forget_contest(&mut self, slot: &Slot) {
-        self.contests.forget(slot);
-        self.waiting.remove(&(rank(slot), slot.clone()));
-    }
-}
-
-fn all_forwarding(family: Family) -> Slot {
-    Slot::Announced(family, Attribute::Forwarding, ALL)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::policy::Source;
-    use std::path::Path;
-
-    const SLOT: Slot = Slot::Announced(Family::V4, Attribute::Forwarding, ALL);
-
-    fn subject() -> Subject {
-        let source = Source { file: Path::new("/etc/fwdguard.d/10.conf").into(), line: 1 };
-        Subject { key: "net.ipv4.ip_forward".into(), ours: "1".into(), source, cause: Cause::Write }
-    }
-
-    fn repaired(contests: &mut Contests, now: u64) -> (bool, Option<Record>) {
-        contests.repaired(&SLOT, &subject(), &Key::ip_forward(), now)
-    }
-
-    /// What is due by `until`, each with its time.
-    fn told(contests: &mut Contests, until: u64) -> Vec<(u64, Due)> {
-        let mut told = Vec::new();
-        while let Some(now) = contests.due().filter(|due| *due <= until) {
-            told.extend(std::iter::from_fn(|| contests.take_due(now)).map(|due| (now, due)));
-        }
-        told
-    }
-
-    #[test]
-    fn the_fifth_repair_within_ten_seconds_is_called_contested_once() {
-        let mut contests = Contests::default();
-        for n in 0..20 {
-            // Every 2.6 s: never five within ten.
-            assert_eq!(repaired(&mut contests, n * 2_600_000), (true, None));
-        }
-        let start = 100 * SECOND;
-        let calls: Vec<bool> = (0..20).map(|n| repaired(&mut contests, start + n * SECOND).1.is_some()).collect();
-        assert_eq!(calls.iter().filter(|call| **call).count(), 1, "{calls:?}");
-        assert!(calls[4], "{calls:?}");
-        assert_eq!(contests.contested(), ["net.ipv4.ip_forward"]);
-        let last = start + 19 * SECOND;
-        let told = told(&mut contests, u64::MAX);
-        let over = Record::ContestOver { subject: subject(), repairs: 40, usec: last };
-        assert_eq!(told, [(last + QUIET, Due::Tell(over))], "one notice after a minute of quiet");
-        assert_eq!((contests.contested().len(), contests.due()), (0, None));
-    }
-
-    #[test]
-    fn a_flood_has_250_records_and_then_a_summary_every_ten_seconds() {
-        let mut contests = Contests::default();
-        let (mut own, mut summaries, mut counted) = (0, Vec::new(), 0);
-        for n in 0..60_000 {
-            let now = n * 1_000;
-            for (at, due) in told(&mut contests, now) {
-                let Due::Tell(Record::StillContested { count, since, until, .. }) = due else { panic!("{due:?}") };
-                assert_eq!(until, at);
-                assert!((9 * SECOND..12 * SECOND).contains(&(until - since)));
-                summaries.push(at);
-                counted += count;
-            }
-            own += u64::from(repaired(&mut contests, now).0);
-        }
-        assert_eq!(own, 250 + 5, "one more each ten seconds");
-        assert_eq!(summaries.len(), 5);
-        let rest = told(&mut contests, u64::MAX);
-        let Due::Tell(Record::StillContested { count, .. }) = &rest[0].1 else { panic!("{rest:?}") };
-        assert_eq!(own + counted + count, 60_000, "each repair has its record or its place in a summary");
-    }
-
-    #[test]
-    fn cost_is_limited_and_not_count() {
-        let mut contests = Contests::default();
-        let mut now = 0;
-        for _ in 0..499 {
-            now += 2_000;
-            repaired(&mut contests, now);
-            contests.charge(&SLOT, now, 1_000);
-            assert!(!contests.waits(&SLOT, now), "below the budget at {now}");
-        }
-        // A writer without mercy for a minute: as soon as a repair is allowed, it is needed.
-        let (start, mut spent) = (now, 499_000);
-        while now < start + 60 * SECOND {
-            repaired(&mut contests, now);
-            contests.charge(&SLOT, now, 1_000);
-            spent += 1_000;
-            if contests.waits(&SLOT, now) {
-                let look = std::iter::from_fn(|| {
-                    now = contests.due()?;
-                    contests.take_due(now)
-                });
-                assert_eq!(look.take(9).find(|due| *due == Due::Look(SLOT)), Some(Due::Look(SLOT)));
-                assert!(!contests.waits(&SLOT, now));
-            }
-            now += 10;
-        }
-        assert!((2_000_000..3_600_000).contains(&spent), "{spent} us of a core within a minute");
-        // Nothing for some time, and all is immediate again.
-        now += 11 * SECOND;
-        repaired(&mut contests, now);
-        contests.charge(&SLOT, now, 1_000);
-        assert!(!contests.waits(&SLOT, now));
-    }
-
-    #[test]
-    fn a_setting_that_costs_a_lot_is_still_mended_every_five_seconds() {
-        let mut contests = Contests::default();
-        repaired(&mut contests, 0);
-        contests.charge(&SLOT, 0, 2 * SECOND);
-        assert!(contests.waits(&SLOT, 0));
-        assert_eq!(told(&mut contests, SPACING_MAX), [(SPACING_MAX, Due::Look(SLOT))]);
-    }
-
-    #[test]
-    fn what_is_only_heard_is_muted_and_looked_at_until_it_is_quiet() {
-        let mut contests = Contests::default();
-        repaired(&mut contests, 0);
-        contests.charge(&SLOT, 0, BUDGET);
-        assert!(contests.waits(&SLOT, 1));
-        contests.charge_hearing(&SLOT, 1, HEARD);
-        assert_eq!(contests.take_mutes(), None, "a repair's worth");
-        contests.charge_hearing(&SLOT, 2, HEARD_REPAIRS * BUDGET * 2);
-        assert_eq!(contests.take_mutes(), Some(vec![SLOT]));
-        let mut looks = 0;
-        while let Some(now) = contests.due().filter(|_| looks < 20) {
-            if contests.take_due(now) == Some(Due::Look(SLOT)) {
-                looks += 1;
-                contests.charge(&SLOT, now, 10);
-            }
-        }
-        assert!((2..20).contains(&looks), "{looks}");
-        assert_eq!(contests.take_mutes(), Some(vec![]), "heard again");
-    }
-
-    #[test]
-    fn what_went_is_forgotten() {
-        let mut contests = Contests::default();
-        (0..10).for_each(|n| _ = repaired(&mut contests, n));
-        contests.forget(&SLOT);
-        assert_eq!((contests.due(), contests.contested().len()), (None, 0));
-    }
-}
+mod tests;

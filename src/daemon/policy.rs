@@ -1,0 +1,119 @@
+//! The policy while the service runs: read again when its files change, told with its errors and with what works against it.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
+
+use super::{Daemon, POLICY_WATCH};
+use crate::keeper::Command;
+use crate::kernel::sysctl;
+use crate::policy::Policy;
+use crate::policy::conflicts::{self, Conflict};
+use crate::policy::watch::Watch;
+use crate::report::record::Record;
+use crate::report::status::notify;
+use crate::setting::printable;
+use crate::witness::Follow;
+
+/// An editor writes a file in several steps; they are taken as one.
+const POLICY_DEBOUNCE: Duration = Duration::from_millis(50);
+/// How long a reload may keep the service manager waiting.
+const RELOAD_AT_LATEST: Duration = Duration::from_secs(2);
+
+impl Daemon {
+    /// Each bad line once per policy, and the policy itself once it changes.
+    pub(super) fn tell_policy(&mut self) {
+        self.tell_errors("");
+        let (lines, errors) = (self.policy.entries().len(), self.policy.errors.len());
+        self.reporter.tell(Record::PolicyLoaded { lines, errors });
+        self.tell_conflicts();
+    }
+
+    /// Each line of sysctl.d or TuneD that works against the policy, once for as long as it does.
+    fn tell_conflicts(&mut self) {
+        let settings = self.policy.all_settings(sysctl::interfaces().into_iter());
+        let (mut known, mut by_key) = (HashSet::new(), HashMap::<String, Vec<String>>::new());
+        for conflict in conflicts::find(&self.policy, &self.root, &settings) {
+            let Conflict { key, entry, says, source, origin } = conflict;
+            let name = self.policy.name(&key, entry);
+            let file = printable(source.file.as_os_str());
+            by_key.entry(name.clone()).or_default().push(format!("{file}:{} which says {says}", source.line));
+            let line = (source.clone(), says.clone());
+            if known.insert(line.clone()) && !self.conflicts.contains(&line) {
+                self.reporter.tell(Record::Conflict {
+                    key: name,
+                    ours: self.policy.value(entry).into(),
+                    policy: self.policy.entries()[entry].source.clone(),
+                    says,
+                    source,
+                    origin,
+                });
+            }
+        }
+        self.conflicts = known;
+        self.status.get().conflicts = by_key;
+    }
+
+    fn tell_errors(&self, and: &str) {
+        for error in &self.errors {
+            self.reporter.tell(Record::PolicyError { source: error.source.clone(), text: format!("{error}{and}") });
+        }
+    }
+
+    pub(super) fn touched(&mut self, touched: io::Result<()>, watch: &mut Option<Watch>) {
+        match touched {
+            Ok(()) => {
+                // Not put off by further events, so that no stream of them holds it up.
+                self.reload_due.get_or_insert_with(|| Instant::now() + POLICY_DEBOUNCE);
+            }
+            Err(error) => {
+                *watch = None;
+                self.lost(POLICY_WATCH, error.to_string());
+            }
+        }
+    }
+
+    /// Reads the policy again. Asked for by an administrator, it is always applied; otherwise only if it has changed.
+    pub(super) async fn reload(&mut self, watch: &mut Option<Watch>, asked: bool) {
+        self.reload_due = None;
+        if let Some(watch) = watch {
+            watch.drain();
+            watch.renew();
+        }
+        let policy = Policy::load(&self.root);
+        let same =
+            if policy.is_unreadable() { policy.errors == self.errors } else { policy.says_the_same(&self.policy) };
+        self.errors.clone_from(&policy.errors);
+        if !asked && same {
+            self.tell_conflicts(); // what changed may be in sysctl.d or TuneD
+            return;
+        }
+        if asked {
+            self.conflicts.clear();
+            let mut states = vec![NotifyState::Reloading];
+            states.extend(NotifyState::monotonic_usec_now().ok());
+            notify(&states);
+        }
+        if policy.is_unreadable() {
+            self.tell_errors("; the last good policy holds");
+        } else {
+            self.policy = Arc::new(policy);
+            self.tell_policy();
+            self.witness.follow(Follow::Policy(self.policy.clone()));
+            let (done, applied) = oneshot::channel();
+            self.guard.send(Command::Reload(self.policy.clone(), done));
+            if asked {
+                _ = timeout(RELOAD_AT_LATEST, applied).await;
+            }
+        }
+        if asked {
+            notify(&[NotifyState::Ready]);
+        }
+        self.tell_status();
+    }
+}
