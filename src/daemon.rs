@@ -10,7 +10,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use nix::sys::fanotify::Fanotify;
 use rustix::time::{ClockId, clock_gettime};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,9 +21,9 @@ use crate::guard::settle::Settle;
 use crate::guard::{Move, Summary};
 use crate::keeper::{Command, Handle, Keeper, Outlet};
 use crate::kernel::privilege::drop_privileges;
-use crate::kernel::scheduling::ask_for_short_slices;
+use crate::kernel::scheduling::{SHORTEST_NSEC, ask_for_slices};
 use crate::kernel::sysctl::Pulse;
-use crate::kernel::writers;
+use crate::kernel::writers::{self, Groups};
 use crate::policy::watch::Watch;
 use crate::policy::{Policy, PolicyError, Source};
 use crate::report::journal::Reporter;
@@ -51,10 +50,10 @@ const WAITS_USEC: u64 = 1_000_000;
 /// # Errors
 /// The guard could not start, or its thread ended: the service manager starts it anew.
 pub fn run(root: &Path, audit_interval: Duration) -> Result<()> {
-    let group = take_and_drop_privileges()?;
+    let groups = take_and_drop_privileges()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no event loop")?;
     let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, serve(root, audit_interval, group))
+    local.block_on(&runtime, serve(root, audit_interval, groups))
 }
 
 /// Where the guard thread's news goes.
@@ -74,19 +73,18 @@ impl Outlet for News {
 }
 
 /// Takes what needs CAP_SYS_ADMIN, and then keeps CAP_NET_ADMIN alone. No other thread exists yet.
-fn take_and_drop_privileges() -> Result<io::Result<Fanotify>> {
-    let group = writers::open();
+fn take_and_drop_privileges() -> Result<io::Result<Groups>> {
+    let groups = writers::open();
     drop_privileges().context("capabilities can't be given up; is capset or prctl filtered?")?;
-    Ok(group)
+    Ok(groups)
 }
 
-async fn serve(root: &Path, audit_interval: Duration, group: io::Result<Fanotify>) -> Result<()> {
+async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>) -> Result<()> {
     // Signals first: until they are handled, a HUP or USR1 would end the service.
     let (mut hangup, mut usr1) = (signal(SignalKind::hangup())?, signal(SignalKind::user_defined1())?);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let status = Arc::new(SharedStatus::default());
-    let pulse = Arc::new(Pulse::default());
-    let witness = group.and_then(|group| Witness::start(group, pulse.clone()));
+    let witness = groups.and_then(Witness::start);
     let lost_witness = witness.as_ref().err().map(ToString::to_string);
     let witness = witness.unwrap_or_else(|_| Witness::absent());
     let (reporter, finished) = Reporter::start(status.clone(), witness.clone()).context("no thread for the journal")?;
@@ -96,6 +94,7 @@ async fn serve(root: &Path, audit_interval: Duration, group: io::Result<Fanotify
         .inspect_err(|error| reporter.tell(Record::SourceLost { source: POLICY_WATCH, reason: error.to_string() }))
         .ok();
     let policy = Arc::new(Policy::load(root));
+    let pulse = Arc::new(Pulse::default());
     witness.follow(Follow::Policy(policy.clone()));
     let news = News { reporter: reporter.clone(), witness: witness.clone() };
     let (mut first_pass, mut ended, guard) = start_guard(policy.clone(), pulse.clone(), news)?;
@@ -192,7 +191,7 @@ fn start_guard(policy: Arc<Policy>, pulse: Arc<Pulse>, news: News) -> Result<Sta
     std::thread::Builder::new()
         .name("guard".into())
         .spawn(move || {
-            ask_for_short_slices();
+            ask_for_slices(SHORTEST_NSEC);
             keeper.audit(Cause::Start);
             let summary = keeper.summary();
             let Summary { settings, interfaces, repairs, .. } = summary;

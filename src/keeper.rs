@@ -109,7 +109,6 @@ impl<O: Outlet> Keeper<O> {
             }
             self.charge_hearing();
             self.mute();
-            self.pulse.cpu.note();
             let flood = self.writes.as_ref().ok().and_then(|writes| writes.waits_until(now_usec()));
             let timeout = self.timeout(quiet, flood);
             let writes = self.writes.as_ref().ok().filter(|_| flood.is_none()).map_or(handle.bell(), Writes::as_fd);

@@ -1,23 +1,24 @@
-//! The witness: who wrote a guarded setting, found out on a thread of its own while the writer is still there.
+//! The witness: who wrote a guarded setting, found out on threads of its own while the writer is still there.
 
 mod watcher;
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
-
-use nix::sys::fanotify::Fanotify;
 
 use crate::guard::Move;
 use crate::handle::Handle;
 use crate::kernel::process::Process;
-use crate::kernel::sysctl::{Pulse, now_usec};
+use crate::kernel::scheduling::{processors, stay_on};
+use crate::kernel::sysctl::now_usec;
+use crate::kernel::writers::Groups;
 use crate::policy::Policy;
 use crate::report::record::Cause;
 use crate::report::writer::{Blame, Why};
 use crate::setting::{Attribute, Family, Key};
-use watcher::Watcher;
+use watcher::{Post, Watcher, watch};
 
 /// An event comes when the write has returned, which is after the guard has heard of it, and often after it has mended it.
 const EVENT_AFTER: Duration = Duration::from_millis(50);
@@ -73,16 +74,26 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// Starts the thread.
+    /// Starts the threads: one that runs where the kernel sends it, or on a machine of two processors one on each. There,
+    /// the one that does not write often sleeps, and takes a millisecond to wake in a virtual machine, while a thread on the
+    /// writer's own processor takes it from the writer at once.
     ///
     /// # Errors
     /// No thread or descriptor.
-    pub fn start(group: Fanotify, pulse: Arc<Pulse>) -> io::Result<Witness> {
+    pub fn start(groups: Groups) -> io::Result<Witness> {
         let (handle, inbox) = Handle::new()?;
         let shared = Arc::<Shared>::default();
-        let mut watcher = Watcher::new(group, pulse, shared.clone());
-        let own_handle = handle.clone();
-        std::thread::Builder::new().name("witness".into()).spawn(move || watcher.run(&own_handle, &inbox))?;
+        let opens = groups.opens.as_fd().try_clone_to_owned()?;
+        let mut more = Some((groups.writes.as_fd().try_clone_to_owned()?, handle.clone(), inbox));
+        let watcher = Arc::new(Mutex::new(Watcher::new(groups, shared.clone())));
+        let both = Some(processors()).filter(|all| all.len() == 2);
+        for processor in both.map_or(vec![None], |both| both.into_iter().map(Some).collect()) {
+            let (watcher, post) = (watcher.clone(), Post { opens: opens.try_clone()?, more: more.take() });
+            std::thread::Builder::new().name("witness".into()).spawn(move || {
+                processor.into_iter().for_each(stay_on);
+                watch(&watcher, &post)
+            })?;
+        }
         Ok(Witness { handle: Some(handle), shared })
     }
 

@@ -1,51 +1,15 @@
 //! How soon a thread runs when it is woken, and where: without privileges, and without a real-time policy.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+/// The guard's slices: the shortest that the kernel takes (`__setparam_fair`, kernel/sched/syscalls.c).
+pub const SHORTEST_NSEC: u64 = 100_000;
+/// The witness's: shorter than those of who writes a setting (some 3 ms), longer than the guard's.
+pub const SHORT_NSEC: u64 = 500_000;
 
-/// The shortest that the kernel takes (`__setparam_fair`, kernel/sched/syscalls.c), in nanoseconds.
-const SLICE_NSEC: u64 = 100_000;
-
-/// The processor that another thread ran on last.
-#[derive(Default)]
-pub struct LastCpu(AtomicUsize);
-
-impl LastCpu {
-    pub fn note(&self) {
-        self.0.store(sched_getcpu(), Ordering::Relaxed);
-    }
-}
-
-/// Keeps the calling thread off the processor of another, so that neither takes it from the other when both are woken at once.
-pub struct Apart {
-    allowed: CpuSet,
-    avoided: Option<usize>,
-}
-
-impl Apart {
-    pub fn of_this_thread() -> Apart {
-        Apart { allowed: sched_getaffinity(None).unwrap_or_default(), avoided: None }
-    }
-
-    /// Never leaves what was allowed at the start (`CPUAffinity=`, cpusets), and stays where nothing else is.
-    pub fn avoid(&mut self, other: &LastCpu) {
-        let cpu = other.0.load(Ordering::Relaxed);
-        if self.avoided.replace(cpu) == Some(cpu) || cpu >= CpuSet::MAX_CPU {
-            return;
-        }
-        let mut rest = self.allowed;
-        rest.unset(cpu);
-        if rest.count() > 0 {
-            // Where it is refused, the two only meet more often.
-            _ = sched_setaffinity(None, &rest);
-        }
-    }
-}
-
-/// Asks for short slices for the calling thread: from Linux 6.12 on it then takes the processor, once it is woken, from
-/// threads with longer ones (`PREEMPT_SHORT`, kernel/sched/features.h); others pay no heed. Its niceness stays.
-pub fn ask_for_short_slices() {
+/// Asks for slices of this length for the calling thread: from Linux 6.12 on it then takes the processor, once it is woken,
+/// from threads with longer ones (`PREEMPT_SHORT`, kernel/sched/features.h); others pay no heed. Its niceness stays.
+pub fn ask_for_slices(nsec: u64) {
     /// `struct sched_attr`, first version (sched_setattr(2)).
     #[repr(C)]
     #[derive(Default)]
@@ -62,7 +26,20 @@ pub fn ask_for_short_slices() {
     // SAFETY: getpriority(2) takes no pointer.
     let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
     let size = size_of::<SchedAttr>() as u32;
-    let attr = SchedAttr { size, policy: libc::SCHED_OTHER as u32, nice, runtime: SLICE_NSEC, ..SchedAttr::default() };
+    let attr = SchedAttr { size, policy: libc::SCHED_OTHER as u32, nice, runtime: nsec, ..SchedAttr::default() };
     // SAFETY: the kernel reads `size` bytes of a live SchedAttr and keeps no pointer; thread 0 is the calling one.
     _ = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) };
+}
+
+/// The processors that the calling thread may run on; none if there are more than a [`CpuSet`] has room for.
+pub fn processors() -> Vec<usize> {
+    let allowed = sched_getaffinity(None).unwrap_or_default();
+    (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect()
+}
+
+/// Keeps the calling thread on one processor. Where that is refused it runs on any.
+pub fn stay_on(cpu: usize) {
+    let mut only = CpuSet::new();
+    only.set(cpu);
+    _ = sched_setaffinity(None, &only);
 }

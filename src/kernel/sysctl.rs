@@ -9,7 +9,6 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::scheduling::LastCpu;
 use crate::setting::{Key, same_value};
 
 /// Values of netconf settings fit; longer ones are read again with room for all.
@@ -34,7 +33,7 @@ pub struct Outcome {
     pub write_usec: u64,
 }
 
-/// What the guard thread is doing, for the watchdog and the witness: never locked for longer than it takes to copy a key.
+/// What the guard thread is doing, for the watchdog: never locked for longer than it takes to copy a key.
 #[derive(Default)]
 pub struct Pulse {
     /// Counts turns of the guard thread.
@@ -42,8 +41,6 @@ pub struct Pulse {
     /// Since when (monotonic microseconds) the guard thread is inside the kernel for a write or a dump; 0 when it is not.
     pub inside_since: AtomicU64,
     inside: Mutex<Option<Key>>,
-    /// Where it ran last, for the witness, which keeps out of its way.
-    pub cpu: LastCpu,
 }
 
 impl Pulse {

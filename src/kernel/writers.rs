@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 use nix::errno::Errno;
@@ -19,29 +19,36 @@ pub const FILES_MAX: usize = 512;
 /// Events that can't be had (the file went with its interface) are passed over, as many in a row.
 const ERRORS_MAX: u32 = 64;
 
-/// Makes the fanotify group. It takes CAP_SYS_ADMIN to be told of PIDs, here and never again.
+/// Two groups, because who waits for one should not be woken by the other: a file is opened before the write that has to be
+/// mended, and written in it.
+#[derive(Debug)]
+pub struct Groups {
+    pub opens: Fanotify,
+    pub writes: Fanotify,
+}
+
+/// Makes the fanotify groups. It takes CAP_SYS_ADMIN to be told of PIDs, here and never again.
 ///
 /// # Errors
 /// No capability, or a kernel without fanotify.
-pub fn open() -> io::Result<Fanotify> {
+pub fn open() -> io::Result<Groups> {
     let flags = InitFlags::FAN_CLASS_NOTIF | InitFlags::FAN_CLOEXEC | InitFlags::FAN_NONBLOCK;
-    Ok(Fanotify::init(flags, EventFFlags::O_RDONLY | EventFFlags::O_CLOEXEC)?)
+    let group = || Fanotify::init(flags, EventFFlags::O_RDONLY | EventFFlags::O_CLOEXEC);
+    Ok(Groups { opens: group()?, writes: group()? })
 }
 
 /// What one event tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Touch {
-    /// A process has opened a file, or written it, or both; 0: it is in another PID namespace than this one or those below.
+    /// A process has opened a file, or written it; 0: it is in another PID namespace than this one or those below.
     Process { pid: i32, key: Key, written: bool },
     /// More happened than the kernel keeps: who did it is not known.
     Overflow,
 }
 
-const EVENTS: MaskFlags = MaskFlags::FAN_OPEN.union(MaskFlags::FAN_MODIFY);
-
 /// The marked files.
 pub struct Marks {
-    group: Fanotify,
+    groups: Groups,
     /// With the descriptor that keeps the inode, and so the mark, for as long as the file is there.
     files: HashMap<Key, (u64, File)>,
     keys: HashMap<u64, Key>,
@@ -51,8 +58,8 @@ pub struct Marks {
 }
 
 impl Marks {
-    pub fn new(group: Fanotify) -> Marks {
-        Marks { group, files: HashMap::new(), keys: HashMap::new(), dead: 0 }
+    pub fn new(groups: Groups) -> Marks {
+        Marks { groups, files: HashMap::new(), keys: HashMap::new(), dead: 0 }
     }
 
     pub fn count(&self) -> usize {
@@ -76,7 +83,9 @@ impl Marks {
 
     /// The very inode that is held, not what may have taken its name in between.
     fn mark(&self, what: MarkFlags, file: &File) -> nix::Result<()> {
-        self.group.mark(what, EVENTS, CWD, Some(format!("/proc/self/fd/{}", file.as_raw_fd()).as_str()))
+        let held = format!("/proc/self/fd/{}", file.as_raw_fd());
+        self.groups.opens.mark(what, MaskFlags::FAN_OPEN, CWD, Some(held.as_str()))?;
+        self.groups.writes.mark(what, MaskFlags::FAN_MODIFY, CWD, Some(held.as_str()))
     }
 
     /// The file of `key` went, or is no longer guarded.
@@ -103,13 +112,21 @@ impl Marks {
 
     fn flush(&mut self) {
         self.dead = 0;
-        _ = self.group.mark(MarkFlags::FAN_MARK_FLUSH, MaskFlags::empty(), CWD, None::<&str>);
+        for group in [&self.groups.opens, &self.groups.writes] {
+            _ = group.mark(MarkFlags::FAN_MARK_FLUSH, MaskFlags::empty(), CWD, None::<&str>);
+        }
     }
 
-    /// Some of the events that wait.
+    /// Some of the events that wait; who opened comes before who wrote.
     pub fn read(&self) -> Vec<Touch> {
+        let mut touches = self.read_group(&self.groups.opens);
+        touches.append(&mut self.read_group(&self.groups.writes));
+        touches
+    }
+
+    fn read_group(&self, group: &Fanotify) -> Vec<Touch> {
         for _ in 0..ERRORS_MAX {
-            match self.group.read_events() {
+            match group.read_events() {
                 Ok(events) => return events.iter().filter_map(|event| self.touch(event)).collect(),
                 Err(Errno::EAGAIN) => return Vec::new(),
                 // The file of the first event can't be opened; the event is gone (fanotify's copy_event_to_user).
@@ -124,11 +141,5 @@ impl Marks {
         let inode = rustix::fs::fstat(file).ok()?.st_ino;
         let key = self.keys.get(&inode)?.clone();
         Some(Touch::Process { pid: event.pid(), key, written: event.mask().contains(MaskFlags::FAN_MODIFY) })
-    }
-}
-
-impl AsFd for Marks {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.group.as_fd()
     }
 }

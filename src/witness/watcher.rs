@@ -1,24 +1,22 @@
-//! The witness's thread: reads the events, and of each writer what `/proc` says of it, as far as its share of the processor goes.
+//! The witness's threads: read the events, and of each writer what `/proc` says of it, as far as their share of a processor goes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{OsStr, OsString};
-use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use nix::sys::fanotify::Fanotify;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::time::Timespec;
 
 use super::{Follow, Shared, Write};
 use crate::guard::Move;
 use crate::guard::interface::ANNOUNCED;
 use crate::handle::Handle;
 use crate::kernel::process::Process;
-use crate::kernel::scheduling::{Apart, ask_for_short_slices};
-use crate::kernel::sysctl::{Pulse, now_usec, thread_cpu_usec};
-use crate::kernel::writers::{FILES_MAX, Marks, Touch};
+use crate::kernel::scheduling::{SHORT_NSEC, ask_for_slices};
+use crate::kernel::sysctl::{now_usec, thread_cpu_usec};
+use crate::kernel::writers::{FILES_MAX, Groups, Marks, Touch};
 use crate::policy::Policy;
 use crate::setting::Key;
 
@@ -28,19 +26,44 @@ const WRITES_MAX: usize = 256;
 const OPENED_MAX: usize = 64;
 /// A quarter of the files is kept for what the policy writes out.
 const INTERFACE_FILES_MAX: usize = FILES_MAX / 4 * 3;
-/// What the thread may spend of a core: as much at once, and 1 % in the long run.
+/// What the threads may spend of a core: as much at once, and 1 % in the long run.
 const CPU_AT_ONCE_USEC: u64 = 200_000;
 const CPU_PER_MILLE: u64 = 10;
-/// How long it looks away when it has spent that.
+/// How long they look away when they have spent that.
 const PAUSE: Duration = Duration::from_millis(200);
-/// After so long without an event the guard thread sleeps again, and where it did its work is known.
-const SETTLED: Timespec = Timespec { tv_sec: 0, tv_nsec: 3_000_000 };
 
-/// The thread's own.
+/// What one of the threads waits for: that a file is opened, and one of them also that it is written, and for orders.
+pub struct Post {
+    pub opens: OwnedFd,
+    pub more: Option<(OwnedFd, Handle<Follow>, Receiver<Follow>)>,
+}
+
+/// One of the threads, for as long as the program runs.
+pub fn watch(watcher: &Mutex<Watcher>, post: &Post) -> ! {
+    ask_for_slices(SHORT_NSEC);
+    let opens = post.opens.as_fd();
+    let (writes, bell) = post.more.as_ref().map_or((opens, opens), |(fd, handle, _)| (fd.as_fd(), handle.bell()));
+    loop {
+        let mut sources = [opens, writes, bell].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        // It fails for want of memory alone, and then the pause keeps the loop from being a busy one.
+        if poll(&mut sources, None).is_err() {
+            std::thread::sleep(PAUSE);
+        }
+        let rung = !sources[2].revents().is_empty();
+        let mut watcher = watcher.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        watcher.budget.cpu = thread_cpu_usec();
+        // A writer may be gone within some ten microseconds: nothing comes before looking at it.
+        while watcher.read() {}
+        if let Some((_, handle, inbox)) = post.more.as_ref().filter(|_| rung) {
+            handle.hush();
+            inbox.try_iter().for_each(|follow| watcher.follow(follow));
+        }
+    }
+}
+
+/// What the threads share.
 pub struct Watcher {
     marks: Marks,
-    /// The guard thread's.
-    pulse: Arc<Pulse>,
     policy: Arc<Policy>,
     /// What is marked for each interface.
     interfaces: BTreeMap<OsString, Vec<Key>>,
@@ -54,10 +77,9 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    pub fn new(group: Fanotify, pulse: Arc<Pulse>, shared: Arc<Shared>) -> Watcher {
+    pub fn new(groups: Groups, shared: Arc<Shared>) -> Watcher {
         Watcher {
-            marks: Marks::new(group),
-            pulse,
+            marks: Marks::new(groups),
             policy: Arc::default(),
             interfaces: BTreeMap::new(),
             opened: VecDeque::new(),
@@ -65,36 +87,6 @@ impl Watcher {
             own_pid: std::process::id() as i32,
             budget: Budget { left_usec: CPU_AT_ONCE_USEC, at: now_usec(), cpu: 0 },
             behind: false,
-        }
-    }
-
-    /// For as long as the program runs.
-    pub fn run(&mut self, handle: &Handle<Follow>, inbox: &Receiver<Follow>) -> ! {
-        ask_for_short_slices();
-        let mut apart = Apart::of_this_thread();
-        let mut quiet = true;
-        loop {
-            let timeout = if quiet { None } else { Some(&SETTLED) };
-            let mut sources = [
-                PollFd::from_borrowed_fd(handle.bell(), PollFlags::IN),
-                PollFd::from_borrowed_fd(self.marks.as_fd(), PollFlags::IN),
-            ];
-            // It fails for want of memory alone, and then the pause keeps the loop from being a busy one.
-            let woken = poll(&mut sources, timeout).unwrap_or_else(|_| {
-                std::thread::sleep(PAUSE);
-                0
-            });
-            let rung = !sources[0].revents().is_empty();
-            // A writer may be gone within some ten microseconds: nothing comes before looking at it.
-            while self.read() {}
-            if rung {
-                handle.hush();
-                inbox.try_iter().for_each(|follow| self.follow(follow));
-            }
-            quiet = woken == 0;
-            if quiet {
-                apart.avoid(&self.pulse.cpu);
-            }
         }
     }
 
@@ -199,7 +191,7 @@ impl Watcher {
     }
 }
 
-/// The thread's share of the processor.
+/// The threads' share of a processor.
 struct Budget {
     left_usec: u64,
     at: u64,
