@@ -231,7 +231,7 @@ impl<O: Outlet> Keeper<O> {
         for repair in self.guard.put_backs(family) {
             self.carry_out(repair);
         }
-        let mut wrong = false;
+        let (mut wrong, mut heard_all) = (false, false);
         // Two messages come for each interface; somebody who writes for ever must not hold up everything else.
         for _ in 0..TURN + 4 * self.guard.known() {
             match self.notifications.receive() {
@@ -239,11 +239,15 @@ impl<O: Outlet> Keeper<O> {
                     let at = now_usec();
                     messages.iter().for_each(|message| self.hear(message, at));
                 }
-                Received::Nothing => break,
+                Received::Nothing => {
+                    heard_all = true;
+                    break;
+                }
                 Received::Lost(reason) => {
                     self.drain();
                     self.tell(Record::Resynchronised { reason });
                     self.read_everything(Cause::Overrun);
+                    heard_all = true;
                     break;
                 }
             }
@@ -256,7 +260,10 @@ impl<O: Outlet> Keeper<O> {
                 }
             }
         }
-        self.guard.absorbed(family);
+        // Otherwise the episode is over once the rest has been heard ([`Guard::idle`]).
+        if heard_all || self.guard.heard_all_wrong(family) {
+            self.guard.absorbed(family);
+        }
     }
 
     /// Something may have been missed. The kernel drops messages until the queue is empty, so it is emptied first, and
@@ -268,15 +275,19 @@ impl<O: Outlet> Keeper<O> {
         self.tell(Record::Resynchronised { reason });
     }
 
+    /// Empties the queue. Nothing new comes into it meanwhile, so that nobody who writes without end can keep it full.
     fn drain(&mut self) {
-        let mut errors = 0;
+        let (mut errors, deaf) = (0, self.notifications.deafen());
         loop {
             match self.notifications.receive() {
-                Received::Nothing => return,
+                Received::Nothing => break,
                 Received::Messages(_) => errors = 0,
                 Received::Lost(_) if errors < RECEIVE_ERRORS_MAX => errors += 1,
                 Received::Lost(reason) => return self.subscribe_again(reason),
             }
+        }
+        if deaf.is_ok() && self.notifications.listen().is_err() {
+            self.subscribe_again("its filter can't be changed".into());
         }
     }
 

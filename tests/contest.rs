@@ -10,7 +10,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 const CONTESTED: &str = "9c066761f54e4c769d543fc025a02450";
-const STILL_CONTESTED: &str = "91a3ec93c5b941a594846d69d57e768a";
 const POLICY: &str = "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.forwarding = 1\n-net.ipv4.conf.closed0.forwarding\n\
                       net.ipv4.conf.b0.rp_filter = 0\nnet.ipv4.conf.a0.rp_filter = 0\nnet.ipv4.conf.a0.arp_ignore = 1\n";
 

@@ -15,8 +15,7 @@ fn every_flip_of_ip_forward_is_repaired_and_told_once() {
     ns.veth("c0", "d0");
     let guard = ns.guard();
     assert_eq!(sysctl_read("net/ipv4/ip_forward"), "1", "repaired before READY");
-    // As many as have a record of their own.
-    for flip in 0..240 {
+    for flip in 0..300 {
         sysctl_write("net/ipv4/ip_forward", "0");
         wait_sysctl("net/ipv4/ip_forward", "1");
         for name in ["all", "default", "lo", "a0", "b0", "c0", "d0"] {
@@ -30,7 +29,10 @@ fn every_flip_of_ip_forward_is_repaired_and_told_once() {
     let (status, records) = guard.stop();
     assert_eq!(status.code(), Some(0));
     let repairs: Vec<_> = records.iter().filter(|r| r.get("CAUSE").is_some_and(|c| c == "write")).collect();
-    assert_eq!(repairs.len(), 240, "one record a drift");
+    let summaries = records.iter().filter(|r| r["MESSAGE_ID"] == STILL_CONTESTED);
+    let counted: usize = summaries.map(|r| r["COUNT"].parse::<usize>().expect("a count")).sum();
+    assert!(repairs.len() >= 250, "the budget of records: {}", repairs.len());
+    assert_eq!(repairs.len() + counted, 300, "one record a drift, or its place in a summary");
     for record in repairs {
         assert_eq!(record["SYSCTL"], "net.ipv4.ip_forward");
         assert_eq!((&*record["OLDVALUE"], &*record["NEWVALUE"], &*record["OURVALUE"]), ("1", "0", "1"));

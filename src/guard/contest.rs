@@ -108,6 +108,8 @@ pub struct Contests {
     settings: HashMap<Slot, Contest>,
     timers: BTreeSet<(u64, Slot)>,
     mutes_changed: bool,
+    /// The names of those that are called contested.
+    called: Vec<String>,
 }
 
 /// What has to be done at some time.
@@ -145,6 +147,12 @@ impl Contests {
                 timer,
             }
         });
+        if contest.contested && contest.subject.key != subject.key {
+            self.called
+                .iter_mut()
+                .filter(|name| **name == contest.subject.key)
+                .for_each(|name| name.clone_from(&subject.key));
+        }
         contest.subject.clone_from(subject);
         contest.key.clone_from(key);
         contest.times[contest.repairs as usize % REPAIRS] = now;
@@ -155,6 +163,7 @@ impl Contests {
         let mut record = None;
         if !contest.contested && contest.repairs >= REPAIRS as u64 && now - oldest <= WITHIN {
             contest.contested = true;
+            self.called.push(subject.key.clone());
             record = Some(Record::Contested {
                 subject: subject.clone(),
                 key: key.clone(),
@@ -234,6 +243,7 @@ impl Contests {
                 self.mutes_changed |= contest.muted;
                 let contest = self.settings.remove(&slot)?;
                 if contest.contested {
+                    self.called.retain(|name| *name != contest.subject.key);
                     let usec = contest.last() - contest.since;
                     let Contest { subject, repairs, .. } = contest;
                     return Some(Due::Tell(Record::ContestOver { subject, repairs, usec }));
@@ -290,18 +300,16 @@ impl Contests {
         self.settings.get(slot).is_some_and(|contest| contest.contested && (contest.muted || now < calm))
     }
 
-    /// The settings that are called contested, by the policy's names, in order.
-    pub fn contested(&self) -> Vec<String> {
-        let contested = self.settings.values().filter(|contest| contest.contested);
-        let mut names: Vec<String> = contested.map(|contest| contest.subject.key.clone()).collect();
-        names.sort();
-        names
+    /// The settings that are called contested, by the policy's names.
+    pub fn called(&self) -> &[String] {
+        &self.called
     }
 
     pub fn forget(&mut self, slot: &Slot) {
         if let Some(contest) = self.settings.remove(slot) {
             self.timers.remove(&(contest.timer, slot.clone()));
             self.mutes_changed |= contest.muted;
+            self.called.retain(|name| *name != contest.subject.key);
         }
     }
 
@@ -309,6 +317,7 @@ impl Contests {
         self.mutes_changed |= self.settings.values().any(|contest| contest.muted);
         self.settings.clear();
         self.timers.clear();
+        self.called.clear();
     }
 }
 

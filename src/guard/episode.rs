@@ -73,10 +73,6 @@ impl Guard {
             return;
         }
         self.end_episode(family);
-        if family == Family::V4 {
-            // Where the policy names it, the kernel's change of it is a drift like any other.
-            self.check(Slot::Other(Key::all_accept_redirects()), Cause::Write, None);
-        }
     }
 
     /// Whether the last that was heard of `all.forwarding` is not what the policy wants.
@@ -133,6 +129,10 @@ impl Guard {
             let slot = Slot::Announced(family, Attribute::Forwarding, ifindex);
             let old = old.map(|value| value.to_string());
             self.check_knowing(slot, episode.cause, episode.received, old);
+        }
+        if family == Family::V4 {
+            // Where the policy names it, the kernel's change of it is a drift like any other.
+            self.check(Slot::Other(Key::all_accept_redirects()), Cause::Write, None);
         }
     }
 }

@@ -38,7 +38,7 @@ impl Guard {
             repairs: self.repairs,
             failing: self.failed.len(),
             last: self.last.clone(),
-            contested: self.contests.contested(),
+            contested: self.contests.called().to_vec(),
         }
     }
 

@@ -152,6 +152,7 @@ impl Bench {
             self.work();
         }
         assert!(!self.guard.idle());
+        self.work();
     }
 
     fn work(&mut self) {

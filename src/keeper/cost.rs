@@ -3,7 +3,7 @@
 use super::{Keeper, Outlet};
 use crate::guard::Slot;
 use crate::kernel::sysctl::{now_usec, thread_cpu_usec};
-use crate::report::record::{Cause, Record};
+use crate::report::record::Cause;
 
 impl<O: Outlet> Keeper<O> {
     /// The processor time since the last lap.
@@ -26,14 +26,10 @@ impl<O: Outlet> Keeper<O> {
             Slot::Announced(family, attribute, ifindex) => Some((family, attribute, ifindex)),
             Slot::Other(_) => None,
         };
-        match self.notifications.mute(&slots.into_iter().filter_map(announced).collect::<Vec<_>>()) {
-            // What was said in between is not known.
-            Ok(()) => {
-                self.drain();
-                self.read_everything(Cause::Overrun);
-                self.work();
-            }
-            Err(error) => self.tell(Record::Resynchronised { reason: format!("no socket filter: {error}") }),
-        }
+        self.notifications.mute(slots.into_iter().filter_map(announced).collect());
+        // What is said in between is not heard.
+        self.drain();
+        self.read_everything(Cause::Overrun);
+        self.work();
     }
 }

@@ -27,7 +27,6 @@ const BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
 
 /// Lets through what does not tell of one of `muted`. A change of [`ALL`] is told for each interface, too.
 fn program(muted: &[(Family, Attribute, i32)]) -> Vec<libc::sock_filter> {
-    let op = |code: u32, k| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
     let mut program = Vec::new();
     for (family, attribute, ifindex) in muted.iter().take(MUTED_MAX) {
         let family = match family {
@@ -66,7 +65,22 @@ fn program(muted: &[(Family, Attribute, i32)]) -> Vec<libc::sock_filter> {
 /// # Errors
 /// The kernel refused.
 pub fn mute(socket: BorrowedFd<'_>, muted: &[(Family, Attribute, i32)]) -> io::Result<()> {
-    let mut program = program(muted);
+    attach(socket, program(muted))
+}
+
+/// Drops every message.
+///
+/// # Errors
+/// The kernel refused.
+pub fn deafen(socket: BorrowedFd<'_>) -> io::Result<()> {
+    attach(socket, vec![op(libc::BPF_RET | libc::BPF_K, 0)])
+}
+
+fn op(code: u32, k: u32) -> libc::sock_filter {
+    libc::sock_filter { code: code as u16, jt: 0, jf: 0, k }
+}
+
+fn attach(socket: BorrowedFd<'_>, mut program: Vec<libc::sock_filter>) -> io::Result<()> {
     let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     let size = size_of::<libc::sock_fprog>() as libc::socklen_t;
     // SAFETY: the kernel copies `len` instructions from a live vector, and keeps no pointer.

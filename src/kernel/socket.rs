@@ -10,6 +10,7 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rustix::net::sockopt;
 
 use super::message::{Ask, Heard, Link, Message, messages};
+use super::mute;
 use super::netconf::NetconfMessage;
 use crate::setting::{Attribute, Family};
 
@@ -40,6 +41,7 @@ pub enum Received {
 pub struct Notifications {
     socket: Socket,
     buffer: Vec<u8>,
+    muted: Vec<(Family, Attribute, i32)>,
 }
 
 impl Notifications {
@@ -56,15 +58,28 @@ impl Notifications {
         for group in [RTNLGRP_LINK, RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF] {
             socket.add_membership(group)?;
         }
-        Ok(Notifications { socket, buffer: Vec::with_capacity(DATAGRAM_BYTES) })
+        Ok(Notifications { socket, buffer: Vec::with_capacity(DATAGRAM_BYTES), muted: Vec::new() })
     }
 
-    /// Hears nothing of changes of `muted` from now on, and of all others again.
+    /// Hears nothing of changes of `muted` from the next [`Notifications::listen`] on, and of all others again.
+    pub fn mute(&mut self, muted: Vec<(Family, Attribute, i32)>) {
+        self.muted = muted;
+    }
+
+    /// Hears nothing at all from now on.
     ///
     /// # Errors
     /// The kernel refused the filter.
-    pub fn mute(&self, muted: &[(Family, Attribute, i32)]) -> io::Result<()> {
-        super::mute::mute(self.socket.as_fd(), muted)
+    pub fn deafen(&self) -> io::Result<()> {
+        mute::deafen(self.socket.as_fd())
+    }
+
+    /// Hears all but what is muted.
+    ///
+    /// # Errors
+    /// The kernel refused the filter.
+    pub fn listen(&self) -> io::Result<()> {
+        mute::mute(self.socket.as_fd(), &self.muted)
     }
 
     /// Takes what is there, without waiting.

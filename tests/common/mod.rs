@@ -20,6 +20,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
 /// The MESSAGE_ID of a repair.
 pub const REPAIRED: &str = "02a3fbd85f774dd6911132d4e66f40b6";
+/// Of a summary of repairs without a record of their own.
+pub const STILL_CONTESTED: &str = "91a3ec93c5b941a594846d69d57e768a";
 const NOTIFY_SOCKET: &str = "/run/notify";
 
 /// The namespaces of the calling thread.

@@ -37,12 +37,12 @@ fn the_fifth_repair_within_ten_seconds_is_called_contested_once() {
     let calls: Vec<bool> = (0..20).map(|n| repaired(&mut contests, start + n * SECOND).1.is_some()).collect();
     assert_eq!(calls.iter().filter(|call| **call).count(), 1, "{calls:?}");
     assert!(calls[4], "{calls:?}");
-    assert_eq!(contests.contested(), ["net.ipv4.ip_forward"]);
+    assert_eq!(contests.called(), ["net.ipv4.ip_forward"]);
     let last = start + 19 * SECOND;
     let told = told(&mut contests, u64::MAX);
     let over = Record::ContestOver { subject: subject(), repairs: 40, usec: last };
     assert_eq!(told, [(last + QUIET, Due::Tell(over))], "one notice after a minute of quiet");
-    assert_eq!((contests.contested().len(), contests.due()), (0, None));
+    assert_eq!((contests.called().len(), contests.due()), (0, None));
 }
 
 #[test]
@@ -136,5 +136,5 @@ fn what_went_is_forgotten() {
     let mut contests = Contests::default();
     (0..10).for_each(|n| _ = repaired(&mut contests, n));
     contests.forget(&SLOT);
-    assert_eq!((contests.due(), contests.contested().len()), (None, 0));
+    assert_eq!((contests.due(), contests.called().len()), (None, 0));
 }
