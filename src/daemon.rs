@@ -84,18 +84,17 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
     let (mut hangup, mut usr1) = (signal(SignalKind::hangup())?, signal(SignalKind::user_defined1())?);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let status = Arc::new(SharedStatus::default());
-    let witness = groups.and_then(Witness::start);
+    // Watch first, then read: no change of a file falls between.
+    let watch = Watch::new(root);
+    let policy = Arc::new(Policy::load(root));
+    let witness = groups.and_then(|groups| Witness::start(groups, policy.clone()));
     let lost_witness = witness.as_ref().err().map(ToString::to_string);
     let witness = witness.unwrap_or_else(|_| Witness::absent());
     let (reporter, finished) = Reporter::start(status.clone(), witness.clone()).context("no thread for the journal")?;
-
-    // Watch first, then read: no change of a file falls between.
-    let mut watch = Watch::new(root)
+    let mut watch = watch
         .inspect_err(|error| reporter.tell(Record::SourceLost { source: POLICY_WATCH, reason: error.to_string() }))
         .ok();
-    let policy = Arc::new(Policy::load(root));
     let pulse = Arc::new(Pulse::default());
-    witness.follow(Follow::Policy(policy.clone()));
     let news = News { reporter: reporter.clone(), witness: witness.clone() };
     let (mut first_pass, mut ended, guard) = start_guard(policy.clone(), pulse.clone(), news)?;
     let mut daemon = Daemon {

@@ -18,7 +18,7 @@ use crate::policy::Policy;
 use crate::report::record::Cause;
 use crate::report::writer::{Blame, Why};
 use crate::setting::{Attribute, Family, Key};
-use watcher::{Post, Watcher, watch};
+use watcher::{Post, Watcher, lock, watch};
 
 /// An event comes when the write has returned, which is after the guard has heard of it, and often after it has mended it.
 const EVENT_AFTER: Duration = Duration::from_millis(50);
@@ -65,11 +65,17 @@ impl Shared {
     }
 }
 
+#[derive(Clone)]
+struct Threads {
+    handle: Handle<Follow>,
+    watcher: Arc<Mutex<Watcher>>,
+}
+
 /// Asks the witness.
 #[derive(Clone)]
 pub struct Witness {
     /// `None`: there is no fanotify.
-    handle: Option<Handle<Follow>>,
+    threads: Option<Threads>,
     shared: Arc<Shared>,
 }
 
@@ -80,32 +86,34 @@ impl Witness {
     ///
     /// # Errors
     /// No thread or descriptor.
-    pub fn start(groups: Groups) -> io::Result<Witness> {
+    pub fn start(groups: Groups, policy: Arc<Policy>) -> io::Result<Witness> {
         let (handle, inbox) = Handle::new()?;
         let shared = Arc::<Shared>::default();
         let opens = groups.opens.as_fd().try_clone_to_owned()?;
         let mut more = Some((groups.writes.as_fd().try_clone_to_owned()?, handle.clone(), inbox));
-        let watcher = Arc::new(Mutex::new(Watcher::new(groups, shared.clone())));
+        let mut watcher = Watcher::new(groups, shared.clone());
+        watcher.follow(Follow::Policy(policy)); // at once, so that nobody writes `all` or `default` unseen
+        let watcher = Arc::new(Mutex::new(watcher));
         let both = Some(processors()).filter(|all| all.len() == 2);
         for processor in both.map_or(vec![None], |both| both.into_iter().map(Some).collect()) {
-            let (watcher, post) = (watcher.clone(), Post { opens: opens.try_clone()?, more: more.take() });
+            let post = Post { watcher: watcher.clone(), opens: opens.try_clone()?, more: more.take() };
             std::thread::Builder::new().name("witness".into()).spawn(move || {
                 processor.into_iter().for_each(stay_on);
-                watch(&watcher, &post)
+                watch(&post)
             })?;
         }
-        Ok(Witness { handle: Some(handle), shared })
+        Ok(Witness { threads: Some(Threads { handle, watcher }), shared })
     }
 
     /// Knows nothing.
     pub fn absent() -> Witness {
-        Witness { handle: None, shared: Arc::default() }
+        Witness { threads: None, shared: Arc::default() }
     }
 
     /// Never waits.
     pub fn follow(&self, follow: Follow) {
-        if let Some(handle) = &self.handle {
-            handle.send(follow);
+        if let Some(threads) = &self.threads {
+            threads.handle.send(follow);
         }
     }
 
@@ -114,7 +122,7 @@ impl Witness {
     pub fn who(&self, key: &Key, cause: Cause, received: Option<u64>, finished: u64) -> Blame {
         match cause {
             Cause::Start | Cause::Reload => return Blame::Nobody,
-            _ if self.handle.is_none() => return Blame::Unknown(Why::NoFanotify),
+            _ if self.threads.is_none() => return Blame::Unknown(Why::NoFanotify),
             Cause::Write | Cause::Overrun => {}
             // A new interface's settings come with its netconf message.
             Cause::Link if received.is_some() => return Blame::Unknown(Why::Inherited),
@@ -122,7 +130,7 @@ impl Witness {
         }
         let deadline = finished + EVENT_AFTER.as_micros() as u64;
         let heard = received.unwrap_or(finished).saturating_sub(HEARD_LATE_USEC);
-        let mut state = self.shared.state();
+        let (mut state, mut caught_up) = (self.shared.state(), false);
         loop {
             let now = now_usec();
             if state.lost_at.is_some_and(|lost| lost >= heard) || state.paused && now >= deadline {
@@ -136,8 +144,15 @@ impl Witness {
                 write.told = true;
                 return Blame::Process(write.by.clone());
             }
-            if now >= deadline || !state.watched.contains(key) || cause != Cause::Write {
+            if !state.watched.contains(key) || cause != Cause::Write || now >= deadline && caught_up {
                 break;
+            }
+            if now >= deadline {
+                // On a busy machine the witness may not have had its turn in all that time.
+                drop(state);
+                self.catch_up();
+                (state, caught_up) = (self.shared.state(), true);
+                continue;
             }
             let wait = Duration::from_micros(deadline - now);
             state = self.shared.news.wait_timeout(state, wait).unwrap_or_else(|e| e.into_inner()).0;
@@ -160,6 +175,12 @@ impl Witness {
             _ if state.watched.contains(key) => Why::Unseen,
             _ => Why::Unwatched,
         })
+    }
+
+    fn catch_up(&self) {
+        if let Some(threads) = &self.threads {
+            lock(&threads.watcher).catch_up();
+        }
     }
 
     /// Everybody who was seen writing `key` since `since`, each command once, the last first.

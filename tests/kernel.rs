@@ -31,7 +31,8 @@ fn every_flip_of_ip_forward_is_repaired_and_told_once() {
     let repairs: Vec<_> = records.iter().filter(|r| r.get("CAUSE").is_some_and(|c| c == "write")).collect();
     let summaries = records.iter().filter(|r| r["MESSAGE_ID"] == STILL_CONTESTED);
     let counted: usize = summaries.map(|r| r["COUNT"].parse::<usize>().expect("a count")).sum();
-    assert!(repairs.len() >= 250, "the budget of records: {}", repairs.len());
+    // One of the budget's 250 went at the start.
+    assert!(repairs.len() >= 249, "the budget of records: {}", repairs.len());
     assert_eq!(repairs.len() + counted, 300, "one record a drift, or its place in a summary");
     for record in repairs {
         assert_eq!(record["SYSCTL"], "net.ipv4.ip_forward");

@@ -57,6 +57,7 @@ fn assert_shell(record: &Record, shell: &Stays, script: &str) {
     if !has_fanotify() {
         return assert_unknown(record, "");
     }
+    assert!(!record.contains_key("WRITER_UNKNOWN"), "{record:#?}");
     assert_eq!((&record["OBJECT_PID"], &*record["OBJECT_COMM"]), (&shell.pid(), "sh"), "{record:#?}");
     assert!(record["OBJECT_CMDLINE"].contains(script), "{record:#?}");
     let comm = fs::read_to_string("/proc/self/comm").expect("a comm");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -34,12 +34,13 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// What one of the threads waits for: that a file is opened, and one of them also that it is written, and for orders.
 pub struct Post {
+    pub watcher: Arc<Mutex<Watcher>>,
     pub opens: OwnedFd,
     pub more: Option<(OwnedFd, Handle<Follow>, Receiver<Follow>)>,
 }
 
 /// One of the threads, for as long as the program runs.
-pub fn watch(watcher: &Mutex<Watcher>, post: &Post) -> ! {
+pub fn watch(post: &Post) -> ! {
     ask_for_slices(SHORT_NSEC);
     let opens = post.opens.as_fd();
     let (writes, bell) = post.more.as_ref().map_or((opens, opens), |(fd, handle, _)| (fd.as_fd(), handle.bell()));
@@ -50,15 +51,26 @@ pub fn watch(watcher: &Mutex<Watcher>, post: &Post) -> ! {
             std::thread::sleep(PAUSE);
         }
         let rung = !sources[2].revents().is_empty();
-        let mut watcher = watcher.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        watcher.budget.cpu = thread_cpu_usec();
         // A writer may be gone within some ten microseconds: nothing comes before looking at it.
-        while watcher.read() {}
+        let mut watcher = lock(&post.watcher);
+        let has_to_rest = !watcher.catch_up();
         if let Some((_, handle, inbox)) = post.more.as_ref().filter(|_| rung) {
             handle.hush();
             inbox.try_iter().for_each(|follow| watcher.follow(follow));
         }
+        if has_to_rest {
+            watcher.shared.state().paused = true;
+            drop(watcher);
+            std::thread::sleep(PAUSE);
+            watcher = lock(&post.watcher);
+            watcher.shared.state().paused = false;
+            watcher.behind = true;
+        }
     }
+}
+
+pub fn lock(watcher: &Mutex<Watcher>) -> MutexGuard<'_, Watcher> {
+    watcher.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// What the threads share.
@@ -90,7 +102,7 @@ impl Watcher {
         }
     }
 
-    fn follow(&mut self, follow: Follow) {
+    pub fn follow(&mut self, follow: Follow) {
         match follow {
             Follow::Policy(policy) => {
                 self.policy = policy;
@@ -145,6 +157,20 @@ impl Watcher {
         marked
     }
 
+    /// Takes the events that wait. False: the budget is spent, and there may be more.
+    pub fn catch_up(&mut self) -> bool {
+        self.budget.cpu = thread_cpu_usec();
+        loop {
+            let found_none = !self.read();
+            if self.budget.is_spent() {
+                return false;
+            }
+            if found_none {
+                return true;
+            }
+        }
+    }
+
     /// Takes some of the events that wait. False: there were none.
     fn read(&mut self) -> bool {
         let touches = self.marks.read();
@@ -170,12 +196,6 @@ impl Watcher {
             // What is heard of until now may have been written by somebody whose event is lost, or was read too late.
             self.shared.state().lost_at = Some(now_usec());
             self.behind = !found_none;
-        }
-        if self.budget.is_spent() {
-            self.shared.state().paused = true;
-            std::thread::sleep(PAUSE);
-            self.shared.state().paused = false;
-            self.behind = true;
         }
         !found_none
     }
