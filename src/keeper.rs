@@ -21,7 +21,7 @@ pub use handle::{Command, Handle, Outlet};
 use looks::Looks;
 pub use once::apply_once;
 
-use crate::guard::{Guard, Repair, Snapshot, Summary};
+use crate::guard::{Guard, Repair, Slot, Snapshot, Summary};
 use crate::kernel::message::{Heard, Link};
 use crate::kernel::socket::{Dumps, Notifications, Received, name_of};
 use crate::kernel::sysctl::{Door, Pulse, now_usec};
@@ -51,6 +51,8 @@ pub struct Keeper<O> {
     looks: Looks,
     /// The thread's processor time when it was last charged to a setting.
     charged_at: u64,
+    /// The setting that it was charged to, in this turn.
+    charged: Option<Slot>,
 }
 
 impl<O: Outlet> Keeper<O> {
@@ -81,6 +83,7 @@ impl<O: Outlet> Keeper<O> {
             last_summary: Summary::default(),
             looks: Looks::default(),
             charged_at: 0,
+            charged: None,
         })
     }
 
@@ -107,7 +110,7 @@ impl<O: Outlet> Keeper<O> {
                 }
                 self.obey(command);
             }
-            self.charge_hearing();
+            self.charge_turn();
             self.mute();
             let flood = self.writes.as_ref().ok().and_then(|writes| writes.waits_until(now_usec()));
             let timeout = self.timeout(quiet, flood);
@@ -122,7 +125,6 @@ impl<O: Outlet> Keeper<O> {
                 Err(error) => return Err(error.into()),
             }
             let (rung, written) = (!sources[1].revents().is_empty(), !sources[2].revents().is_empty());
-            self.lap();
             if rung {
                 handle.hush();
             }
@@ -219,6 +221,7 @@ impl<O: Outlet> Keeper<O> {
         if let Some(slot) = guarded {
             let cost = self.lap();
             self.guard.charge(&slot, now_usec(), cost);
+            self.charged = Some(slot);
         }
         if own.is_some() {
             self.read_written(own.as_ref());

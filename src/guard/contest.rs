@@ -206,6 +206,13 @@ impl Contests {
         }
     }
 
+    /// What had to be done after a repair has cost this much.
+    pub fn charge_rest(&mut self, slot: &Slot, now: u64, cost: u64) {
+        if let Some(contest) = self.settings.get_mut(slot) {
+            contest.spent.add(now, cost, 0);
+        }
+    }
+
     /// Hearing of a setting whose repair waits has cost this much.
     pub fn charge_hearing(&mut self, slot: &Slot, now: u64, cost: u64) {
         let Some(contest) = self.settings.get_mut(slot) else { return };

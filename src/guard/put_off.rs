@@ -21,15 +21,12 @@ impl Guard {
         self.records.extend(untold);
     }
 
-    /// Whether something was heard of a setting whose repair waits.
-    pub fn hears_in_vain(&self) -> bool {
-        self.heard_in_vain.is_some()
-    }
-
-    /// That has cost this much.
-    pub fn charge_hearing(&mut self, now: u64, cost: u64) {
-        if let Some(slot) = self.heard_in_vain.take() {
-            self.contests.charge_hearing(&slot, now, cost);
+    /// What was done since the last repair, of `charged`, has cost this much; or hearing of one whose repair waits has.
+    pub fn charge_turn(&mut self, charged: Option<&Slot>, now: u64, cost: u64) {
+        match (self.heard_in_vain.take(), charged) {
+            (Some(slot), _) => self.contests.charge_hearing(&slot, now, cost),
+            (None, Some(slot)) => self.contests.charge_rest(slot, now, cost),
+            (None, None) => {}
         }
     }
 

@@ -12,11 +12,10 @@ impl<O: Outlet> Keeper<O> {
         now.saturating_sub(std::mem::replace(&mut self.charged_at, now))
     }
 
-    pub(super) fn charge_hearing(&mut self) {
-        if self.guard.hears_in_vain() {
-            let cost = self.lap();
-            self.guard.charge_hearing(now_usec(), cost);
-        }
+    /// The turn is over: what it has cost since the last repair goes to that one, or to what was heard in vain.
+    pub(super) fn charge_turn(&mut self) {
+        let (cost, charged) = (self.lap(), self.charged.take());
+        self.guard.charge_turn(charged.as_ref(), now_usec(), cost);
     }
 
     /// Has the kernel say no more, or say again, of settings that are changed faster than they may be mended.
