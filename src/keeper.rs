@@ -4,6 +4,7 @@ mod cost;
 mod handle;
 mod looks;
 mod once;
+mod resync;
 mod written;
 
 use std::collections::HashSet;
@@ -12,7 +13,6 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
-use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
@@ -21,7 +21,7 @@ pub use handle::{Command, Handle, Outlet};
 use looks::Looks;
 pub use once::apply_once;
 
-use crate::guard::{Guard, Repair, Slot, Snapshot, Summary};
+use crate::guard::{Guard, Repair, Slot, Summary};
 use crate::kernel::message::{Heard, Link};
 use crate::kernel::socket::{Dumps, Notifications, Received, name_of};
 use crate::kernel::sysctl::{Door, Pulse, now_usec};
@@ -32,11 +32,6 @@ use crate::setting::{Attribute, Family, Key};
 
 /// After this many messages or repairs in a row, the other threads' wishes (a reload, the watchdog's) get their turn.
 const TURN: usize = 256;
-
-/// A socket that fails this often in a row has to be made anew.
-const RECEIVE_ERRORS_MAX: u32 = 16;
-const SUBSCRIBE_RETRY: Duration = Duration::from_secs(1);
-const SOCKET: &str = "the rtnetlink socket";
 
 /// The guard with its sockets and its door.
 pub struct Keeper<O> {
@@ -269,44 +264,6 @@ impl<O: Outlet> Keeper<O> {
         }
     }
 
-    /// Something may have been missed. The kernel drops messages until the queue is empty, so it is emptied first, and
-    /// then everything is read.
-    fn resynchronise(&mut self, reason: String) {
-        self.drain();
-        self.read_everything(Cause::Overrun);
-        self.work();
-        self.tell(Record::Resynchronised { reason });
-    }
-
-    /// Empties the queue. Nothing new comes into it meanwhile, so that nobody who writes without end can keep it full.
-    fn drain(&mut self) {
-        let (mut errors, deaf) = (0, self.notifications.deafen());
-        loop {
-            match self.notifications.receive() {
-                Received::Nothing => break,
-                Received::Messages(_) => errors = 0,
-                Received::Lost(_) if errors < RECEIVE_ERRORS_MAX => errors += 1,
-                Received::Lost(reason) => return self.subscribe_again(reason),
-            }
-        }
-        if deaf.is_ok() && self.notifications.listen().is_err() {
-            self.subscribe_again("its filter can't be changed".into());
-        }
-    }
-
-    /// The socket gives nothing but errors: makes another, for as long as that takes.
-    fn subscribe_again(&mut self, reason: String) {
-        self.tell(Record::SourceLost { source: SOCKET, reason });
-        loop {
-            if let Ok(notifications) = Notifications::subscribe() {
-                self.notifications = notifications;
-                return self.tell(Record::SourceBack { source: SOCKET });
-            }
-            self.pulse.turns.fetch_add(1, Ordering::Relaxed);
-            std::thread::sleep(SUBSCRIBE_RETRY);
-        }
-    }
-
     /// Reads everything and repairs all drift.
     pub fn audit(&mut self, cause: Cause) {
         self.read_everything(cause);
@@ -317,21 +274,6 @@ impl<O: Outlet> Keeper<O> {
             }
         }
         self.publish();
-    }
-
-    fn read_everything(&mut self, cause: Cause) {
-        let redirects = self.door.read(&Key::all_accept_redirects()).ok();
-        let pulse = self.pulse.clone();
-        let read = pulse.inside(None, || -> io::Result<Snapshot> {
-            let links = Some(self.dumps.links()?);
-            let mut netconf = self.dumps.netconf(Family::V4)?;
-            netconf.extend(self.dumps.netconf(Family::V6)?);
-            Ok(Snapshot { links, netconf, redirects })
-        });
-        match read {
-            Ok(snapshot) => self.guard.snapshot(&snapshot, cause),
-            Err(error) => self.tell(Record::SourceLost { source: "rtnetlink dumps", reason: error.to_string() }),
-        }
     }
 
     /// How long the guard may sleep if nothing is heard.
