@@ -136,7 +136,7 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
     loop {
         tokio::select! {
             Ok(summary) = &mut first_pass, if !first_pass.is_terminated() => {
-                daemon.status.set_summary(summary);
+                daemon.status.set_summary(summary, None);
                 daemon.ready();
             }
             () = sleep_until(ready_at_latest), if !daemon.ready => daemon.ready(),
@@ -181,7 +181,7 @@ type Started = (oneshot::Receiver<Summary>, oneshot::Receiver<io::Result<Summary
 
 /// Starts the guard thread: subscribe, read everything, loop.
 fn start_guard(policy: Arc<Policy>, pulse: Arc<Pulse>, news: News) -> Result<Started> {
-    let reporter = news.reporter.clone();
+    let (reporter, witness) = (news.reporter.clone(), news.witness.clone());
     let (handle, inbox) = Handle::new().context("no eventfd")?;
     let (passed, first_pass) = oneshot::channel();
     let (end, ended) = oneshot::channel();
@@ -195,11 +195,12 @@ fn start_guard(policy: Arc<Policy>, pulse: Arc<Pulse>, news: News) -> Result<Sta
             let summary = keeper.summary();
             let Summary { settings, interfaces, repairs, .. } = summary;
             reporter.tell(Record::Started { settings, interfaces, repaired: repairs as usize });
-            _ = passed.send(summary);
+            // From READY on, writers are known: the files of the interfaces are watched first.
+            witness.follow(Follow::Then(Box::new(move || _ = passed.send(summary))));
             let result = keeper.run(&own_handle, &inbox);
             let result = result.map(|()| keeper.summary());
             // The last reporters but one go here, so that the farewell is the last that is said.
-            drop((keeper, reporter));
+            drop((keeper, reporter, witness));
             _ = end.send(result);
         })
         .context("no thread for the guard")?;

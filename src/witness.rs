@@ -31,6 +31,8 @@ const EVENT_BEFORE_USEC: u64 = 100_000;
 pub enum Follow {
     Policy(Arc<Policy>),
     Moves(Vec<Move>),
+    /// To be done once all that came before is followed.
+    Then(Box<dyn FnOnce() + Send>),
 }
 
 /// A write that was seen.
@@ -112,8 +114,10 @@ impl Witness {
 
     /// Never waits.
     pub fn follow(&self, follow: Follow) {
-        if let Some(threads) = &self.threads {
-            threads.handle.send(follow);
+        match (&self.threads, follow) {
+            (Some(threads), follow) => threads.handle.send(follow),
+            (None, Follow::Then(act)) => act(),
+            (None, _) => {}
         }
     }
 

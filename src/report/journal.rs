@@ -75,7 +75,7 @@ impl Reporter {
             self.queue.try_send(Told { records, summary })
         {
             self.unsaid.fetch_add(count, Ordering::Relaxed);
-            told.summary.into_iter().for_each(|summary| self.status.set_summary(summary));
+            told.summary.into_iter().for_each(|summary| self.status.set_summary(summary, None));
         }
     }
 }
@@ -90,14 +90,12 @@ fn write_all(told: &Receiver<Told>, unsaid: &AtomicU64, status: &SharedStatus, w
         };
         match next {
             Ok(Told { mut records, summary }) => {
+                records.iter_mut().for_each(|record| name_writers(record, witness, status));
                 if let Some(summary) = summary {
-                    status.set_summary(summary);
+                    status.set_summary(summary, last_writer(&records));
                     status_due.get_or_insert_with(|| Instant::now() + STATUS_INTERVAL);
                 }
-                for record in &mut records {
-                    name_writers(record, witness, status);
-                    write(record);
-                }
+                records.iter().for_each(write);
                 match unsaid.swap(0, Ordering::Relaxed) {
                     0 => {}
                     count => write(&Record::Unsaid { count }),
@@ -119,7 +117,6 @@ fn name_writers(record: &mut Record, witness: &Witness, status: &SharedStatus) {
     match record {
         Record::Repaired { subject, key, received, finished, writer, .. } => {
             *writer = witness.who(key, subject.cause, *received, *finished);
-            status.get().last_writer = writer.process().map(writer::short);
         }
         Record::Contested { subject, key, since, writers, conflicts, .. } => {
             *writers = names(key, *since);
@@ -128,6 +125,15 @@ fn name_writers(record: &mut Record, witness: &Witness, status: &SharedStatus) {
         Record::StillContested { key, since, writers, .. } => *writers = names(key, *since),
         _ => {}
     }
+}
+
+/// Who made the last of these repairs necessary, in short; nobody when that is not known.
+fn last_writer(records: &[Record]) -> Option<String> {
+    let writer = records.iter().rev().find_map(|record| match record {
+        Record::Repaired { writer, .. } => Some(writer),
+        _ => None,
+    })?;
+    writer.process().map(writer::short)
 }
 
 impl Finished {

@@ -64,13 +64,15 @@ impl SharedStatus {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    pub fn set_summary(&self, summary: Summary) {
+    /// Takes what the guard knows, and with it who made its last repair necessary: together, so that no repair is shown with another's writer.
+    pub fn set_summary(&self, summary: Summary, writer: Option<String>) {
         let mut status = self.get();
         if summary.repairs < status.summary.repairs {
             return; // it waited behind a journal that did not read
         }
         if summary.repairs != status.summary.repairs {
             status.last_at = Some(clock_time());
+            status.last_writer = writer;
         }
         status.summary = summary;
     }

@@ -118,6 +118,7 @@ impl Watcher {
                 Move::Here(name) => self.here(name),
                 Move::Gone(name) => self.gone(&name),
             }),
+            Follow::Then(act) => act(),
         }
     }
 
