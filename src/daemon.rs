@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rustix::time::{ClockId, clock_gettime};
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
@@ -50,10 +50,31 @@ const WAITS_USEC: u64 = 1_000_000;
 /// # Errors
 /// The guard could not start, or its thread ended: the service manager starts it anew.
 pub fn run(root: &Path, audit_interval: Duration) -> Result<()> {
-    let groups = take_and_drop_privileges()?;
+    // No thread comes of a runtime of this kind, nor of its signal handlers.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no event loop")?;
+    let signals = runtime.block_on(async { Signals::catch() }).context("no signal handlers")?;
+    let groups = take_and_drop_privileges()?;
     let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, serve(root, audit_interval, groups))
+    local.block_on(&runtime, serve(root, audit_interval, groups, signals))
+}
+
+/// Caught before anything else: until then, a HUP or USR1 would end the service.
+struct Signals {
+    hangup: Signal,
+    usr1: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn catch() -> io::Result<Signals> {
+        Ok(Signals {
+            hangup: signal(SignalKind::hangup())?,
+            usr1: signal(SignalKind::user_defined1())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
 }
 
 /// Where the guard thread's news goes.
@@ -79,10 +100,7 @@ fn take_and_drop_privileges() -> Result<io::Result<Groups>> {
     Ok(groups)
 }
 
-async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>) -> Result<()> {
-    // Signals first: until they are handled, a HUP or USR1 would end the service.
-    let (mut hangup, mut usr1) = (signal(SignalKind::hangup())?, signal(SignalKind::user_defined1())?);
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>, mut signals: Signals) -> Result<()> {
     let status = Arc::new(SharedStatus::default());
     // Watch first, then read: no change of a file falls between.
     let watch = Watch::new(root);
@@ -141,10 +159,10 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
             }
             () = sleep_until(ready_at_latest), if !daemon.ready => daemon.ready(),
             end = &mut ended => bail!("the guard thread ended: {}", end.map_or("it panicked".into(), |end| format!("{end:?}"))),
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hangup.recv() => daemon.reload(&mut watch, true).await,
-            _ = usr1.recv() => daemon.woke(Cause::Hypervisor, "SIGUSR1", None),
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
+            _ = signals.hangup.recv() => daemon.reload(&mut watch, true).await,
+            _ = signals.usr1.recv() => daemon.woke(Cause::Hypervisor, "SIGUSR1", None),
             jump = jumped(&mut clock) => daemon.jumped(jump, &mut clock),
             touched = touched(&mut watch) => daemon.touched(touched, &mut watch),
             Some(event) = logind_events.recv() => daemon.logind(event),
