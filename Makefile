@@ -1,6 +1,16 @@
 # What people type: each target with what it does is listed by `make help`.
 
 CARGO ?= cargo
+CARGO_HOME ?= $(HOME)/.cargo
+CARGO_TARGET_DIR ?= target
+
+# Release builds run on CentOS 7 to 10 alike, so they bring their own C library: static ones have none of the target's
+# to ask for. The target is named, since procedural macros, which are built for the host, can't be static. Paths of the
+# machine that builds them don't end in them.
+TRIPLE := x86_64-unknown-linux-gnu
+RELEASE := $(CARGO_TARGET_DIR)/$(TRIPLE)/release
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS := -C target-feature=+crt-static \
+	--remap-path-prefix=$(CARGO_HOME)/registry/src= --remap-path-prefix=$(CURDIR)=
 
 .DEFAULT_GOAL := help
 
@@ -8,10 +18,36 @@ CARGO ?= cargo
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
+.PHONY: release
+release: ## Build the static program for CentOS 7 to 10, and print its size and resident memory
+	env --unset=RUSTFLAGS $(CARGO) build --release --locked --target $(TRIPLE) --bin fwdguard
+	@packaging/measure.sh $(RELEASE)/fwdguard >&2
+
+.PHONY: install
+install: ## Put the release build and its files in place, below DESTDIR
+	install -D --strip -m 755 $(RELEASE)/fwdguard $(DESTDIR)/usr/sbin/fwdguard
+	install -D -m 644 -t $(DESTDIR)/usr/lib/systemd/system systemd/fwdguard.service
+	install -D -m 644 -t $(DESTDIR)/usr/lib/systemd/system/fwdguard.service.d systemd/fwdguard.service.d/10-hardening.conf
+	install -D -m 644 -t $(DESTDIR)/usr/lib/systemd/catalog systemd/fwdguard.catalog
+	install -D -m 644 -t $(DESTDIR)/usr/lib/fwdguard.d packaging/50-kubernetes.conf
+	install -d -m 755 $(DESTDIR)/etc/fwdguard.d
+	install -D -m 644 packaging/fwdguard.sysconfig $(DESTDIR)/etc/sysconfig/fwdguard
+	install -D -m 755 packaging/resume-vm-default.sh $(DESTDIR)/etc/vmware-tools/scripts/resume-vm-default.d/fwdguard
+	install -d -m 755 $(DESTDIR)/usr/share/man/man8 $(DESTDIR)/usr/share/man/man5
+	gzip --no-name --best --stdout docs/fwdguard.8 > $(DESTDIR)/usr/share/man/man8/fwdguard.8.gz
+	gzip --no-name --best --stdout docs/fwdguard.d.5 > $(DESTDIR)/usr/share/man/man5/fwdguard.d.5.gz
+	install -D -m 644 packaging/completions/fwdguard.bash $(DESTDIR)/usr/share/bash-completion/completions/fwdguard
+	install -D -m 644 -t $(DESTDIR)/usr/share/zsh/site-functions packaging/completions/_fwdguard
+	install -D -m 644 -t $(DESTDIR)/usr/share/fish/vendor_completions.d packaging/completions/fwdguard.fish
+
+.PHONY: rpm
+rpm: ## Build the RPM and the SRPM of the last commit into target/rpm
+	@rpm/build.sh $(CARGO_TARGET_DIR)/rpm
+
 .PHONY: demo
 demo: ## Show what `network stop` does to traffic, without the guard and with it (20 s, touches nothing outside)
-	$(CARGO) build --release --locked --bin fwdguard --example traffic
-	@demo/demo.sh
+	env --unset=RUSTFLAGS $(CARGO) build --release --locked --target $(TRIPLE) --bin fwdguard --example traffic
+	@FWDGUARD=$(RELEASE)/fwdguard TRAFFIC=$(RELEASE)/examples/traffic demo/demo.sh
 
 .PHONY: test
 test: test-programs ## Run every test, in namespaces of its own (installs missing test programs when root)

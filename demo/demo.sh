@@ -7,9 +7,8 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-target=${CARGO_TARGET_DIR:-$here/../target}
-export FWDGUARD=${FWDGUARD:-$target/release/fwdguard}
-export TRAFFIC=${TRAFFIC:-$target/release/examples/traffic}
+export FWDGUARD=${FWDGUARD:-$here/../target/x86_64-unknown-linux-gnu/release/fwdguard}
+export TRAFFIC=${TRAFFIC:-${FWDGUARD%/*}/examples/traffic}
 
 LAYOUT='client 10.0.1.2 ──── 10.0.1.1 node 10.0.2.1 ──── 10.0.2.2 pod'
 POD=10.0.2.2:7000
