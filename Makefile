@@ -53,7 +53,7 @@ demo: ## Show what `network stop` does to traffic, without the guard and with it
 test: test-programs ## Run every test, in namespaces of its own (installs missing test programs when root)
 	@if [ "$$(id -u)" = 0 ]; then $(CARGO) test --locked; else unshare --map-root-user --net --mount $(CARGO) test --locked; fi
 
-# Programs that the tests drive: ip, unshare, sysctl, a real systemd-sysctl, a real dbus-daemon.
+# Programs that the tests drive: ip, unshare, sysctl, a real systemd-sysctl, a real dbus-daemon, journalctl.
 .PHONY: test-programs
 test-programs:
 	@tests/install-programs.sh

@@ -17,6 +17,7 @@ need unshare util-linux util-linux
 need kill procps procps-ng
 need dbus-daemon dbus-daemon dbus-daemon
 need /usr/lib/systemd/systemd-sysctl systemd systemd
+need journalctl systemd systemd
 
 ((${#missing[@]} == 0)) && exit 0
 if ((EUID != 0)); then

@@ -177,7 +177,7 @@ fn message_only(
 }
 
 /// Writes one record with its fields; a field that the record has not is left out.
-fn write(record: &Record) {
+pub(super) fn write(record: &Record) {
     let subject = record.subject();
     let (mut old, mut new, mut interfaces, mut blame) = (None, None, None, None);
     let (mut errno, mut slept, mut step, mut noticed) = (None, None, None, None);
