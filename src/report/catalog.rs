@@ -53,7 +53,7 @@ fn sample(last: Option<&Record>, writer: &Blame) -> Option<Record> {
         Some(Record::Conflict { .. }) => Record::Repaired {
             subject: subject(),
             old: some("1"),
-            new: some("0").unwrap_or_default(),
+            new: "0".into(), // can be empty, so it stands in quotes
             key: key(),
             received: full.then_some(0),
             finished: 0,

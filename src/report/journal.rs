@@ -184,7 +184,8 @@ pub(super) fn write(record: &Record) {
     let (mut lost, mut conflict, mut count) = (None, None, None);
     match record {
         Record::Repaired { old: before, new: found, interfaces: with, writer, .. } => {
-            (old, new) = (before.as_deref(), Some(found.as_str()));
+            // Always there, so that the catalog can name it: journalctl does not leave out what a record has not.
+            (old, new) = (Some(before.as_deref().unwrap_or("unknown")), Some(found.as_str()));
             (interfaces, blame) = (Some(*with as u64), Some(writer));
         }
         Record::RepairFailed { found, errno: number, .. } => {
