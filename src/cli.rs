@@ -4,6 +4,8 @@ mod apply;
 mod check;
 mod policy;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
