@@ -57,3 +57,7 @@ test: test-programs ## Run every test, in namespaces of its own (installs missin
 .PHONY: test-programs
 test-programs:
 	@tests/install-programs.sh
+
+.PHONY: completions
+completions: ## Renew packaging/completions after a change of the command line
+	UPDATE_COMPLETIONS=1 $(CARGO) test --locked --lib completions

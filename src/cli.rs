@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueHint};
 
 use crate::policy::PolicyError;
 
@@ -33,7 +33,7 @@ struct Arguments {
     #[command(subcommand)]
     command: Command,
     /// Read policy, sysctl.d and TuneD below DIR (settings are still this network namespace's)
-    #[arg(long, global = true, value_name = "DIR", default_value = "/")]
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath, default_value = "/")]
     root: PathBuf,
 }
 
@@ -42,7 +42,8 @@ enum Command {
     /// Guard the node until SIGTERM; SIGHUP reads the policy again (what the service starts)
     Run {
         /// Seconds between full audits; changes are heard of at once, whatever this is
-        #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
+        #[arg(long, value_name = "SECONDS", value_hint = ValueHint::Other, default_value = "300")]
+        #[arg(value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
         audit_interval: u64,
     },
     /// Compare kernel and policy, change nothing

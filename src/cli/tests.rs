@@ -1,6 +1,10 @@
-//! Holds the man pages to the command line.
+//! Holds the man pages and the shell completions to the command line.
+
+use std::path::Path;
 
 use clap::{Arg, Command, CommandFactory};
+use clap_complete::Shell::{Bash, Fish, Zsh};
+use clap_complete::{Generator, generate};
 
 use super::{Arguments, EXIT_STATUS_HELP};
 
@@ -130,5 +134,24 @@ fn the_pages_are_of_this_version() {
     for page in [PAGE, POLICY_PAGE] {
         let title = page.lines().find(|line| line.starts_with(".TH ")).expect("a title");
         assert!(title.contains(concat!("\"fwdguard ", env!("CARGO_PKG_VERSION"), "\"")), "{title}");
+    }
+}
+
+/// With UPDATE_COMPLETIONS set, it writes them instead.
+#[test]
+fn the_completions_are_of_this_command_line() {
+    for shell in [Bash, Fish, Zsh] {
+        let file = Path::new("packaging/completions").join(shell.file_name("fwdguard"));
+        let mut completions = Vec::new();
+        generate(shell, &mut Arguments::command(), "fwdguard", &mut completions);
+        if std::env::var_os("UPDATE_COMPLETIONS").is_some() {
+            std::fs::write(&file, &completions).expect("a writable source tree");
+        }
+        let found = std::fs::read(&file).unwrap_or_default();
+        assert!(
+            found == completions,
+            "{} completes another command line: 'make completions' renews it",
+            file.display()
+        );
     }
 }

@@ -1,0 +1,51 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_fwdguard_global_optspecs
+    string join \n root= h/help V/version
+end
+
+function __fish_fwdguard_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_fwdguard_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_fwdguard_using_subcommand
+    set -l cmd (__fish_fwdguard_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c fwdguard -n "__fish_fwdguard_needs_command" -l root -d 'Read policy, sysctl.d and TuneD below DIR (settings are still this network namespace\'s)' -r -f -a "(__fish_complete_directories)"
+complete -c fwdguard -n "__fish_fwdguard_needs_command" -s h -l help -d 'Print help'
+complete -c fwdguard -n "__fish_fwdguard_needs_command" -s V -l version -d 'Print version'
+complete -c fwdguard -n "__fish_fwdguard_needs_command" -f -a "run" -d 'Guard the node until SIGTERM; SIGHUP reads the policy again (what the service starts)'
+complete -c fwdguard -n "__fish_fwdguard_needs_command" -f -a "check" -d 'Compare kernel and policy, change nothing'
+complete -c fwdguard -n "__fish_fwdguard_needs_command" -f -a "apply" -d 'Repair once'
+complete -c fwdguard -n "__fish_fwdguard_needs_command" -f -a "policy" -d 'Show the merged policy: every line, its file and line, what it overrides'
+complete -c fwdguard -n "__fish_fwdguard_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c fwdguard -n "__fish_fwdguard_using_subcommand run" -l audit-interval -d 'Seconds between full audits; changes are heard of at once, whatever this is' -r -f
+complete -c fwdguard -n "__fish_fwdguard_using_subcommand run" -l root -d 'Read policy, sysctl.d and TuneD below DIR (settings are still this network namespace\'s)' -r -f -a "(__fish_complete_directories)"
+complete -c fwdguard -n "__fish_fwdguard_using_subcommand run" -s h -l help -d 'Print help'
+complete -c fwdguard -n "__fish_fwdguard_using_subcommand check" -l root -d 'Read policy, sysctl.d and TuneD below DIR (settings are still this network namespace\'s)' -r -f -a "(__fish_complete_directories)"
+complete -c fwdguard -n "__fish_fwdguard_using_subcommand check" -l json -d 'Print one JSON object instead of a table'
+complete -c fwdguard -n "__fish_fwdguard_using_subcommand check" -s h -l help -d 'Print help'
+complete -c fwdguard -n "__fish_fwdguard_using_subcommand apply" -l root -d 'Read policy, sysctl.d and TuneD below DIR (settings are still this network namespace\'s)' -r -f -a "(__fish_complete_directories)"
+complete -c fwdguard -n "__fish_fwdguard_using_subcommand apply" -l json -d 'Print one JSON object instead of a table'
+complete -c fwdguard -n "__fish_fwdguard_using_subcommand apply" -s h -l help -d 'Print help'
+complete -c fwdguard -n "__fish_fwdguard_using_subcommand policy" -l root -d 'Read policy, sysctl.d and TuneD below DIR (settings are still this network namespace\'s)' -r -f -a "(__fish_complete_directories)"
+complete -c fwdguard -n "__fish_fwdguard_using_subcommand policy" -l json -d 'Print one JSON object instead of a table'
+complete -c fwdguard -n "__fish_fwdguard_using_subcommand policy" -s h -l help -d 'Print help'
+complete -c fwdguard -n "__fish_fwdguard_using_subcommand help; and not __fish_seen_subcommand_from run check apply policy help" -f -a "run" -d 'Guard the node until SIGTERM; SIGHUP reads the policy again (what the service starts)'
+complete -c fwdguard -n "__fish_fwdguard_using_subcommand help; and not __fish_seen_subcommand_from run check apply policy help" -f -a "check" -d 'Compare kernel and policy, change nothing'
+complete -c fwdguard -n "__fish_fwdguard_using_subcommand help; and not __fish_seen_subcommand_from run check apply policy help" -f -a "apply" -d 'Repair once'
+complete -c fwdguard -n "__fish_fwdguard_using_subcommand help; and not __fish_seen_subcommand_from run check apply policy help" -f -a "policy" -d 'Show the merged policy: every line, its file and line, what it overrides'
+complete -c fwdguard -n "__fish_fwdguard_using_subcommand help; and not __fish_seen_subcommand_from run check apply policy help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
