@@ -1,0 +1,50 @@
+# After rpm -i: what systemd makes of the unit, before and after it is enabled. To be sourced by suite.sh.
+# shellcheck shell=bash
+
+every_record_in_catalog() {
+    local known ids id missing=0
+    known=$(inside journalctl --quiet --list-catalog)
+    ids=$(grep -oE '"[0-9a-f]{32}"' "$here/../../src/report/record.rs" | tr -d '"')
+    [[ -n $ids ]] || return
+    for id in $ids; do
+        [[ $known == *"$id"* ]] || { echo "no entry for $id"; missing=1; }
+    done
+    return "$missing"
+}
+
+ready_within() { # ready_within MICROSECONDS
+    local took=$(($(property ActiveEnterTimestampMonotonic) - $(property InactiveExitTimestampMonotonic)))
+    echo "it took $took µs"
+    ((took >= 0 && took <= $1))
+}
+
+said_of_unit() { inside journalctl --quiet --output=cat _PID=1 | grep -E 'fwdguard.*(Unknown|gnoring|Failed|deprecated)'; }
+
+site_preset() { # site_preset LINE
+    inside mkdir -p /etc/systemd/system-preset
+    inside sh -c "echo '$1' >/etc/systemd/system-preset/50-site.preset"
+}
+
+check "everything is up" is running inside systemctl is-system-running
+silent "rpm -i" inside "${rpm[@]}" -i /root/fwdguard.rpm
+check "installed: the unit is known" is loaded property LoadState
+check "installed: the unit needs no daemon-reload" is no property NeedDaemonReload
+check "installed: disabled, as the default preset says" is disabled inside systemctl is-enabled fwdguard
+check "installed: not running" is inactive inside systemctl is-active fwdguard
+check "installed: every kind of record has a catalog entry" every_record_in_catalog
+silent "rpm -V" inside rpm -V fwdguard
+
+site_preset 'enable fwdguard.service'
+inside systemctl --quiet preset fwdguard 2>/dev/null
+check "systemctl preset, where a preset enables it: enabled" is enabled inside systemctl is-enabled fwdguard
+site_preset 'disable fwdguard.service'
+inside systemctl --quiet preset fwdguard 2>/dev/null
+check "systemctl preset, where a preset disables it: disabled" is disabled inside systemctl is-enabled fwdguard
+
+check "systemctl enable --now" inside systemctl --quiet enable --now fwdguard
+check "active" active
+check "READY within 2 s" ready_within 2000000
+check "systemctl status says what is guarded" prints 'Status: "Guarding ' inside systemctl status --lines=0 fwdguard
+check "systemd-analyze security: at most 2.0" inside systemd-analyze security --no-pager --threshold=20 fwdguard
+silent "systemd-analyze verify" inside systemd-analyze verify --man=no fwdguard.service
+check "systemd has nothing to say against a line of the unit" not said_of_unit
