@@ -37,16 +37,15 @@ rm -rf --one-file-system "$cache/$suite".new.*
 find "$cache" -mindepth 1 -maxdepth 1 -name "$suite-*" -mtime +7 -exec rm -rf --one-file-system {} +
 
 new=$(mktemp -d "$cache/$suite.new.XXXXXX")
-trap 'rm -rf --one-file-system "$new"' EXIT
+trap 'rm -rf --one-file-system "$new" "$new.log"' EXIT
 chmod 755 "$new"
-if ! timeout 900 unshare --mount --pid --fork --kill-child -- \
+if ! timeout --signal=KILL 900 unshare --mount --pid --fork --kill-child --mount-proc -- \
     debootstrap --variant=minbase --include="$packages" "$suite" "$new" "$mirror" >"$new.log" 2>&1; then
     tail -n 20 "$new.log" "$new/debootstrap/debootstrap.log" >&2 || :
-    rm -f "$new.log"
     echo "image: debootstrap $suite from $mirror failed" >&2
     exit 1
 fi
-rm -rf "$new.log" "$new"/var/cache/apt/archives/*.deb "$new"/var/lib/apt/lists/*
+rm -rf "$new"/var/cache/apt/archives/*.deb "$new"/var/lib/apt/lists/*
 
 # Debian enables every service that no preset speaks of; CentOS none.
 echo 'disable *' >"$new/usr/lib/systemd/system-preset/99-default-disable.preset"
@@ -72,7 +71,7 @@ For the packages that ask for it.
 SPEC
 rpmbuild -bb --quiet --define "_topdir $new/root/rpmbuild" "$new/root/debian.spec"
 mv "$new/root/rpmbuild/RPMS/noarch/debian-1-1.noarch.rpm" "$new/root/debian.rpm"
-chroot "$new" rpm -i /root/debian.rpm
+chroot "$new" rpm -i /root/debian.rpm >>"$new.log" 2>&1 || { cat "$new.log" >&2; exit 1; }
 rm -rf "$new"/root/{rpmbuild,debian.spec,debian.rpm}
 
 # The power states that logind and systemd-sleep look for, in files that put nothing to sleep. /sys as a whole stays
@@ -121,5 +120,4 @@ method=link-local
 CONNECTION
 
 mv "$new" "$image"
-trap - EXIT
 echo "$image"

@@ -66,4 +66,13 @@ repaired() {
     soon "$what: the journal tells of $key" record repaired "SYSCTL=$key" "NEWVALUE=$wrong" "OURVALUE=$right"
 }
 
+# What the policy says holds, on every kind of interface.
+settings_hold() {
+    local setting
+    for setting in ip_forward=1 conf.default.forwarding=1 conf.uplink.forwarding=1 conf.wire.forwarding=1 \
+        conf.all.rp_filter=0 conf.tunl0.rp_filter=0; do
+        holds "net.ipv4.${setting%=*}" "${setting#*=}" || return
+    done
+}
+
 inhibitor() { prints fwdguard inside systemd-inhibit --list --no-legend; }

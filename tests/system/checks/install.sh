@@ -44,6 +44,7 @@ check "systemctl preset, where a preset disables it: disabled" is disabled insid
 check "systemctl enable --now" inside systemctl --quiet enable --now fwdguard
 check "active" active
 check "READY within 2 s" ready_within 2000000
+check "a watchdog" not is 0 property WatchdogUSec
 check "systemctl status says what is guarded" prints 'Status: "Guarding ' inside systemctl status --lines=0 fwdguard
 check "systemd-analyze security: at most 2.0" inside systemd-analyze security --no-pager --threshold=20 fwdguard
 silent "systemd-analyze verify" inside systemd-analyze verify --man=no fwdguard.service

@@ -9,6 +9,7 @@ soon "new interfaces forward" holds net.ipv4.conf.peer5.forwarding 1
 # flip TIMES: writes one setting after the other, and waits each time until all are right again: the kernel opens one
 # interface after the other when the guard puts ip_forward back, and would undo a flip in the midst of that itself.
 flip() {
+    # shellcheck disable=SC2016 # it is the inner bash that expands
     inside bash -c '
         cd /proc/sys/net/ipv4 && files=(ip_forward conf/{veth,peer}[1-5]/forwarding)
         for ((flip = 0; flip < $1; flip++)); do
@@ -27,7 +28,7 @@ repairs() { property StatusText | sed -nE 's/.*; ([0-9]+) repairs? since start.*
 repairs_since() { # repairs_since COUNT: as many as there were flips, and one
     local now
     now=$(repairs)
-    echo "$(($now - $1)) repairs"
+    echo "$((now - $1)) repairs"
     ((now - $1 == flips + 1))
 }
 

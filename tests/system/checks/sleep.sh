@@ -1,14 +1,6 @@
 # A sleep by real logind and systemd-sleep, in which a hook does what VMware's scripts do. To be sourced by suite.sh.
 # shellcheck shell=bash
 
-settings_hold() {
-    local setting
-    for setting in ip_forward=1 conf.default.forwarding=1 conf.uplink.forwarding=1 conf.wire.forwarding=1 \
-        conf.all.rp_filter=0 conf.tunl0.rp_filter=0; do
-        holds "net.ipv4.${setting%=*}" "${setting#*=}" || return
-    done
-}
-
 check "an inhibitor before the sleep" inhibitor
 mark
 check "systemctl suspend" inside systemctl suspend

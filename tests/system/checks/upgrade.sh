@@ -36,8 +36,3 @@ check "rpm -e: the edited configuration is saved" prints --audit-interval=600 \
     inside cat /etc/sysconfig/fwdguard.rpmsave
 check "rpm -e: no catalog entry is left" catalog_without
 check "rpm -e: nothing refers to it" not inside sh -c 'find /etc/systemd /run/systemd -name "*fwdguard*" | grep .'
-check "rpm -e: no unit failed meanwhile" is running inside systemctl is-system-running
-
-site_preset 'enable fwdguard.service'
-silent "rpm -i, where a preset enables it" inside "${rpm[@]}" -i /root/fwdguard.rpm
-check "rpm -i, where a preset enables it: enabled" is enabled inside systemctl is-enabled fwdguard
