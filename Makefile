@@ -49,6 +49,14 @@ demo: ## Show what `network stop` does to traffic, without the guard and with it
 	env --unset=RUSTFLAGS $(CARGO) build --release --locked --target $(TRIPLE) --bin fwdguard --example traffic
 	@FWDGUARD=$(RELEASE)/fwdguard TRAFFIC=$(RELEASE)/examples/traffic demo/demo.sh
 
+SUITES ?= bookworm trixie
+
+.PHONY: system-test
+system-test: ## Prove the RPM on Debian 12 and 13 with a real systemd, in containers (as root; SUITES=bookworm for one)
+	@tests/install-programs.sh system
+	@$(MAKE) --no-print-directory rpm
+	@tests/system/run.sh $(SUITES:%=--suite %) $(CARGO_TARGET_DIR)/rpm/fwdguard-*.x86_64.rpm
+
 .PHONY: test
 test: test-programs ## Run every test, in namespaces of its own (installs missing test programs when root)
 	@if [ "$$(id -u)" = 0 ]; then $(CARGO) test --locked; else unshare --map-root-user --net --mount $(CARGO) test --locked; fi

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs the programs that the tests drive, where they are missing: apt-get on Debian, dnf on CentOS, only as root.
+# install-programs.sh [system], the latter with what the package and its system test need.
 set -euo pipefail
 
 export PATH=$PATH:/usr/sbin:/sbin
@@ -11,6 +12,13 @@ need() { # need PROGRAM DEBIAN-PACKAGE CENTOS-PACKAGE
     else command -v "$program" >/dev/null && return; fi
     if command -v apt-get >/dev/null; then missing+=("$2"); else missing+=("$3"); fi
 }
+
+if [[ ${1-} == system ]]; then
+    need rpmbuild rpm rpm-build
+    need cpio cpio cpio
+    need debootstrap debootstrap debootstrap
+    need systemd-nspawn systemd-container systemd-container
+fi
 
 need ip iproute2 iproute
 need unshare util-linux util-linux

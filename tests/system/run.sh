@@ -4,7 +4,7 @@
 # run.sh [--suite SUITE]... RPM
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-# shellcheck source=tests/system/boot.sh
+# shellcheck source=boot.sh
 . "$here/boot.sh"
 
 # As long as the assertions of one suite may take, in seconds.

@@ -16,7 +16,7 @@ cp "$next" "$copy/root/next.rpm"
 rpm=(rpm)
 chroot "$copy" rpm --force-debian --version &>/dev/null && rpm+=(--force-debian)
 
-# shellcheck source=tests/system/checks/chroot.sh
+# shellcheck source=checks/chroot.sh
 . "$here/checks/chroot.sh"
 
 boot "$group" || exit 1
