@@ -42,6 +42,7 @@ install: ## Put the release build and its files in place, below DESTDIR
 
 .PHONY: rpm
 rpm: ## Build the RPM and the SRPM of the last commit into target/rpm
+	@tests/install-programs.sh package
 	@rpm/build.sh $(CARGO_TARGET_DIR)/rpm
 
 .PHONY: demo

@@ -217,6 +217,11 @@ impl Guard {
             Slot::Announced(family, Attribute::Forwarding, ALL) => Some(family),
             _ => None,
         };
+        if let (Slot::Announced(family, _, ifindex), None) = (&repair.slot, repair.job.entry)
+            && let Some(episode) = &mut self.episodes[*family as usize]
+        {
+            episode.put_back.insert(*ifindex);
+        }
         if outcome.write_usec >= SLOW_WRITE_USEC {
             self.records.push(Record::SlowWrite { key: repair.key.to_string(), usec: outcome.write_usec });
         }

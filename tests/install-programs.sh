@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the programs that the tests drive, where they are missing: apt-get on Debian, dnf on CentOS, only as root.
-# install-programs.sh [system], the latter with what the package and its system test need.
+# install-programs.sh [package | system]: or what building the package needs, or its system test.
 set -euo pipefail
 
 export PATH=$PATH:/usr/sbin:/sbin
@@ -13,23 +13,32 @@ need() { # need PROGRAM DEBIAN-PACKAGE CENTOS-PACKAGE
     if command -v apt-get >/dev/null; then missing+=("$2"); else missing+=("$3"); fi
 }
 
-if [[ ${1-} == system ]]; then
-    need rpmbuild rpm rpm-build
-    need cpio cpio cpio
-    need debootstrap debootstrap debootstrap
-    need systemd-nspawn systemd-container systemd-container
-fi
-
-need ip iproute2 iproute
 need unshare util-linux util-linux
-need kill procps procps-ng
-need dbus-daemon dbus-daemon dbus-daemon
-need /usr/lib/systemd/systemd-sysctl systemd systemd
-need journalctl systemd systemd
+case ${1-} in
+    package)
+        need rpmbuild rpm rpm-build
+        need strip binutils binutils
+        need gcc gcc gcc
+        need xz xz-utils xz
+        ;;
+    system)
+        need rpmbuild rpm rpm-build
+        need cpio cpio cpio
+        need debootstrap debootstrap debootstrap
+        need systemd-nspawn systemd-container systemd-container
+        ;;
+    *)
+        need ip iproute2 iproute
+        need kill procps procps-ng
+        need dbus-daemon dbus-daemon dbus-daemon
+        need /usr/lib/systemd/systemd-sysctl systemd systemd
+        need journalctl systemd systemd
+        ;;
+esac
 
 ((${#missing[@]} == 0)) && exit 0
 if ((EUID != 0)); then
-    echo "install-programs: missing ${missing[*]}: install them, or run 'make test' as root" >&2
+    echo "install-programs: missing ${missing[*]}: install them, or run this as root" >&2
     exit 1
 fi
 echo "install-programs: installing ${missing[*]}"

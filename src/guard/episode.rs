@@ -1,5 +1,7 @@
 //! A drift of `all.forwarding`: one write changes every interface, and so does the write that mends it.
 
+use std::collections::HashSet;
+
 use super::interface::Interface;
 use super::{Guard, Job, Repair, Slot};
 use crate::report::record::{Cause, Record};
@@ -16,11 +18,13 @@ pub struct Episode {
     pub record: Option<Record>,
     /// The kernel has begun to tell of our write.
     pub echoed: bool,
+    /// Interfaces that were put back to what they were before, by ifindex.
+    pub put_back: HashSet<i32>,
 }
 
 impl Episode {
     pub fn new(cause: Cause, received: Option<u64>) -> Episode {
-        Episode { cause, received, record: None, echoed: false }
+        Episode { cause, received, record: None, echoed: false, put_back: HashSet::new() }
     }
 }
 
@@ -110,6 +114,7 @@ impl Guard {
     /// From here on interfaces speak for themselves; those that are still wrong are looked at.
     pub(super) fn end_episode(&mut self, family: Family) {
         let Some(episode) = self.episodes[family as usize].take() else { return };
+        let wanted = self.all_entry(family).and_then(|entry| self.policy.entries()[entry].number);
         let mut wrong = Vec::new();
         for (ifindex, interface) in &mut self.interfaces {
             let cell = interface.cell_mut(family, Attribute::Forwarding);
@@ -119,7 +124,11 @@ impl Guard {
             {
                 wrong.push((*ifindex, cell.settled));
             }
-            (cell.settled, cell.went_with_all) = (cell.seen, false);
+            cell.went_with_all = false;
+            // The echo of our write of `all` is older than the look that found an interface closed, or closed it.
+            if !episode.put_back.contains(ifindex) || cell.seen.map(i64::from) != wanted {
+                cell.settled = cell.seen;
+            }
         }
         if !wrong.is_empty() {
             // It may have looked right in passing: a writer that waits for the RTNL lock shows its value before it has it.

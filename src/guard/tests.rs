@@ -278,6 +278,30 @@ fn an_unnamed_interface_keeps_what_it_had_before_the_drift() {
 }
 
 #[test]
+fn an_interface_that_another_writer_closes_first_is_not_taken_for_open() {
+    let mut bench = Bench::started(POLICY);
+    bench.write("net.ipv4.conf.all.forwarding", "0");
+    for message in std::mem::take(&mut bench.said) {
+        bench.guard.netconf(&message, bench.now);
+    }
+    let repair = bench.guard.next_repair(0).expect("all is wrong");
+    let family = bench.carry_out(repair).expect("a fan-out");
+    // Somebody writes in this moment, and what the kernel says of it is not heard (Keeper::mute).
+    let echo = std::mem::take(&mut bench.said);
+    bench.write("net.ipv4.conf.all.forwarding", "0");
+    bench.said.clear();
+    for repair in bench.guard.put_backs(family) {
+        assert_eq!(bench.carry_out(repair), None);
+    }
+    echo.iter().for_each(|message| bench.guard.netconf(message, bench.now));
+    bench.guard.absorbed(family);
+    bench.guard.suspect_all(family, Cause::Write, None);
+    bench.work();
+    assert_eq!(bench.get("net.ipv4.conf.all.forwarding"), "1");
+    assert_eq!(bench.get("net.ipv4.conf.closed0.forwarding"), "0");
+}
+
+#[test]
 fn ipv6_tells_of_all_last_and_is_one_record_all_the_same() {
     let mut bench = Bench::started(POLICY);
     bench.write("net.ipv6.conf.all.forwarding", "0");

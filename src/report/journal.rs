@@ -196,7 +196,7 @@ pub(super) fn write(record: &Record) {
             (step, noticed) = (woke.step_usec, Some(woke.noticed_by));
         }
         Record::Contested { repairs, .. } | Record::ContestOver { repairs, .. } => count = Some(*repairs),
-        Record::StillContested { count: repairs, .. } => count = Some(*repairs),
+        Record::StillContested { count: number, .. } | Record::Unsaid { count: number } => count = Some(*number),
         Record::SourceLost { source, .. } | Record::SourceBack { source } => lost = Some(*source),
         Record::Conflict { says, source, .. } => {
             new = Some(&**says);

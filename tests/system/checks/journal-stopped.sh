@@ -44,7 +44,7 @@ told() {
     repaired=$(records repaired | wc -l)
     summed=$(sum journal --output=cat --output-fields=COUNT \
         _SYSTEMD_UNIT=fwdguard.service "MESSAGE_ID=${ID[still-contested]}")
-    unsaid=$(sum journal --output=cat --output-fields=MESSAGE \
+    unsaid=$(sum journal --output=cat --output-fields=COUNT \
         _SYSTEMD_UNIT=fwdguard.service "MESSAGE_ID=${ID[unsaid]}")
     echo "$repaired records, $summed in summaries, $unsaid unsaid"
     ((repaired + summed + unsaid >= flips))
