@@ -20,6 +20,7 @@ case ${1-} in
         need strip binutils binutils
         need gcc gcc gcc
         need xz xz-utils xz
+        [[ -e /usr/lib/x86_64-linux-gnu/libc.a || -e /usr/lib64/libc.a ]] || need libc.a libc6-dev glibc-static
         ;;
     system)
         need rpmbuild rpm rpm-build
