@@ -28,7 +28,7 @@ Exit status:
 
 /// Keeps a Kubernetes node forwarding: puts ip_forward and rp_filter back, and tells the journal what, when and why.
 #[derive(Parser)]
-#[command(version, about, long_about = None, after_help = EXIT_STATUS_HELP, max_term_width = 100)]
+#[command(version, about, long_about = None, after_help = EXIT_STATUS_HELP)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
