@@ -9,8 +9,9 @@ CARGO_TARGET_DIR ?= target
 # machine that builds them don't end in them.
 TRIPLE := x86_64-unknown-linux-gnu
 RELEASE := $(CARGO_TARGET_DIR)/$(TRIPLE)/release
-export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS := -C target-feature=+crt-static \
-	--remap-path-prefix=$(CARGO_HOME)/registry/src= --remap-path-prefix=$(CURDIR)=
+BUILD := env --unset=RUSTFLAGS CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static \
+	--remap-path-prefix=$(CARGO_HOME)/registry/src= --remap-path-prefix=$(CURDIR)=" \
+	$(CARGO) build --release --locked --target $(TRIPLE)
 
 .DEFAULT_GOAL := help
 
@@ -20,7 +21,7 @@ help: ## List the targets
 
 .PHONY: release
 release: ## Build the static program for CentOS 7 to 10, and print its size and resident memory
-	env --unset=RUSTFLAGS $(CARGO) build --release --locked --target $(TRIPLE) --bin fwdguard
+	$(BUILD) --bin fwdguard
 	@packaging/measure.sh $(RELEASE)/fwdguard >&2
 
 .PHONY: install
@@ -47,7 +48,7 @@ rpm: ## Build the RPM and the SRPM of the last commit into target/rpm
 
 .PHONY: demo
 demo: ## Show what `network stop` does to traffic, without the guard and with it (20 s, touches nothing outside)
-	env --unset=RUSTFLAGS $(CARGO) build --release --locked --target $(TRIPLE) --bin fwdguard --example traffic
+	$(BUILD) --bin fwdguard --example traffic
 	@FWDGUARD=$(RELEASE)/fwdguard TRAFFIC=$(RELEASE)/examples/traffic demo/demo.sh
 
 SUITES ?= bookworm trixie
