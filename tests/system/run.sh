@@ -8,7 +8,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/boot.sh"
 
 # As long as the assertions of one suite may take, in seconds.
-readonly suite_limit=300
+readonly suite_limit=600
 
 suites=()
 while [[ ${1-} == --suite ]]; do
@@ -57,8 +57,12 @@ for suite in "${suites[@]}"; do
         timeout --signal=KILL "$suite_limit" \
         "$here/suite.sh" "$suite" "$image" "$group" "$package" "$work/next.rpm" </dev/null &
     container=$!
-    wait "$container" || failed+=("$suite")
+    status=0
+    wait "$container" || status=$?
     container=
+    # 137: timeout and the kernel say so of what was killed.
+    ((status == 137)) && echo "FAIL $suite: it did not come to its end within $suite_limit s"
+    ((status == 0)) || failed+=("$suite")
     echo "     $suite: $((SECONDS - started)) s"
 done
 ((${#failed[@]} == 0)) || { echo "system-test: failed on ${failed[*]}" >&2; exit 1; }

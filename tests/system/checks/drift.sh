@@ -9,7 +9,8 @@ named() {
     for try in {1..20}; do
         mark
         "$@"
-        until_true record repaired SYSCTL=net.ipv4.ip_forward >/dev/null && record repaired "$field" >/dev/null && break
+        until_true record repaired SYSCTL=net.ipv4.ip_forward >/dev/null || break
+        record repaired SYSCTL=net.ipv4.ip_forward "$field" >/dev/null && break
     done
     check "its record: $what (try $try)" record repaired SYSCTL=net.ipv4.ip_forward "$field"
 }

@@ -11,7 +11,7 @@ gone() { # gone: what the package had, and the image had not before, is not ther
 
 no_process() { not inside pgrep --list-full --exact fwdguard; }
 
-placeholders() { inside journalctl --quiet --unit=fwdguard --catalog | grep -E -B12 '@[A-Z_]+@'; }
+placeholders() { inside journalctl --quiet --unit=fwdguard --catalog | grep -E -B12 '@[A-Z_]{2}'; }
 
 catalog_without() { not inside sh -c 'journalctl --quiet --list-catalog | grep -i fwdguard'; }
 
