@@ -74,13 +74,15 @@ mv "$new/root/rpmbuild/RPMS/noarch/debian-1-1.noarch.rpm" "$new/root/debian.rpm"
 chroot "$new" rpm -i /root/debian.rpm >>"$new.log" 2>&1 || { cat "$new.log" >&2; exit 1; }
 rm -rf "$new"/root/{rpmbuild,debian.spec,debian.rpm}
 
-# The power states that logind and systemd-sleep look for, in files that put nothing to sleep. /sys as a whole stays
-# read-only: otherwise udevd starts, and NetworkManager waits for it. Before logind, which gets a view of its own.
+# The power states that logind and systemd-sleep look for, in files that put nothing to sleep. Before logind, which gets a
+# view of /sys of its own, and before what looks whether /sys can be written: else udevd starts, and NetworkManager waits
+# for it.
 cat >"$new/usr/lib/systemd/system/power-states.service" <<'UNIT'
 [Unit]
 Description=Files for logind and systemd-sleep to sleep by
 DefaultDependencies=no
-Before=systemd-logind.service
+Before=systemd-logind.service systemd-udevd.service systemd-udev-trigger.service
+Before=systemd-udevd-control.socket systemd-udevd-kernel.socket
 
 [Service]
 Type=oneshot

@@ -5,7 +5,7 @@ check "an inhibitor before the sleep" inhibitor
 mark
 check "systemctl suspend" inside systemctl suspend
 soon "NetworkManager sleeps" logged 'sleep: sleep requested' NetworkManager
-soon "systemd-sleep ran" logged 'Finished systemd-suspend|System Suspend' systemd-suspend
+soon "systemd-sleep ran" logged 'Finished .*Suspend' systemd-suspend
 soon "NetworkManager wakes" logged 'sleep: wake requested' NetworkManager
 soon "awake: the journal says so" record resumed NOTICED_BY=logind
 check "awake: the record names what had changed" prints net.ipv4.ip_forward records resumed
