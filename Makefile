@@ -9,6 +9,7 @@ CARGO_TARGET_DIR ?= target
 # machine that builds them don't end in them.
 TRIPLE := x86_64-unknown-linux-gnu
 RELEASE := $(CARGO_TARGET_DIR)/$(TRIPLE)/release
+RPMS := $(CARGO_TARGET_DIR)/rpm
 BUILD := env --unset=RUSTFLAGS CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static \
 	--remap-path-prefix=$(CARGO_HOME)/registry/src= --remap-path-prefix=$(CURDIR)=" \
 	$(CARGO) build --release --locked --target $(TRIPLE)
@@ -44,7 +45,7 @@ install: ## Put the release build and its files in place, below DESTDIR
 .PHONY: rpm
 rpm: ## Build the RPM and the SRPM of the last commit into target/rpm
 	@tests/install-programs.sh package
-	@rpm/build.sh $(CARGO_TARGET_DIR)/rpm
+	@rpm/build.sh $(RPMS)
 
 .PHONY: demo
 demo: ## Show what `network stop` does to traffic, without the guard and with it (20 s, touches nothing outside)
@@ -56,8 +57,8 @@ SUITES ?= bookworm trixie
 .PHONY: system-test
 system-test: ## Prove the RPM on Debian 12 and 13 with a real systemd, in containers (as root; SUITES=bookworm for one)
 	@tests/install-programs.sh system
-	@$(MAKE) --no-print-directory rpm
-	@tests/system/run.sh $(SUITES:%=--suite %) $(CARGO_TARGET_DIR)/rpm/fwdguard-*.x86_64.rpm
+	@git rev-parse HEAD | cmp --quiet - $(RPMS)/commit || $(MAKE) --no-print-directory rpm
+	@tests/system/run.sh $(SUITES:%=--suite %) $(RPMS)/fwdguard-*.x86_64.rpm
 
 .PHONY: test
 test: test-programs ## Run every test, in namespaces of its own (installs missing test programs when root)

@@ -41,4 +41,5 @@ touch --date="@$SOURCE_DATE_EPOCH" "$sources"/* "$to/build/fwdguard.spec"
 rpmbuild -ba --define "_topdir $to/build" --define "_rpmdir $to" --define "_srcrpmdir $to" \
     --define '_rpmfilename %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm' "$to/build/fwdguard.spec"
 rm -rf "$to/build"
+if [[ $committed ]]; then git rev-parse HEAD >"$to/commit"; fi
 sha256sum "$to"/*.rpm
