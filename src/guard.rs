@@ -223,7 +223,9 @@ impl Guard {
             episode.put_back.insert(*ifindex);
         }
         if outcome.write_usec >= SLOW_WRITE_USEC {
-            self.records.push(Record::SlowWrite { key: repair.key.to_string(), usec: outcome.write_usec });
+            let entry = repair.job.entry;
+            let key = entry.map_or_else(|| repair.key.to_string(), |entry| self.policy.name(&repair.key, entry));
+            self.records.push(Record::SlowWrite { key, usec: outcome.write_usec });
         }
         let holds = outcome.found.is_ok() && outcome.write.is_none();
         match (&outcome.found, &outcome.write) {

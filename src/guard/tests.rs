@@ -509,21 +509,23 @@ fn what_the_kernel_does_not_keep_waits_for_an_audit() {
 }
 
 #[test]
-fn a_slow_write_is_a_record_of_its_own() {
-    let mut bench = Bench::started(POLICY);
-    bench.guard.netconf(&forwarding(ETH0, 0), 1);
-    let repair = bench.guard.next_repair(0).unwrap();
-    let outcome = Outcome {
-        found: Ok("0".into()),
-        write: Some(Ok(())),
-        now: Some("1".into()),
-        finished: 9,
-        write_usec: 2_500_000,
-    };
-    assert_eq!(bench.guard.done(repair, outcome), None);
-    let told = bench.told();
-    assert!(told[0].contains("net.ipv4.conf.eth0.forwarding took 2.5 s"), "{told:?}");
-    assert_eq!(told.len(), 2);
+fn a_slow_write_is_a_record_of_its_own_and_named_as_the_policy_does() {
+    for (ifindex, name) in [(ETH0, "net.ipv4.conf.eth0.forwarding"), (ALL, "net.ipv4.ip_forward")] {
+        let mut bench = Bench::started(POLICY);
+        bench.guard.netconf(&forwarding(ifindex, 0), 1);
+        let repair = bench.guard.next_repair(0).unwrap();
+        let outcome = Outcome {
+            found: Ok("0".into()),
+            write: Some(Ok(())),
+            now: Some("1".into()),
+            finished: 9,
+            write_usec: 2_500_000,
+        };
+        bench.guard.done(repair, outcome).into_iter().for_each(|family| bench.guard.absorbed(family));
+        let told = bench.told();
+        assert!(told[0].contains(&format!("{name} took 2.5 s")), "{told:?}");
+        assert_eq!(told.len(), 2);
+    }
 }
 
 #[test]

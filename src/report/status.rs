@@ -64,7 +64,8 @@ impl SharedStatus {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Takes what the guard knows, and with it who made its last repair necessary: together, so that no repair is shown with another's writer.
+    /// Takes what the guard knows, and with it who made its last repair necessary: together, so that no repair is shown
+    /// with another's writer.
     pub fn set_summary(&self, summary: Summary, writer: Option<String>) {
         let mut status = self.get();
         if summary.repairs < status.summary.repairs {
