@@ -60,6 +60,15 @@ system-test: ## Prove the RPM on Debian 12 and 13 with a real systemd, in contai
 	@git rev-parse HEAD | cmp --quiet - $(RPMS)/commit || $(MAKE) --no-print-directory rpm
 	@tests/system/run.sh $(SUITES:%=--suite %) $(RPMS)/fwdguard-*.x86_64.rpm
 
+SCENARIOS ?=
+
+.PHONY: incident
+incident: ## Replay the incident on virtual machines that sleep, without the guard and with it (as root; SCENARIOS=sleep for one)
+	@tests/install-programs.sh incident
+	@git rev-parse HEAD | cmp --quiet - $(RPMS)/commit || $(MAKE) --no-print-directory rpm
+	$(BUILD) --example probe --example incident-report
+	@exec setpriv --pdeathsig TERM tests/incident/run.sh $(CARGO_TARGET_DIR)/incident $(RPMS)/fwdguard-*.x86_64.rpm $(RELEASE) $(SCENARIOS)
+
 .PHONY: test
 test: test-programs ## Run every test, in namespaces of its own (installs missing test programs when root)
 	@if [ "$$(id -u)" = 0 ]; then $(CARGO) test --locked; else unshare --map-root-user --net --mount $(CARGO) test --locked; fi

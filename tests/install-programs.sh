@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the programs that the tests drive, where they are missing: apt-get on Debian, dnf on CentOS, only as root.
-# install-programs.sh [package | system]: or what building the package needs, or its system test.
+# install-programs.sh [package | system | incident]: or what building the package needs, its system test, or its replay of
+# the incident.
 set -euo pipefail
 
 export PATH=$PATH:/usr/sbin:/sbin
@@ -27,6 +28,12 @@ case ${1-} in
         need cpio cpio cpio
         need debootstrap debootstrap debootstrap
         need systemd-nspawn systemd-container systemd-container
+        ;;
+    incident)
+        need rpmbuild rpm rpm-build
+        need debootstrap debootstrap debootstrap
+        need mkfs.ext4 e2fsprogs e2fsprogs
+        need qemu-system-x86_64 qemu-system-x86 qemu-kvm
         ;;
     *)
         need ip iproute2 iproute

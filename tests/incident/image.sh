@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Prints the folder with disk.img, vmlinuz and initrd of the machine; builds them where the cache has none.
+set -euo pipefail
+# shellcheck source=../image.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../image.sh"
+
+packages=systemd,systemd-sysv,udev,libpam-systemd,dbus,network-manager,rpm,procps,iproute2,kmod,nftables
+packages+=,open-vm-tools,tuned,linux-image-amd64,initramfs-tools,zstd
+
+# What a virtual machine without screen and disks has no use for; a small disk is made and booted sooner.
+unused=(sound drivers/{gpu,media,infiniband,scsi,staging,iio,usb,input,hid,mtd,bluetooth,mmc,md,ata,net/{wireless,ethernet}}
+    fs/{xfs,btrfs,ocfs2,nfs,nfsd,ceph,smb,f2fs,jfs})
+
+finish() {
+    local modules
+    as_centos "$1"
+    one_uplink "$1"
+    modules=$(echo "$1"/lib/modules/*)
+    rm -rf "${unused[@]/#/$modules/kernel/}" "$1"/usr/share/{doc,locale,man} "$1"/usr/lib/firmware
+    chroot "$1" depmod "${modules##*/}"
+    printf '%s\n' virtio_pci virtio_blk ext4 >"$1/etc/initramfs-tools/modules"
+    sed -i 's/^MODULES=.*/MODULES=list/' "$1/etc/initramfs-tools/initramfs.conf"
+    unshare --mount --pid --fork --kill-child --mount-proc -- \
+        chroot "$1" update-initramfs -u -k "${modules##*/}" >>"$1.log" 2>&1 || { cat "$1.log" >&2; return 1; }
+
+    # Nothing but what the scenarios do, and a quick start.
+    rm -f "$1"/etc/systemd/system/timers.target.wants/*
+    chroot "$1" systemctl --quiet disable tuned NetworkManager-wait-online e2scrub_reap open-vm-tools systemd-timesyncd \
+        getty@tty1 apparmor 2>/dev/null || :
+    chroot "$1" systemctl --quiet mask serial-getty@ttyS0 modprobe@drm systemd-update-utmp apt-daily.timer
+    chroot "$1" systemctl --quiet set-default multi-user.target
+    rm -rf "$1/var/log/journal"
+    echo node2 >"$1/etc/hostname"
+    echo '127.0.0.1 localhost node2' >"$1/etc/hosts"
+    : >"$1/etc/fstab"
+    # What is tried comes on the second disk, as a tar archive, and is unpacked at every start. Not in /run: that is noexec.
+    cat >"$1/etc/systemd/system/incident.service" <<'UNIT'
+[Unit]
+Description=The node's set-up, its traffic, and what is done to it
+After=multi-user.target NetworkManager.service
+
+[Service]
+ExecStart=/bin/sh -c 'mkdir -p /opt/incident && tar -x -C /opt/incident -f /dev/vdb && exec /opt/incident/node/main.sh'
+StandardOutput=journal+console
+StandardError=journal+console
+UNIT
+    ln -s /etc/systemd/system/incident.service "$1/etc/systemd/system/multi-user.target.wants/"
+
+    mkdir "$1.parts"
+    mv "$1"/boot/vmlinuz-* "$1.parts/vmlinuz"
+    mv "$1"/boot/initrd.img-* "$1.parts/initrd"
+    mkfs.ext4 -q -L node -d "$1" "$1.parts/disk.img" 1200M >>"$1.log"
+    rm -rf --one-file-system "$1"
+    mv "$1.parts" "$1"
+}
+
+cached_image bookworm incident "$packages" finish "${BASH_SOURCE[0]}"

@@ -1,0 +1,18 @@
+# How the node speaks: to the host, to the results, and of the truth. To be sourced by main.sh.
+# shellcheck shell=bash
+
+# say WORD...: a line to the host, who answers none but `pause`.
+say() { echo "$*" >/dev/virtio-ports/control; }
+
+# hear: a line from the host.
+hear() { head -n 1 </dev/virtio-ports/control; }
+
+# mark NAME: from now on, traffic has to be back within a second. The last one counts, wake-ups included.
+mark() { "/opt/incident/probe" mark "$1" >>"$results/traffic"; }
+
+# truly SETTING CAUSE COMM PID: what the guard should have recorded, as it really was: `-` for what nobody can know,
+# COMM `nobody` when it happened before the guard was there.
+truly() { printf '%s\t%s\t%s\t%s\n' "$@" >>"$results/truth"; }
+
+# the_writer: the PID of the last process that writer.sh became.
+the_writer() { tail -n 1 /run/results/writers; }

@@ -1,0 +1,50 @@
+# (c) The same with initscripts' `network` in NetworkManager's place.
+# shellcheck shell=bash disable=SC2034
+title="paused by its host for 60 s, with open-vm-tools' scripts; 'network stop' of initscripts"
+
+prepare() {
+    systemctl disable --now NetworkManager
+    # Where it stands, the scripts take it for the service to stop.
+    rm /usr/lib/systemd/system/{systemd-networkd.service,NetworkManager.service}
+    mkdir -p /etc/init.d
+    cat >/etc/init.d/network <<'NETWORK'
+#!/bin/sh
+case $1 in
+    start)
+        ip addr add 192.0.2.2/24 dev uplink
+        ip link set uplink up
+        ip route add default via 192.0.2.1
+        ;;
+    stop)
+        ip addr flush dev uplink
+        ip link set uplink down
+        # initscripts, /etc/init.d/network:
+        /opt/incident/node/writer.sh sysctl -w net.ipv4.ip_forward=0 >/dev/null 2>&1
+        ;;
+esac
+NETWORK
+    chmod 755 /etc/init.d/network
+    cat >/etc/systemd/system/network.service <<'UNIT'
+[Unit]
+Description=LSB: Bring up/down networking
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/etc/init.d/network start
+ExecStop=/etc/init.d/network stop
+UNIT
+    systemctl daemon-reload
+}
+
+bring_uplink_up() { systemctl start network; }
+
+strike() {
+    /etc/vmware-tools/suspend-vm-default
+    say pause 60
+    hear
+    mark woke
+    /etc/vmware-tools/resume-vm-default
+    date --set='+60 seconds'
+    truly net.ipv4.ip_forward write sysctl "$(the_writer)"
+}

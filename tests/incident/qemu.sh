@@ -1,0 +1,38 @@
+# How the machine is started. To be sourced.
+# shellcheck shell=bash
+
+# qemu ACCELERATOR IMAGE APPEND ARGUMENT...: it goes with the shell that started it, also if that one is killed, and what
+# it writes to its disk goes with it. Its console is the file "console".
+qemu() {
+    local accelerator=$1 image=$2 append=$3
+    shift 3
+    local -a cpu=(-accel tcg,thread=multi -cpu max)
+    [[ $accelerator != kvm ]] || cpu=(-accel kvm -cpu host)
+    # -machine pc: the one with S3.
+    setpriv --pdeathsig KILL -- qemu-system-x86_64 "${cpu[@]}" -machine pc -m 640 -smp 1 -nodefaults -no-user-config \
+        -display none -serial file:console \
+        -kernel "$image/vmlinuz" -initrd "$image/initrd" \
+        -append "root=/dev/vda rw console=ttyS0 quiet panic=-1 $append" \
+        -drive "file=$image/disk.img,format=raw,if=virtio,snapshot=on" "$@" </dev/null
+}
+
+# accelerator IMAGE: prints kvm where a kernel comes up with it, else tcg. Run in a folder for the console.
+accelerator() {
+    # A kernel without an init panics and restarts, which -no-reboot makes an end.
+    if [[ -w /dev/kvm ]] && (qemu kvm "$1" init=/bin/true -no-reboot & ended_within 20 $!); then
+        echo kvm
+    else
+        echo tcg
+    fi
+}
+
+# ended_within SECONDS PID: else it is killed.
+ended_within() {
+    local -i tries
+    for ((tries = 0; tries < $1 * 5; tries++)); do
+        kill -0 "$2" 2>/dev/null || { wait "$2"; return; }
+        sleep 0.2
+    done
+    kill -KILL "$2"
+    return 1
+}

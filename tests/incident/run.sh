@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# Replays the incident on machines that really sleep, with the guard and without, two machines at a time, and judges it.
+# run.sh FOLDER RPM PROGRAMS [SCENARIO]...: into the folder, with the programs of the release build. As root.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=qemu.sh
+. "$here/qemu.sh"
+
+# In the order of the table.
+all=(sleep rtcwake vmware-networkmanager vmware-network networkmanager-restart connection-up tunnel uplink hardening
+    reboot tuned)
+
+if (($# < 3)) || [[ ! -f $2 ]]; then
+    echo "usage: run.sh FOLDER RPM PROGRAMS [SCENARIO]... (of ${all[*]})" >&2
+    exit 2
+fi
+if ((EUID != 0)); then
+    echo "incident: debootstrap needs root" >&2
+    exit 2
+fi
+to=$1 package=$(realpath "$2") programs=$(realpath "$3")
+shift 3
+scenarios=("$@")
+(($#)) || scenarios=("${all[@]}")
+for scenario in "${scenarios[@]}"; do
+    [[ -f $here/node/scenarios/$scenario.sh ]] || { echo "incident: no scenario '$scenario': there are ${all[*]}" >&2; exit 2; }
+done
+
+work=$(mktemp -d)
+children=()
+clean_up() {
+    trap '' INT TERM HUP
+    # Each takes its machine along.
+    kill -KILL "${children[@]}" 2>/dev/null || :
+    wait
+    rm -rf "$work"
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM HUP
+
+# in_background COMMAND...: it goes with this script, also if this is killed outright.
+in_background() { setpriv --pdeathsig KILL -- "$@" & children+=($!); }
+
+in_background "$here/image.sh" >"$work/image"
+wait -n
+image=$(<"$work/image")
+[[ -d $image ]] || { echo "incident: no image" >&2; exit 1; }
+
+mkdir "$work/payload"
+cp -r "$here/node" "$work/payload/node"
+cp "$programs/examples/probe" "$work/payload/probe"
+cp "$package" "$work/payload/fwdguard.rpm"
+tar --create --directory "$work/payload" --file "$work/payload.tar" .
+# A disk is a whole number of sectors.
+truncate --size=%4096 "$work/payload.tar"
+
+mkdir "$work/try"
+accelerator=$(cd "$work/try" && accelerator "$image")
+echo "incident: ${#scenarios[@]} scenarios, each with the guard and without, on qemu with $accelerator"
+
+failed=()
+one_ends() { wait -n "${children[@]}" || failed+=("a machine"); }
+running=0
+children=()
+for scenario in "${scenarios[@]}"; do
+    for variant in bare guarded; do
+        if ((running == 2)); then
+            one_ends
+            running=1
+        fi
+        rm -rf "${to:?}/$scenario-$variant"
+        in_background "$here/machine.sh" "$accelerator" "$image" "$work/payload.tar" "$work/$scenario-$variant" \
+            "$scenario" "$variant"
+        running=$((running + 1))
+    done
+done
+while ((running-- > 0)); do one_ends; done
+children=()
+mkdir -p "$to"
+for scenario in "${scenarios[@]}"; do
+    for variant in bare guarded; do
+        find "$work/$scenario-$variant" -type p -delete
+        rm -f "$work/$scenario-$variant/results.tar"
+        cp -r "$work/$scenario-$variant" "$to/"
+    done
+done
+((${#failed[@]} == 0)) || { echo "incident: what the machines left is in $to" >&2; exit 1; }
+
+"$programs/examples/incident-report" "$to" "${scenarios[@]}" || { echo "incident: not as it should be; see $to" >&2; exit 1; }
+echo "incident: the document is $to/incident.md, the picture $to/incident.svg"
