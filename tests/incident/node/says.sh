@@ -1,11 +1,18 @@
 # How the node speaks: to the host, to the results, and of the truth. To be sourced by main.sh.
 # shellcheck shell=bash
 
-# say WORD...: a line to the host, who answers none but `pause`.
+# say WORD...: a line to the host.
 say() { echo "$*" >/dev/virtio-ports/control; }
 
-# hear: a line from the host.
-hear() { head -n 1 </dev/virtio-ports/control; }
+# pause SECONDS: the host pauses the machine, and says when it goes on.
+pause() {
+    # What comes while nobody has the port open is lost.
+    exec {port}<>/dev/virtio-ports/control
+    echo "pause $1" >&"$port"
+    read -r -u "$port"
+    exec {port}>&-
+    mark woke
+}
 
 # mark NAME: from now on, traffic has to be back within a second. The last one counts, wake-ups included.
 mark() { "/opt/incident/probe" mark "$1" >>"$results/traffic"; }

@@ -4,8 +4,19 @@ title="paused by its host for 60 s, with open-vm-tools' scripts; 'network stop' 
 
 prepare() {
     systemctl disable --now NetworkManager
-    # Where it stands, the scripts take it for the service to stop.
+    # Where it is, the scripts take systemd-networkd for the service to stop.
     rm /usr/lib/systemd/system/{systemd-networkd.service,NetworkManager.service}
+    # They look for "not-found" in what systemctl says, as systemd 219 of CentOS 7 does, and 252 no more.
+    cat >/usr/local/bin/systemctl <<'SYSTEMCTL'
+#!/bin/sh
+if [ "$1" = status ] && ! /usr/bin/systemctl cat "$2" >/dev/null 2>&1; then
+    echo '   Loaded: not-found (Reason: No such file or directory)'
+    exit 3
+fi
+exec /usr/bin/systemctl "$@"
+SYSTEMCTL
+    chmod 755 /usr/local/bin/systemctl
+    export PATH=/usr/local/bin:$PATH
     mkdir -p /etc/init.d
     cat >/etc/init.d/network <<'NETWORK'
 #!/bin/sh
@@ -41,9 +52,7 @@ bring_uplink_up() { systemctl start network; }
 
 strike() {
     /etc/vmware-tools/suspend-vm-default
-    say pause 60
-    hear
-    mark woke
+    pause 60
     /etc/vmware-tools/resume-vm-default
     date --set='+60 seconds'
     truly net.ipv4.ip_forward write sysctl "$(the_writer)"

@@ -6,9 +6,7 @@ strike() {
     hardening_dispatcher
     # As vmtoolsd does when its host is about to pause the machine, and when it goes on.
     /etc/vmware-tools/suspend-vm-default
-    say pause 60
-    hear
-    mark woke
+    pause 60
     /etc/vmware-tools/resume-vm-default
     date --set='+60 seconds'
     truly net.ipv4.ip_forward write sysctl "$(the_writer)"
