@@ -26,7 +26,9 @@ echo "$title" >"$results/title"
 
 finish() {
     mark end
+    # Time for the last answers.
     sleep 1
+    ip netns pids client | xargs --no-run-if-empty kill
     journalctl --sync
     journalctl --quiet --output=json --unit=fwdguard >"$results/guard.json"
     journalctl --quiet --output=short-monotonic >"$results/journal"

@@ -14,7 +14,8 @@ pause() {
     mark woke
 }
 
-# mark NAME: from now on, traffic has to be back within a second. The last one counts, wake-ups included.
+# mark NAME: from now on, traffic has to be back within a second. The last one counts, wake-ups included. Where
+# what was done took the link down, it is marked when the link is back.
 mark() { "/opt/incident/probe" mark "$1" >>"$results/traffic"; }
 
 # truly SETTING CAUSE COMM PID: what the guard should have recorded, as it really was: `-` for what nobody can know,

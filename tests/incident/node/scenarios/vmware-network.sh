@@ -25,6 +25,7 @@ case $1 in
         ip addr add 192.0.2.2/24 dev uplink
         ip link set uplink up
         ip route add default via 192.0.2.1
+        /opt/incident/probe mark link-up >>/run/results/traffic
         ;;
     stop)
         ip addr flush dev uplink
