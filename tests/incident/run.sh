@@ -59,7 +59,7 @@ accelerator=$(cd "$work/try" && accelerator "$image")
 echo "incident: ${#scenarios[@]} scenarios, each with the guard and without, on qemu with $accelerator"
 
 failed=()
-one_ends() { wait -n "${children[@]}" || failed+=("a machine"); }
+one_ends() { wait -n || failed+=("a machine"); }
 running=0
 children=()
 for scenario in "${scenarios[@]}"; do
