@@ -60,6 +60,8 @@ pub struct Run {
     /// When it was done, or the machine woke, or the pod was set up again.
     pub event: f64,
     strike: f64,
+    /// From here on the journal's records count: the whole boot, where the strike was a reboot.
+    judged_from: f64,
     end: f64,
     records: Vec<Record>,
     truths: Vec<Truth>,
@@ -74,7 +76,9 @@ impl Run {
         let file = |name: &str| fs::read_to_string(folder.join(name)).with_context(|| name.to_owned());
         let (mut probes, mut marks) = parse_traffic(&file("traffic")?)?;
         // Another boot has another clock: what was before it ends two seconds before the set-up after it.
-        if let Ok(before) = file("traffic.before") {
+        let before = file("traffic.before").ok();
+        let rebooted = before.is_some();
+        if let Some(before) = before {
             let (mut earlier, earlier_marks) = parse_traffic(&before)?;
             let last = earlier.iter().filter(|probe| probe.answered).map(|probe| probe.sent).fold(0.0, f64::max);
             let first = marks.first().context("traffic: no mark")?.0;
@@ -90,10 +94,12 @@ impl Run {
 
         let at = |wanted: &str| marks.iter().find(|(_, name)| name == wanted).map(|(at, _)| *at);
         let end = at("end").context("traffic: no mark 'end'")?;
+        let strike = at("strike").context("traffic: no mark 'strike'")?;
         Ok(Run {
             title: file("title")?.trim_end().to_owned(),
             event: marks.iter().rfind(|(_, name)| name != "end").context("traffic: no mark")?.0,
-            strike: at("strike").context("traffic: no mark 'strike'")?,
+            strike,
+            judged_from: if rebooted { 0.0 } else { strike },
             end,
             probes,
             records: parse_records(&file("guard.json")?)?,
@@ -149,9 +155,8 @@ impl Run {
         self.probes.iter().filter(move |probe| probe.kind == kind)
     }
 
-    /// After a reboot the journal's clock is that of the second boot, whose strike was before it began.
     pub fn records_since_strike(&self) -> impl Iterator<Item = &Record> {
-        self.records.iter().filter(|record| record.at >= self.strike)
+        self.records.iter().filter(|record| record.at >= self.judged_from)
     }
 
     /// The records of the settings that were struck.
