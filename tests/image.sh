@@ -31,8 +31,8 @@ cached_image() {
     trap 'rm -rf --one-file-system "$new" "$new.log"' EXIT
     chmod 755 "$new"
     # The mounts and processes of debootstrap go with it, however this ends.
-    if ! setpriv --pdeathsig KILL -- timeout --signal=KILL 900 \
-        unshare --mount --pid --fork --kill-child --mount-proc -- \
+    if ! setpriv --pdeathsig KILL -- unshare --mount --pid --fork --kill-child --mount-proc -- \
+        timeout --signal=KILL 900 \
         debootstrap --variant=minbase --include="$packages" "$suite" "$new" "$mirror" >"$new.log" 2>&1; then
         tail -n 20 "$new.log" "$new/debootstrap/debootstrap.log" >&2 || :
         echo "image: debootstrap $suite from $mirror failed" >&2

@@ -20,7 +20,7 @@ finish() {
     chroot "$1" depmod "${modules##*/}"
     printf '%s\n' virtio_pci virtio_blk ext4 >"$1/etc/initramfs-tools/modules"
     sed -i 's/^MODULES=.*/MODULES=list/' "$1/etc/initramfs-tools/initramfs.conf"
-    unshare --mount --pid --fork --kill-child --mount-proc -- \
+    setpriv --pdeathsig KILL -- unshare --mount --pid --fork --kill-child --mount-proc -- \
         chroot "$1" update-initramfs -u -k "${modules##*/}" >>"$1.log" 2>&1 || { cat "$1.log" >&2; return 1; }
 
     # Nothing but what the scenarios do, and a quick start.

@@ -1,15 +1,15 @@
 # How the machine is started. To be sourced.
 # shellcheck shell=bash
 
-# qemu ACCELERATOR IMAGE APPEND ARGUMENT...: it goes with the shell that started it, also if that one is killed, and what
-# it writes to its disk goes with it. Its console is the file "console".
+# qemu ACCELERATOR IMAGE APPEND ARGUMENT... &: only in the background, for it becomes qemu. That goes with the shell that
+# started it, also if this is killed, and what it writes to its disk goes with it. Its console is the file "console".
 qemu() {
     local accelerator=$1 image=$2 append=$3
     shift 3
     local -a cpu=(-accel tcg,thread=multi -cpu max)
     [[ $accelerator != kvm ]] || cpu=(-accel kvm -cpu host)
     # -machine pc: the one with S3.
-    setpriv --pdeathsig KILL -- qemu-system-x86_64 "${cpu[@]}" -machine pc -m 640 -smp 1 -nodefaults -no-user-config \
+    exec setpriv --pdeathsig KILL -- qemu-system-x86_64 "${cpu[@]}" -machine pc -m 640 -smp 1 -nodefaults -no-user-config \
         -display none -serial file:console \
         -kernel "$image/vmlinuz" -initrd "$image/initrd" \
         -append "root=/dev/vda rw console=ttyS0 quiet panic=-1 $append" \
