@@ -16,14 +16,14 @@ qemu() {
         -drive "file=$image/disk.img,format=raw,if=virtio,snapshot=on" "$@" </dev/null
 }
 
-# accelerator IMAGE: prints kvm where a kernel comes up with it, else tcg. Run in a folder for the console.
-accelerator() {
+# find_accelerator IMAGE: kvm where a kernel comes up with it, else tcg, in $accelerator. In a folder for the console; not
+# in a subshell, which would keep its machine when the script is killed.
+find_accelerator() {
+    accelerator=tcg
+    [[ -w /dev/kvm ]] || return 0
     # A kernel without an init panics and restarts, which -no-reboot makes an end.
-    if [[ -w /dev/kvm ]] && (qemu kvm "$1" init=/bin/true -no-reboot & ended_within 20 $!); then
-        echo kvm
-    else
-        echo tcg
-    fi
+    qemu kvm "$1" init=/bin/true -no-reboot &
+    if ended_within 20 $!; then accelerator=kvm; fi
 }
 
 # ended_within SECONDS PID: else it is killed.
@@ -34,5 +34,6 @@ ended_within() {
         sleep 0.2
     done
     kill -KILL "$2"
+    wait "$2" 2>/dev/null
     return 1
 }

@@ -55,7 +55,9 @@ tar --create --directory "$work/payload" --file "$work/payload.tar" .
 truncate --size=%4096 "$work/payload.tar"
 
 mkdir "$work/try"
-accelerator=$(cd "$work/try" && accelerator "$image")
+pushd "$work/try" >/dev/null
+find_accelerator "$image"
+popd >/dev/null
 echo "incident: ${#scenarios[@]} scenarios, each with the guard and without, on qemu with $accelerator"
 
 failed=()
