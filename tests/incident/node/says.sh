@@ -22,5 +22,8 @@ mark() { "/opt/incident/probe" mark "$1" >>"$results/traffic"; }
 # COMM `nobody` when it happened before the guard was there.
 truly() { printf '%s\t%s\t%s\t%s\n' "$@" >>"$results/truth"; }
 
-# the_writer: the PID of the last process that writer.sh became.
-the_writer() { tail -n 1 /run/results/writers; }
+# the_writer: the PID of the last process that writer.sh became. What others start may take its time to come to that.
+the_writer() {
+    until [[ -s $results/writers ]]; do sleep 0.2; done
+    tail -n 1 "$results/writers"
+}

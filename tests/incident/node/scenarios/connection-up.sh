@@ -6,6 +6,5 @@ strike() {
     hardening_dispatcher
     nmcli connection down uplink
     nmcli connection up uplink
-    sleep 2
     truly net.ipv4.ip_forward write sysctl "$(the_writer)"
 }

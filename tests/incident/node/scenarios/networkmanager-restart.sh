@@ -5,6 +5,5 @@ title="NetworkManager restarted; hardening hook on up"
 strike() {
     hardening_dispatcher
     systemctl restart NetworkManager
-    sleep 5
     truly net.ipv4.ip_forward write sysctl "$(the_writer)"
 }
