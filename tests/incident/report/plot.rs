@@ -24,9 +24,10 @@ pub fn svg(scenarios: &[Scenario]) -> String {
     let mut svg = format!(
         "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {total} {height}' font-family='sans-serif' font-size='12'>\n\
          <rect width='100%' height='100%' fill='white'/>\n\
-         <text x='10' y='20' font-size='15' font-weight='bold'>Requests answered over time, HTTP through the NodePort and \
-         ping to the pod (full height: all of them)</text>\n\
-         <text x='10' y='37' fill='#444'>0: the machine wakes, somebody writes, or the pod is set up again</text>\n"
+         <text x='10' y='20' font-size='15' font-weight='bold'>Requests answered over time: HTTP through the NodePort, \
+         ping to the pod</text>\n\
+         <text x='10' y='37' fill='#444'>Full height: all of them. 0: the machine wakes, somebody writes, or the pod is \
+         set up again</text>\n"
     );
     for (number, scenario) in scenarios.iter().enumerate() {
         let top = TOP + ROW * number as f64;
