@@ -27,9 +27,10 @@ for scenario in "${scenarios[@]}"; do
 done
 
 work=$(mktemp -d)
-children=()
 clean_up() {
+    local -a children
     trap '' INT TERM HUP
+    mapfile -t children < <(jobs -p)
     # Each takes its machine along.
     kill -KILL "${children[@]}" 2>/dev/null || :
     wait
@@ -39,7 +40,7 @@ trap clean_up EXIT
 trap 'exit 130' INT TERM HUP
 
 # in_background COMMAND...: it goes with this script, also if this is killed outright.
-in_background() { setpriv --pdeathsig KILL -- "$@" & children+=($!); }
+in_background() { setpriv --pdeathsig KILL -- "$@" & }
 
 in_background "$here/image.sh" >"$work/image"
 wait -n
@@ -63,7 +64,6 @@ echo "incident: ${#scenarios[@]} scenarios, each with the guard and without, on 
 failed=()
 one_ends() { wait -n || failed+=("a machine"); }
 running=0
-children=()
 for scenario in "${scenarios[@]}"; do
     for variant in bare guarded; do
         if ((running == 2)); then
@@ -77,7 +77,6 @@ for scenario in "${scenarios[@]}"; do
     done
 done
 while ((running-- > 0)); do one_ends; done
-children=()
 mkdir -p "$to"
 for scenario in "${scenarios[@]}"; do
     for variant in bare guarded; do
