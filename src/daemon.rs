@@ -209,6 +209,7 @@ fn start_guard(policy: Arc<Policy>, pulse: Arc<Pulse>, news: News) -> Result<Sta
         .name("guard".into())
         .spawn(move || {
             ask_for_slices(SHORTEST_NSEC);
+            keeper.wait_asleep();
             keeper.audit(Cause::Start);
             let summary = keeper.summary();
             let Summary { settings, interfaces, repairs, .. } = summary;
@@ -247,6 +248,7 @@ impl Daemon {
     fn ready(&mut self) {
         if !std::mem::replace(&mut self.ready, true) {
             notify(&[NotifyState::Ready]);
+            self.tell_conflicts();
         }
         self.tell_status();
     }

@@ -22,8 +22,8 @@ use looks::Looks;
 pub use once::apply_once;
 
 use crate::guard::{Guard, Repair, Slot, Summary};
-use crate::kernel::message::{Heard, Link};
-use crate::kernel::socket::{Dumps, Notifications, Received, name_of};
+use crate::kernel::message::Heard;
+use crate::kernel::socket::{Dumps, Notifications, Received};
 use crate::kernel::sysctl::{Door, Pulse, now_usec};
 use crate::kernel::writes::Writes;
 use crate::policy::Policy;
@@ -59,10 +59,10 @@ impl<O: Outlet> Keeper<O> {
         let mut door = Door::new(pulse.clone());
         for name in ["all", "default"] {
             for (family, attribute) in crate::guard::interface::ANNOUNCED {
-                door.keep(Key::conf(family, name.as_ref(), attribute));
+                door.keep(&Key::conf(family, name.as_ref(), attribute));
             }
         }
-        door.keep(Key::all_accept_redirects());
+        door.keep(&Key::all_accept_redirects());
         let writes = Writes::new().and_then(|mut writes| {
             writes.watch(&Key::all_accept_redirects(), false)?;
             Ok(writes)
@@ -80,6 +80,11 @@ impl<O: Outlet> Keeper<O> {
             charged_at: 0,
             charged: None,
         })
+    }
+
+    /// Waits asleep for whoever holds the kernel's RTNL lock, on the calling thread. See [`Door::wait_asleep`].
+    pub fn wait_asleep(&mut self) {
+        self.door.wait_asleep();
     }
 
     /// Guards until [`Command::Stop`].
@@ -179,8 +184,8 @@ impl<O: Outlet> Keeper<O> {
                 let Some(ifindex) = message.ifindex else { return };
                 if !self.guard.knows(ifindex) {
                     // A new interface's netconf message comes before its link message.
-                    let Some(name) = name_of(ifindex) else { return };
-                    self.guard.link(&Link { ifindex, name, up: false }, false);
+                    let Some(link) = self.dumps.link(ifindex, false) else { return };
+                    self.guard.link(&link, false);
                 }
                 self.guard.netconf(message, at);
             }
@@ -202,6 +207,7 @@ impl<O: Outlet> Keeper<O> {
         self.watch(&repair);
         let outcome = self.door.repair(&repair.key, &repair.wanted, repair.learn, |value| repair.holds(value));
         if outcome.write.is_some() {
+            self.notifications.expect_more();
             self.looks.start(outcome.finished);
             let otherwise = outcome.now.as_ref().is_none_or(|now| !repair.holds(now));
             // What another writes at the same time is not the kernel's way to say what we wrote.

@@ -3,8 +3,10 @@
 pub mod message;
 pub mod mute;
 pub mod netconf;
+mod patience;
 pub mod privilege;
 pub mod process;
+mod receive;
 pub mod scheduling;
 pub mod socket;
 pub mod sysctl;

@@ -189,6 +189,11 @@ impl Policy {
         self.by_interface.contains_key(interface)
     }
 
+    /// Whether it names the forwarding of any interface of this family.
+    pub fn guards_forwarding(&self, family: Family) -> bool {
+        self.merged.entries.iter().any(|entry| entry.announced() == Some((family, Attribute::Forwarding)))
+    }
+
     /// Settings that belong to no interface, such as `net.core.somaxconn`.
     pub fn elsewhere(&self) -> impl Iterator<Item = Wanted> {
         let one = |(index, entry): (usize, &Entry)| Some((entry.sets()?.clone(), index));

@@ -82,7 +82,8 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// Starts the threads: one that runs where the kernel sends it, or on a machine of two processors one on each. There,
+    /// Starts the threads: one for writes and orders, which has time, and one for opened files, which has none. That one
+    /// runs where the kernel sends it; on a machine of two processors it is two, one on each. There,
     /// the one that does not write often sleeps, and takes a millisecond to wake in a virtual machine, while a thread on the
     /// writer's own processor takes it from the writer at once.
     ///
@@ -91,19 +92,22 @@ impl Witness {
     pub fn start(groups: Groups, policy: Arc<Policy>) -> io::Result<Witness> {
         let (handle, inbox) = Handle::new()?;
         let shared = Arc::<Shared>::default();
-        let opens = groups.opens.as_fd().try_clone_to_owned()?;
-        let mut more = Some((groups.writes.as_fd().try_clone_to_owned()?, handle.clone(), inbox));
+        let [opens, writes] = [&groups.opens, &groups.writes].map(|group| group.as_fd().try_clone_to_owned());
+        let (opens, writes) = (opens?, writes?);
         let mut watcher = Watcher::new(groups, shared.clone());
         watcher.follow(Follow::Policy(policy)); // at once, so that nobody writes `all` or `default` unseen
         let watcher = Arc::new(Mutex::new(watcher));
         let both = Some(processors()).filter(|all| all.len() == 2);
-        for processor in both.map_or(vec![None], |both| both.into_iter().map(Some).collect()) {
-            let post = Post { watcher: watcher.clone(), opens: opens.try_clone()?, more: more.take() };
+        let start = |post: Post, processor: Option<usize>| {
             std::thread::Builder::new().name("witness".into()).spawn(move || {
                 processor.into_iter().for_each(stay_on);
                 watch(&post)
-            })?;
+            })
+        };
+        for processor in both.map_or(vec![None], |both| both.into_iter().map(Some).collect()) {
+            start(Post { watcher: watcher.clone(), events: opens.try_clone()?, orders: None }, processor)?;
         }
+        start(Post { watcher: watcher.clone(), events: writes, orders: Some((handle.clone(), inbox)) }, None)?;
         Ok(Witness { threads: Some(Threads { handle, watcher }), shared })
     }
 
@@ -183,7 +187,7 @@ impl Witness {
 
     fn catch_up(&self) {
         if let Some(threads) = &self.threads {
-            lock(&threads.watcher).catch_up();
+            lock(&threads.watcher).catch_up(true);
         }
     }
 

@@ -6,12 +6,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::table::{Table, Tone, say};
-use crate::kernel::socket::Dumps;
-use crate::kernel::sysctl::{Door, is_absent};
+use crate::kernel::sysctl::{Door, interfaces, is_absent};
 use crate::policy::conflicts::{self, Conflict, Origin};
 use crate::policy::{Policy, PolicyError, Source, Wanted};
 use crate::report::text::{count, errno_text};
@@ -63,33 +61,21 @@ pub struct Report {
     conflicts: Vec<Conflict>,
 }
 
-pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
-    let report = Report::make(root)?;
+pub fn run(root: &Path, json: bool) -> ExitCode {
+    let report = Report::of(Arc::new(Policy::load(root)), root);
     if json {
         say(&report.json().to_string());
     } else {
         report.print();
         super::print_errors(&report.policy.errors);
     }
-    Ok(report.exit_status())
+    report.exit_status()
 }
 
 impl Report {
-    /// Compares the policy below `root` with this network namespace.
-    ///
-    /// # Errors
-    /// The interfaces can't be listed.
-    pub fn make(root: &Path) -> Result<Report> {
-        Report::of(Arc::new(Policy::load(root)), root)
-    }
-
-    /// The same for a policy that has been loaded.
-    ///
-    /// # Errors
-    /// As [`Report::make`].
-    pub fn of(policy: Arc<Policy>, root: &Path) -> Result<Report> {
-        let links = Dumps::open().and_then(|mut dumps| dumps.links()).context("the interfaces can't be listed")?;
-        let wanted = policy.all_settings(links.into_iter().map(|link| link.name));
+    /// Compares a policy, and what stands in sysctl.d below `root`, with this network namespace.
+    pub fn of(policy: Arc<Policy>, root: &Path) -> Report {
+        let wanted = policy.all_settings(interfaces().into_iter());
         let mut door = Door::new(Arc::default());
         let all_rp_filter = Key::conf(Family::V4, OsStr::new("all"), Attribute::RpFilter);
         let all_rp_filter = door.read(&all_rp_filter).ok().and_then(|value| value.parse().ok()).unwrap_or(0);
@@ -105,7 +91,7 @@ impl Report {
         };
         let settings = wanted.iter().map(compare).collect();
         let conflicts = conflicts::find(&policy, root, &wanted);
-        Ok(Report { policy, settings, conflicts })
+        Report { policy, settings, conflicts }
     }
 
     fn holds(&self) -> bool {

@@ -31,11 +31,13 @@ impl Daemon {
         self.tell_errors("");
         let (lines, errors) = (self.policy.entries().len(), self.policy.errors.len());
         self.reporter.tell(Record::PolicyLoaded { lines, errors });
-        self.tell_conflicts();
+        if self.ready {
+            self.tell_conflicts(); // else once it is: this may look at thousands of interfaces
+        }
     }
 
     /// Each line of sysctl.d or TuneD that works against the policy, once for as long as it does.
-    fn tell_conflicts(&mut self) {
+    pub(super) fn tell_conflicts(&mut self) {
         let settings = self.policy.all_settings(sysctl::interfaces().into_iter());
         let (mut known, mut by_key) = (HashSet::new(), HashMap::<String, Vec<String>>::new());
         for conflict in conflicts::find(&self.policy, &self.root, &settings) {

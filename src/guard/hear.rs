@@ -34,6 +34,11 @@ impl Guard {
         self.interfaces.contains_key(&ifindex)
     }
 
+    /// Whether the policy names anything of IPv6 that netconf messages tell of.
+    pub fn guards_ipv6(&self) -> bool {
+        self.policy.guards_forwarding(Family::V6)
+    }
+
     /// An interface's name and state. `complete`: the kernel's link message said so, which comes last when an interface
     /// is made; without it only a netconf message has come so far.
     pub fn link(&mut self, link: &Link, complete: bool) {
@@ -216,18 +221,36 @@ impl Guard {
                 }
             }
         }
-        let (first, rest): (Vec<_>, Vec<_>) = snapshot.netconf.iter().partition(|m| m.ifindex == Some(ALL));
-        for message in first.into_iter().chain(rest) {
-            self.hear(message, cause, None);
+        let is_of_all = |message: &&NetconfMessage| message.ifindex == Some(ALL);
+        snapshot.netconf.iter().filter(is_of_all).for_each(|message| self.hear(message, cause, None));
+        for message in snapshot.netconf.iter().filter(|message| !is_of_all(message)) {
+            if !self.is_known_and_right(message) {
+                self.hear(message, cause, None);
+            }
         }
         if self.redirects.is_none() || self.episodes[Family::V4 as usize].is_none() {
             self.redirects.clone_from(&snapshot.redirects);
         }
-        for ifindex in self.interfaces.keys().copied().collect::<Vec<_>>() {
-            self.check_others(ifindex, cause);
-        }
+        let others =
+            self.interfaces.values().flat_map(|interface| interface.others.iter().cloned()).collect::<Vec<_>>();
+        others.into_iter().for_each(|key| self.check(Slot::Other(key), cause, None));
         self.check_elsewhere(cause);
         self.reread = false;
+    }
+
+    /// Whether a message of a full read says nothing new and nothing wrong, as most of them do.
+    fn is_known_and_right(&self, message: &NetconfMessage) -> bool {
+        let Some(interface) = message.ifindex.and_then(|ifindex| self.interfaces.get(&ifindex)) else { return false };
+        let family = if message.family == libc::AF_INET as u8 { Family::V4 } else { Family::V6 };
+        let holds = |attribute, value: Option<i32>| {
+            let Some(value) = value else { return true };
+            let cell = interface.cell(family, attribute);
+            let right = cell.entry.map_or(self.written.is_empty(), |entry| self.wants(entry, value));
+            right && cell.seen == Some(value) && cell.settled == Some(value)
+        };
+        self.episodes[family as usize].is_none()
+            && holds(Attribute::Forwarding, message.forwarding)
+            && (family == Family::V6 || holds(Attribute::RpFilter, message.rp_filter))
     }
 
     /// Nothing waits to be heard. Says whether everything has to be read again all the same.

@@ -42,7 +42,7 @@ impl Other {
 #[derive(Debug)]
 pub struct Interface {
     pub name: OsString,
-    pub up: bool,
+    up: Option<bool>,
     /// The policy has not been applied to it yet.
     pub is_new: bool,
     /// Its link message has come, so it is wholly there.
@@ -54,7 +54,7 @@ pub struct Interface {
 
 impl Interface {
     pub fn new(name: OsString) -> Interface {
-        Interface { name, up: false, is_new: true, complete: false, cells: Default::default(), others: Vec::new() }
+        Interface { name, up: None, is_new: true, complete: false, cells: Default::default(), others: Vec::new() }
     }
 
     /// Finds out what `policy` wants of an interface of this name.
@@ -72,10 +72,12 @@ impl Interface {
         }
     }
 
-    /// It is wholly there, and up or not. Says whether it came, or came up.
-    pub fn arrive(&mut self, up: bool) -> (bool, bool) {
-        let was_up = std::mem::replace(&mut self.up, up);
-        (!std::mem::replace(&mut self.complete, true), up && !was_up)
+    /// It is wholly there, and up or not. Says whether it came, or came up (where that is not known, when it is first said
+    /// to be up).
+    pub fn arrive(&mut self, up: Option<bool>) -> (bool, bool) {
+        let came_up = up == Some(true) && self.up != up;
+        self.up = up.or(self.up);
+        (!std::mem::replace(&mut self.complete, true), came_up)
     }
 
     pub fn cells(&self) -> impl Iterator<Item = &Cell> {

@@ -85,7 +85,7 @@ impl Bench {
     }
 
     fn read_everything(&mut self, cause: Cause) {
-        let link = |(ifindex, name): (i32, &str)| Link { ifindex, name: name.into(), up: true };
+        let link = |(ifindex, name): (i32, &str)| Link { ifindex, name: name.into(), up: Some(true) };
         let links = Bench::names()[2..].iter().copied().map(link).collect();
         let value = |key: String| self.kernel.get(&key).and_then(|value| value.parse().ok());
         // A dump gives interfaces first, and all and default last.
@@ -336,7 +336,7 @@ fn the_order_of_repairs() {
 fn a_new_interface_is_judged_by_its_registration_and_by_its_name() {
     let mut bench = Bench::started("net.ipv4.conf.new0.rp_filter = 0\nnet.ipv4.conf.late0.rp_filter = 0\n");
     bench.set("net.ipv4.conf.new0.rp_filter", "1");
-    bench.guard.link(&Link { ifindex: 9, name: "new0".into(), up: false }, false);
+    bench.guard.link(&Link { ifindex: 9, name: "new0".into(), up: Some(false) }, false);
     let registration = NetconfMessage { settings: 6, forwarding: Some(1), ..rp_filter(9, 1) };
     bench.guard.netconf(&registration, 77);
     // The fake kernel knows no such interface: only the request counts.
@@ -347,11 +347,11 @@ fn a_new_interface_is_judged_by_its_registration_and_by_its_name() {
     assert_eq!(bench.guard.done(repair, outcome), None);
     assert_eq!(bench.told(), ["net.ipv4.conf.new0.rp_filter ?>1>0 link 0 heard"]);
     // Linux 3.10: no netconf message, so the link message makes it be read.
-    bench.guard.link(&Link { ifindex: 10, name: "late0".into(), up: false }, true);
+    bench.guard.link(&Link { ifindex: 10, name: "late0".into(), up: Some(false) }, true);
     let repair = bench.guard.next_repair(0).unwrap();
     assert_eq!(repair.key.to_string(), "net.ipv4.conf.late0.rp_filter");
     // A rename makes it another's.
-    bench.guard.link(&Link { ifindex: 9, name: "old0".into(), up: false }, true);
+    bench.guard.link(&Link { ifindex: 9, name: "old0".into(), up: Some(false) }, true);
     bench.guard.netconf(&rp_filter(9, 2), 90);
     assert!(bench.guard.next_repair(0).is_none());
 }
@@ -382,7 +382,7 @@ fn a_link_that_came_up_is_looked_at_and_no_other_and_at_what_is_announced_only_l
     };
     let flap = |bench: &mut Bench| {
         for up in [false, true] {
-            bench.guard.link(&Link { ifindex: ETH0, name: "eth0".into(), up }, true);
+            bench.guard.link(&Link { ifindex: ETH0, name: "eth0".into(), up: Some(up) }, true);
             assert!(!bench.guard.is_busy(), "a flap has nothing read");
         }
     };

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use super::{Keeper, Outlet};
 use crate::guard::Snapshot;
+use crate::kernel::message::Link;
+use crate::kernel::netconf::NetconfMessage;
 use crate::kernel::socket::{Notifications, Received};
 use crate::report::record::{Cause, Record};
 use crate::setting::{Family, Key};
@@ -14,6 +16,8 @@ use crate::setting::{Family, Key};
 const RECEIVE_ERRORS_MAX: u32 = 16;
 const SUBSCRIBE_RETRY: Duration = Duration::from_secs(1);
 const SOCKET: &str = "the rtnetlink socket";
+/// `all` and `default`.
+const PSEUDO_INTERFACES: usize = 2;
 
 impl<O: Outlet> Keeper<O> {
     /// Something may have been missed. The kernel drops messages until the queue is empty, so it is emptied first, and
@@ -58,14 +62,31 @@ impl<O: Outlet> Keeper<O> {
         let redirects = self.door.read(&Key::all_accept_redirects()).ok();
         let pulse = self.pulse.clone();
         let read = pulse.inside(None, || -> io::Result<Snapshot> {
-            let links = Some(self.dumps.links()?);
             let mut netconf = self.dumps.netconf(Family::V4)?;
-            netconf.extend(self.dumps.netconf(Family::V6)?);
+            if self.guard.guards_ipv6() {
+                netconf.extend(self.dumps.netconf(Family::V6)?);
+            }
+            let links = self.links(&netconf, cause);
             Ok(Snapshot { links, netconf, redirects })
         });
         match read {
             Ok(snapshot) => self.guard.snapshot(&snapshot, cause),
             Err(error) => self.tell(Record::SourceLost { source: "rtnetlink dumps", reason: error.to_string() }),
         }
+    }
+    /// The interfaces of a dump. `None`: those that are known. Of each that comes, goes or gets another name the kernel tells,
+    /// unless that was lost.
+    fn links(&self, netconf: &[NetconfMessage], cause: Cause) -> Option<Vec<Link>> {
+        let of_interface = |message: &NetconfMessage| message.ifindex.filter(|ifindex| *ifindex > 0);
+        let mut indices: Vec<i32> = netconf.iter().filter_map(of_interface).collect();
+        indices.sort_unstable();
+        indices.dedup();
+        let all_known =
+            indices.len() + PSEUDO_INTERFACES == self.guard.known() && indices.iter().all(|i| self.guard.knows(*i));
+        let lost = cause == Cause::Overrun;
+        if all_known && !lost {
+            return None;
+        }
+        Some(indices.into_iter().filter_map(|ifindex| self.dumps.link(ifindex, lost)).collect())
     }
 }

@@ -7,13 +7,12 @@ use std::os::unix::ffi::OsStrExt;
 use netlink_packet_core::{
     DecodeError, Emitable, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable, NlasIterator, Parseable,
 };
-use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage};
+use netlink_packet_route::link::LinkFlags;
 
 use super::netconf::{NetconfMessage, RTM_GETNETCONF, RTM_NEWNETCONF};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
-const RTM_GETLINK: u16 = 18;
 
 /// linux/if_link.h
 const IFLA_IFNAME: u16 = 3;
@@ -37,22 +36,18 @@ pub enum Heard {
 pub struct Link {
     pub ifindex: i32,
     pub name: OsString,
-    /// `IFF_UP`
-    pub up: bool,
-}
-
-/// What the guard asks the kernel for, always as a dump.
-#[derive(Clone, Copy, Debug)]
-pub enum Ask {
-    Links,
-    Netconf { family: u8 },
+    /// `IFF_UP`, where that is known.
+    pub up: Option<bool>,
 }
 
 /// A message on its way from or to the kernel.
 #[derive(Clone, Debug)]
 pub enum Message {
     Heard(Heard),
-    Ask(Ask),
+    /// The settings of all interfaces are asked for, as a dump.
+    AskNetconf {
+        family: u8,
+    },
 }
 
 impl NetlinkDeserializable for Message {
@@ -92,43 +87,32 @@ fn link(kind: u16, payload: &[u8]) -> Heard {
         None | Some([]) => Heard::Broken,
         Some(name) => {
             let up = LinkFlags::from_bits_retain(flags).contains(LinkFlags::Up);
-            Heard::Link(Link { ifindex, name: OsStr::from_bytes(name).into(), up })
+            Heard::Link(Link { ifindex, name: OsStr::from_bytes(name).into(), up: Some(up) })
         }
     }
 }
 
-impl Ask {
-    fn body(self) -> Box<dyn Emitable> {
+impl Message {
+    fn body(&self) -> Option<NetconfMessage> {
         match self {
-            Ask::Netconf { family } => Box::new(NetconfMessage { family, ..NetconfMessage::default() }),
-            Ask::Links => {
-                let mut message = LinkMessage::default();
-                message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-                Box::new(message)
-            }
+            Message::AskNetconf { family } => Some(NetconfMessage { family: *family, ..NetconfMessage::default() }),
+            Message::Heard(_) => None,
         }
     }
 }
 
 impl NetlinkSerializable for Message {
     fn message_type(&self) -> u16 {
-        match self {
-            Message::Ask(Ask::Links) => RTM_GETLINK,
-            Message::Ask(Ask::Netconf { .. }) => RTM_GETNETCONF,
-            Message::Heard(_) => 0,
-        }
+        if self.body().is_some() { RTM_GETNETCONF } else { 0 }
     }
 
     fn buffer_len(&self) -> usize {
-        match self {
-            Message::Ask(ask) => ask.body().buffer_len(),
-            Message::Heard(_) => 0,
-        }
+        self.body().map_or(0, |body| body.buffer_len())
     }
 
     fn serialize(&self, buffer: &mut [u8]) {
-        if let Message::Ask(ask) = self {
-            ask.body().emit(buffer);
+        if let Some(body) = self.body() {
+            body.emit(buffer);
         }
     }
 }

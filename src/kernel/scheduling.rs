@@ -7,9 +7,27 @@ pub const SHORTEST_NSEC: u64 = 100_000;
 /// The witness's: shorter than those of who writes a setting (some 3 ms), longer than the guard's.
 pub const SHORT_NSEC: u64 = 500_000;
 
+/// Of threads that have time: longer than those of everybody else.
+const LONG_NSEC: u64 = 20_000_000;
+
 /// Asks for slices of this length for the calling thread: from Linux 6.12 on it then takes the processor, once it is woken,
 /// from threads with longer ones (`PREEMPT_SHORT`, kernel/sched/features.h); others pay no heed. Its niceness stays.
 pub fn ask_for_slices(nsec: u64) {
+    set_scheduling(libc::SCHED_OTHER, niceness(), nsec);
+}
+
+/// The calling thread must not take the processor from repairing, nor from whoever waited for the repair: it is no better
+/// than the node's programs, and takes turns after them.
+pub fn step_back() {
+    set_scheduling(libc::SCHED_BATCH, niceness().max(0), LONG_NSEC);
+}
+
+fn niceness() -> i32 {
+    // SAFETY: getpriority(2) takes no pointer.
+    unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
+}
+
+fn set_scheduling(policy: libc::c_int, nice: i32, nsec: u64) {
     /// `struct sched_attr`, first version (sched_setattr(2)).
     #[repr(C)]
     #[derive(Default)]
@@ -23,10 +41,8 @@ pub fn ask_for_slices(nsec: u64) {
         deadline: u64,
         period: u64,
     }
-    // SAFETY: getpriority(2) takes no pointer.
-    let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
     let size = size_of::<SchedAttr>() as u32;
-    let attr = SchedAttr { size, policy: libc::SCHED_OTHER as u32, nice, runtime: nsec, ..SchedAttr::default() };
+    let attr = SchedAttr { size, policy: policy as u32, nice, runtime: nsec, ..SchedAttr::default() };
     // SAFETY: the kernel reads `size` bytes of a live SchedAttr and keeps no pointer; thread 0 is the calling one.
     _ = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) };
 }

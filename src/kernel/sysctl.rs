@@ -1,6 +1,5 @@
 //! The one door to `/proc/sys`: read, compare, write, read back.
 
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -9,12 +8,15 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use super::patience::Patience;
 use crate::setting::{Key, same_value};
 
 /// Values of netconf settings fit; longer ones are read again with room for all.
 const SHORT_VALUE_BYTES: usize = 256;
 /// The kernel gives no more than this at once (`proc_sys_call_handler`, KMALLOC_MAX is larger, port lists are smaller).
 const LONG_VALUE_BYTES: usize = 128 * 1024;
+/// As many files that were repaired lately stay open: opening one takes longer than all else that a repair is.
+const KEPT_OPEN: usize = 64;
 /// Reads back that must agree before a value other than the one written is taken for the kernel's way to say it.
 const AGREEING_READS: u32 = 3;
 
@@ -76,14 +78,36 @@ pub fn thread_cpu_usec() -> u64 {
 
 /// Reads and writes below `/proc/sys` of the network namespace that this process is in.
 pub struct Door {
-    /// `all` and `default` stay open: they are never remade, and each flip goes through them.
-    kept: HashMap<Key, File>,
+    /// Those that stay open for good come first, then what was repaired lately, the last one last.
+    open: Vec<Opened>,
+    for_good: usize,
+    patience: Option<Patience>,
     pulse: Arc<Pulse>,
+}
+
+/// The file of a setting. When its interface goes or is renamed, it gives ENOENT for ever (`grab_header`, fs/proc/proc_sysctl.c),
+/// whatever has its name then.
+struct Opened {
+    key: Key,
+    file: File,
+    /// Why it can only be read.
+    read_only: Option<i32>,
+}
+
+impl Opened {
+    fn new(key: &Key) -> Result<Opened, i32> {
+        let open = |write| OpenOptions::new().read(true).write(write).open(path(key)).map_err(errno);
+        let (file, read_only) = match open(true) {
+            Err(refused @ (libc::EACCES | libc::EPERM | libc::EROFS)) => (open(false)?, Some(refused)),
+            file => (file?, None),
+        };
+        Ok(Opened { key: key.clone(), file, read_only })
+    }
 }
 
 impl Door {
     pub fn new(pulse: Arc<Pulse>) -> Door {
-        Door { kept: HashMap::new(), pulse }
+        Door { open: Vec::new(), for_good: 0, patience: None, pulse }
     }
 
     /// The value, without white space around it.
@@ -91,9 +115,24 @@ impl Door {
     /// # Errors
     /// The errno. `ENOENT` and `ENAMETOOLONG` say that there is no such setting now.
     pub fn read(&mut self, key: &Key) -> Result<String, i32> {
-        match self.kept.get(key) {
-            Some(file) => read_value(file),
-            None => read_value(&open(key, false)?),
+        match self.position(key) {
+            Some(at) => self.read_open(at),
+            None => read_value(&OpenOptions::new().read(true).open(path(key)).map_err(errno)?),
+        }
+    }
+
+    fn position(&self, key: &Key) -> Option<usize> {
+        self.open.iter().position(|opened| opened.key == *key)
+    }
+
+    fn read_open(&mut self, at: usize) -> Result<String, i32> {
+        match read_value(&self.open[at].file) {
+            Err(errno) if is_absent(errno) => {
+                // Another interface may have the name now.
+                self.open[at] = Opened::new(&self.open[at].key)?;
+                read_value(&self.open[at].file)
+            }
+            value => value,
         }
     }
 
@@ -102,7 +141,27 @@ impl Door {
     /// With `learn`, a value that the kernel shows after each of several accepted writes is taken for its way to say what
     /// was written; without, it is another writer's.
     pub fn repair(&mut self, key: &Key, wanted: &str, learn: bool, equal: impl Fn(&str) -> bool) -> Outcome {
-        let found = self.read(key);
+        let known = self.position(key);
+        let at = match known.map_or_else(|| self.open(key), Ok) {
+            Ok(at) => at,
+            Err(errno) => {
+                return Outcome { found: Err(errno), write: None, now: None, finished: now_usec(), write_usec: 0 };
+            }
+        };
+        let outcome = self.repair_open(at, wanted, learn, equal);
+        if outcome.write.is_some() && at >= self.for_good {
+            self.open[at..].rotate_left(1);
+            if self.open.len() > self.for_good + KEPT_OPEN {
+                self.open.remove(self.for_good);
+            }
+        } else if outcome.write.is_none() && known.is_none() {
+            self.open.truncate(at);
+        }
+        outcome
+    }
+
+    fn repair_open(&mut self, at: usize, wanted: &str, learn: bool, equal: impl Fn(&str) -> bool) -> Outcome {
+        let found = self.read_open(at);
         let mut outcome = Outcome { found, write: None, now: None, finished: now_usec(), write_usec: 0 };
         match &outcome.found {
             Ok(value) if equal(value) => return outcome,
@@ -111,26 +170,26 @@ impl Door {
             Err(_) => return outcome,
         }
         let before = now_usec();
-        let written = self.write(key, wanted);
+        let written = self.write(at, wanted);
         outcome.finished = now_usec();
         outcome.write_usec = outcome.finished - before;
         outcome.write = Some(written);
         if written.is_err_and(is_absent) {
             // It went in between; or it is there, and what the value names is not (tcp_congestion_control).
-            outcome.found = self.read(key);
+            outcome.found = self.read_open(at);
         }
         if written.is_ok() {
-            match self.read(key) {
+            match self.read_open(at) {
                 // It went while it was written.
                 Err(errno) if is_absent(errno) => outcome.found = Err(errno),
                 now => outcome.now = now.ok(),
             }
             for _ in 1..AGREEING_READS {
                 let other = outcome.now.as_ref().is_some_and(|now| !same_value(wanted, now));
-                if !learn || !other || self.write(key, wanted).is_err() {
+                if !learn || !other || self.write(at, wanted).is_err() {
                     break;
                 }
-                let again = self.read(key).ok();
+                let again = self.read_open(at).ok();
                 if again != outcome.now {
                     outcome.now = None;
                 }
@@ -139,23 +198,32 @@ impl Door {
         outcome
     }
 
-    fn write(&mut self, key: &Key, value: &str) -> Result<(), i32> {
-        let opened;
-        let file = match self.kept.get(key) {
-            Some(file) => file,
-            None => {
-                opened = open(key, true)?;
-                &opened
-            }
-        };
-        self.pulse.inside(Some(key), || write_value(file, value))
+    fn write(&mut self, at: usize, value: &str) -> Result<(), i32> {
+        let Opened { key, file, read_only } = &self.open[at];
+        read_only.map_or(Ok(()), Err)?;
+        let patience = self.patience.as_ref().filter(|_| key.waits_for_rtnl()).map(Patience::begin);
+        let written = self.pulse.inside(Some(key), || write_value(file, value));
+        drop(patience);
+        written
     }
 
-    /// Keeps `key` open for faster repairs, if it can be.
-    pub fn keep(&mut self, key: Key) {
-        if let Ok(file) = OpenOptions::new().read(true).write(true).open(path(&key)) {
-            self.kept.insert(key, file);
+    fn open(&mut self, key: &Key) -> Result<usize, i32> {
+        self.open.push(Opened::new(key)?);
+        Ok(self.open.len() - 1)
+    }
+
+    /// Keeps `key` open for good, if it can be opened: for faster repairs.
+    pub fn keep(&mut self, key: &Key) {
+        if let Ok(opened) = Opened::new(key) {
+            self.open.insert(self.for_good, opened);
+            self.for_good += 1;
         }
+    }
+
+    /// From now on, writes that have to wait for the kernel's RTNL lock do so asleep, on the calling thread alone. Where
+    /// that can't be had they spin as the kernel has it.
+    pub fn wait_asleep(&mut self) {
+        self.patience = Patience::of_this_thread().ok();
     }
 }
 
@@ -172,10 +240,6 @@ pub fn interfaces() -> Vec<OsString> {
 
 pub(super) fn path(key: &Key) -> std::path::PathBuf {
     Path::new("/proc/sys").join(key.path())
-}
-
-fn open(key: &Key, write: bool) -> Result<File, i32> {
-    OpenOptions::new().read(!write).write(write).open(path(key)).map_err(errno)
 }
 
 fn read_value(file: &File) -> Result<String, i32> {

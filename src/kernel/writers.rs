@@ -1,10 +1,9 @@
 //! Who opens and writes the guarded files, by fanotify(7): inode marks below `/proc/sys`, and the events that they give.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 
 use nix::errno::Errno;
 use nix::sys::fanotify::{EventFFlags, Fanotify, FanotifyEvent, InitFlags, MarkFlags, MaskFlags};
@@ -73,7 +72,7 @@ impl Marks {
     }
 
     fn try_add(&mut self, key: &Key) -> io::Result<()> {
-        let file = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path(key))?;
+        let file = File::open(path(key))?;
         let inode = file.metadata()?.ino();
         self.mark(MarkFlags::FAN_MARK_ADD, &file)?;
         self.keys.insert(inode, key.clone());
@@ -83,9 +82,8 @@ impl Marks {
 
     /// The very inode that is held, not what may have taken its name in between.
     fn mark(&self, what: MarkFlags, file: &File) -> nix::Result<()> {
-        let held = format!("/proc/self/fd/{}", file.as_raw_fd());
-        self.groups.opens.mark(what, MaskFlags::FAN_OPEN, CWD, Some(held.as_str()))?;
-        self.groups.writes.mark(what, MaskFlags::FAN_MODIFY, CWD, Some(held.as_str()))
+        self.groups.opens.mark(what, MaskFlags::FAN_OPEN, file, None::<&str>)?;
+        self.groups.writes.mark(what, MaskFlags::FAN_MODIFY, file, None::<&str>)
     }
 
     /// The file of `key` went, or is no longer guarded.
@@ -117,10 +115,12 @@ impl Marks {
         }
     }
 
-    /// Some of the events that wait; who opened comes before who wrote.
-    pub fn read(&self) -> Vec<Touch> {
+    /// Some of the events that wait: who opened, and with `writes`, after them, who wrote.
+    pub fn read(&self, writes: bool) -> Vec<Touch> {
         let mut touches = self.read_group(&self.groups.opens);
-        touches.append(&mut self.read_group(&self.groups.writes));
+        if writes {
+            touches.append(&mut self.read_group(&self.groups.writes));
+        }
         touches
     }
 

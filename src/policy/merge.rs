@@ -163,6 +163,11 @@ impl Merged {
 }
 
 impl Entry {
+    /// Whether it is about a setting whose changes the kernel announces, be it of one interface or of many.
+    pub fn announced(&self) -> Option<(Family, Attribute)> {
+        self.key.place()?.announced()
+    }
+
     /// The one key that this entry sets, if it sets one.
     pub fn sets(&self) -> Option<&Key> {
         match &self.target {

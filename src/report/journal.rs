@@ -15,14 +15,13 @@ use super::record::{Priority, Record};
 use super::status::SharedStatus;
 use super::writer::{self, Blame};
 use crate::guard::Summary;
+use crate::kernel::scheduling::step_back;
 use crate::witness::Witness;
 
 /// As many batches of records wait for a journal that does not read; what comes after them is counted.
 const QUEUE: usize = 1024;
 /// The status line is not written more often, however many repairs there are.
 const STATUS_INTERVAL: Duration = Duration::from_millis(200);
-/// The reporter's niceness above the guard's: telling must not take the processor from repairing, nor from the node.
-const NICER: i32 = 10;
 /// A record about several writers names the last of them.
 const WRITERS_NAMED: usize = 3;
 
@@ -55,8 +54,7 @@ impl Reporter {
         let (uncounted, shown) = (unsaid.clone(), status.clone());
         std::thread::Builder::new().name("reporter".into()).spawn(move || {
             let _alive = alive;
-            // Linux's niceness is a thread's own (sched(7)); without it the reporter only wakes a little more eagerly.
-            _ = rustix::process::nice(NICER);
+            step_back();
             subscribe();
             write_all(&told, &uncounted, &shown, &witness);
         })?;

@@ -14,7 +14,7 @@ use crate::guard::Move;
 use crate::guard::interface::ANNOUNCED;
 use crate::handle::Handle;
 use crate::kernel::process::Process;
-use crate::kernel::scheduling::{SHORT_NSEC, ask_for_slices};
+use crate::kernel::scheduling::{SHORT_NSEC, ask_for_slices, step_back};
 use crate::kernel::sysctl::{now_usec, thread_cpu_usec};
 use crate::kernel::writers::{FILES_MAX, Groups, Marks, Touch};
 use crate::policy::Policy;
@@ -32,29 +32,34 @@ const CPU_PER_MILLE: u64 = 10;
 /// How long they look away when they have spent that.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// What one of the threads waits for: that a file is opened, and one of them also that it is written, and for orders.
+/// What one of the threads waits for: that a file is opened, which is urgent, or that it is written, and for orders.
 pub struct Post {
     pub watcher: Arc<Mutex<Watcher>>,
-    pub opens: OwnedFd,
-    pub more: Option<(OwnedFd, Handle<Follow>, Receiver<Follow>)>,
+    pub events: OwnedFd,
+    pub orders: Option<(Handle<Follow>, Receiver<Follow>)>,
 }
 
 /// One of the threads, for as long as the program runs.
 pub fn watch(post: &Post) -> ! {
-    ask_for_slices(SHORT_NSEC);
-    let opens = post.opens.as_fd();
-    let (writes, bell) = post.more.as_ref().map_or((opens, opens), |(fd, handle, _)| (fd.as_fd(), handle.bell()));
+    let (events, urgent) = (post.events.as_fd(), post.orders.is_none());
+    if urgent {
+        ask_for_slices(SHORT_NSEC);
+    } else {
+        // A write wakes the guard, too, often on this very processor; who wrote has been looked at when he opened the file.
+        step_back();
+    }
+    let bell = post.orders.as_ref().map_or(events, |(handle, _)| handle.bell());
     loop {
-        let mut sources = [opens, writes, bell].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        let mut sources = [events, bell].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
         // It fails for want of memory alone, and then the pause keeps the loop from being a busy one.
         if poll(&mut sources, None).is_err() {
             std::thread::sleep(PAUSE);
         }
-        let rung = !sources[2].revents().is_empty();
+        let rung = !sources[1].revents().is_empty();
         // A writer may be gone within some ten microseconds: nothing comes before looking at it.
         let mut watcher = lock(&post.watcher);
-        let has_to_rest = !watcher.catch_up();
-        if let Some((_, handle, inbox)) = post.more.as_ref().filter(|_| rung) {
+        let has_to_rest = !watcher.catch_up(!urgent);
+        if let Some((handle, inbox)) = post.orders.as_ref().filter(|_| rung) {
             handle.hush();
             inbox.try_iter().for_each(|follow| watcher.follow(follow));
         }
@@ -135,6 +140,10 @@ impl Watcher {
 
     fn here(&mut self, name: OsString) {
         self.gone(&name);
+        if self.marks.count() >= INTERFACE_FILES_MAX && !self.policy.writes_out(&name) {
+            self.interfaces.insert(name, Vec::new());
+            return;
+        }
         let policy = self.policy.clone();
         let written_out = |entry: usize| policy.entries()[entry].sets().is_some();
         let mut keys = policy.for_interface(&name);
@@ -158,11 +167,11 @@ impl Watcher {
         marked
     }
 
-    /// Takes the events that wait. False: the budget is spent, and there may be more.
-    pub fn catch_up(&mut self) -> bool {
+    /// Takes the events that wait, with `writes` also those. False: the budget is spent, and there may be more.
+    pub fn catch_up(&mut self, writes: bool) -> bool {
         self.budget.cpu = thread_cpu_usec();
         loop {
-            let found_none = !self.read();
+            let found_none = !self.read(writes);
             if self.budget.is_spent() {
                 return false;
             }
@@ -173,8 +182,8 @@ impl Watcher {
     }
 
     /// Takes some of the events that wait. False: there were none.
-    fn read(&mut self) -> bool {
-        let touches = self.marks.read();
+    fn read(&mut self, writes: bool) -> bool {
+        let touches = self.marks.read(writes);
         let found_none = touches.is_empty();
         for touch in touches {
             match touch {

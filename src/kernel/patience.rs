@@ -1,0 +1,112 @@
+//! Waiting for the kernel's RTNL lock asleep.
+//!
+//! Who writes a forwarding key while somebody holds the lock does not wait for it: `rtnl_trylock` fails, and the kernel has
+//! the system call done again (`restart_syscall`), without end. A guard that does so at its niceness takes the processor
+//! from a holder that shares it, and the holder keeps the lock all the longer. Only a signal comes between two tries. So a
+//! timer sends one after a while, and its handler asks the kernel something for which it takes the lock properly: asleep,
+//! until it is free.
+
+use std::io;
+use std::os::fd::IntoRawFd;
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+/// How long a write may spin: longer than most changes hold the lock, and far shorter than waking up from sleep takes
+/// where it matters.
+const SPIN_NSEC: i64 = 100_000;
+
+/// RTM_GETLINK of `lo`, which takes the lock in every kernel since 3.10 (rtnl_getlink, net/core/rtnetlink.c), without its
+/// statistics: `struct nlmsghdr`, `struct ifinfomsg`, and IFLA_EXT_MASK with RTEXT_FILTER_SKIP_STATS.
+const QUESTION: [u32; 10] = [40, 0x0001_0012, 0, 0, 0, 1, 0, 0, 0x001d_0008, 8];
+
+/// The socket that the handler asks by; -1 until there is one.
+static SOCKET: AtomicI32 = AtomicI32::new(-1);
+
+/// The timer of one thread.
+pub struct Patience(libc::timer_t);
+
+/// While it lives, the thread's writes spin for [`SPIN_NSEC`] at most.
+pub struct Spinning<'a>(&'a Patience);
+
+// SAFETY: a timer's name is good in every thread of the process.
+unsafe impl Send for Patience {}
+
+impl Patience {
+    /// For the calling thread.
+    ///
+    /// # Errors
+    /// No socket, timer or signal handler.
+    pub fn of_this_thread() -> io::Result<Patience> {
+        if SOCKET.load(Ordering::Acquire) < 0 {
+            let socket = rustix::net::socket_with(
+                rustix::net::AddressFamily::NETLINK,
+                rustix::net::SocketType::RAW,
+                rustix::net::SocketFlags::CLOEXEC,
+                None, // NETLINK_ROUTE
+            )?;
+            // It is the handler's, for as long as the program runs.
+            SOCKET.store(socket.into_raw_fd(), Ordering::Release);
+        }
+        let signal = libc::SIGRTMIN();
+        // SAFETY: all zero is a valid sigaction and sigevent; both live through their calls, the handler for ever, and it
+        // does only what signal-safety(7) allows.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = wait_for_rtnl as extern "C" fn(libc::c_int) as usize;
+            action.sa_flags = libc::SA_RESTART;
+            let mut event: libc::sigevent = std::mem::zeroed();
+            event.sigev_notify = libc::SIGEV_THREAD_ID;
+            event.sigev_signo = signal;
+            event.sigev_notify_thread_id = libc::gettid();
+            let mut timer = null_mut();
+            if libc::sigaction(signal, &raw const action, null_mut()) != 0
+                || libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer) != 0
+            {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(Patience(timer))
+        }
+    }
+
+    /// What is written from now on may spin for so long, each time that it has waited.
+    pub fn begin(&self) -> Spinning<'_> {
+        self.set(SPIN_NSEC);
+        Spinning(self)
+    }
+
+    /// Every so many nanoseconds; 0: no more.
+    fn set(&self, nsec: i64) {
+        let every = libc::timespec { tv_sec: 0, tv_nsec: nsec };
+        let times = libc::itimerspec { it_interval: every, it_value: every };
+        // SAFETY: `times` lives through the call, and the timer was made by timer_create.
+        unsafe { libc::timer_settime(self.0, 0, &raw const times, null_mut()) };
+    }
+}
+
+impl Drop for Spinning<'_> {
+    fn drop(&mut self) {
+        self.0.set(0);
+    }
+}
+
+impl Drop for Patience {
+    fn drop(&mut self) {
+        // SAFETY: the timer was made by timer_create, and nobody uses it any more.
+        unsafe { libc::timer_delete(self.0) };
+    }
+}
+
+extern "C" fn wait_for_rtnl(_: libc::c_int) {
+    let socket = SOCKET.load(Ordering::Acquire);
+    // SAFETY: send(2) and recv(2) are async-signal-safe; the question is a constant, and of the answer nothing is taken but
+    // one byte. What they leave in errno is not the interrupted code's.
+    unsafe {
+        let errno = libc::__errno_location();
+        let before = *errno;
+        let mut answer = 0_u8;
+        if libc::send(socket, QUESTION.as_ptr().cast(), size_of_val(&QUESTION), libc::MSG_DONTWAIT) > 0 {
+            libc::recv(socket, (&raw mut answer).cast(), 1, libc::MSG_DONTWAIT);
+        }
+        *errno = before;
+    }
+}
