@@ -69,6 +69,12 @@ incident: ## Replay the incident on virtual machines that sleep, without the gua
 	$(BUILD) --example probe --example incident-report
 	@exec setpriv --pdeathsig TERM tests/incident/run.sh $(CARGO_TARGET_DIR)/incident $(RPMS)/fwdguard-*.x86_64.rpm $(RELEASE) $(SCENARIOS)
 
+.PHONY: bench
+bench: test-programs ## Measure, side by side with the least that can be done, into docs/performance.md (as root, 15 minutes)
+	$(BUILD) --bin fwdguard
+	$(CARGO) bench --locked --bench steps -- --quick --quiet
+	$(CARGO) bench --locked --bench node -- --program $(RELEASE)/fwdguard
+
 .PHONY: test
 test: test-programs ## Run every test, in namespaces of its own (installs missing test programs when root)
 	@if [ "$$(id -u)" = 0 ]; then $(CARGO) test --locked; else unshare --map-root-user --net --mount $(CARGO) test --locked; fi

@@ -1,0 +1,182 @@
+//! What was measured as tables, and which goals hold.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::contender::{Contender, Guard};
+
+/// What is measured against what, and how much it may be: names of values, as [`Section::value`] takes them.
+const GOALS: &[(&str, &str, &str, f64)] = &[
+    (
+        "time to repair ip_forward, p50, 4 interfaces",
+        "ip_forward, 4, fwdguard, p50",
+        "ip_forward, 4, the floor, p50",
+        1.5,
+    ),
+    ("the same, p99", "ip_forward, 4, fwdguard, p99", "ip_forward, 4, the floor, p99", 2.0),
+    (
+        "time to repair ip_forward, p50, 1,000 interfaces",
+        "ip_forward, 1000, fwdguard, p50",
+        "ip_forward, 1000, the floor, p50",
+        1.5,
+    ),
+    ("the same, p99", "ip_forward, 1000, fwdguard, p99", "ip_forward, 1000, the floor, p99", 2.0),
+    (
+        "one interface's forwarding, p50, 10,000 interfaces against 4",
+        "one interface's forwarding, 10000, fwdguard, p50",
+        "one interface's forwarding, 4, fwdguard, p50",
+        2.0,
+    ),
+    ("full audit of 10,000 interfaces", "audit, 10000", "dump, 10000", 1.5),
+    ("start to READY, 10,000 interfaces", "ready, 10000", "dump, 10000", 3.0),
+    ("resident memory, 4 interfaces, MiB", "memory, 4", "", 4.0),
+    ("resident memory, 10,000 interfaces, MiB", "memory, 10000", "", 12.0),
+    ("wake-ups when nothing happens, of each of the watchdog's", "wake-ups", "watchdog's", 2.0),
+    ("packets lost per flip of 100,000/s, 4 interfaces", "lost, fwdguard", "lost, the floor", 2.0),
+    ("time to repair ip_forward on a busy node, p99", "busy, fwdguard, p99", "busy, the floor, p99", 0.1),
+    (
+        "new interface right, p99, 1,000 interfaces, against one repair",
+        "new interface, 1000, p99",
+        "one interface's rp_filter, 1000, fwdguard, p50",
+        3.0,
+    ),
+    ("who holds RTNL, beside a guard that waits for it", "holder, fwdguard", "holder, nobody", 1.1),
+];
+
+/// One table.
+pub struct Section {
+    title: String,
+    columns: Vec<String>,
+    rows: Vec<Vec<String>>,
+    values: BTreeMap<String, f64>,
+}
+
+impl Section {
+    pub fn new(title: impl Into<String>, columns: &[&str]) -> Section {
+        let columns = columns.iter().map(|&column| column.to_owned()).collect();
+        Section { title: title.into(), columns, rows: Vec::new(), values: BTreeMap::new() }
+    }
+
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().collect());
+    }
+
+    /// Something that a goal asks for.
+    pub fn value(&mut self, name: impl Into<String>, value: f64) {
+        self.values.insert(name.into(), value);
+    }
+
+    /// Rows of a comparison, the floor first: ratios, then what the clock said. Values are NAME, CONTENDER, PERCENTILE.
+    pub fn compare(&mut self, what: &str, name: &str, times: Vec<(Contender, Vec<Duration>)>) {
+        let mut floor = None;
+        for (contender, mut times) in times {
+            let (p50, p99) = (percentile(&mut times, 50), percentile(&mut times, 99));
+            let (floor50, floor99) = *floor.get_or_insert((p50, p99));
+            self.row([
+                what.into(),
+                contender.name().into(),
+                format!("{:.2}", p50 / floor50),
+                format!("{:.2}", p99 / floor99),
+                format!("{p50:.0}"),
+                format!("{p99:.0}"),
+                times.len().to_string(),
+            ]);
+            self.value(format!("{name}, {}, p50", contender.name()), p50);
+            self.value(format!("{name}, {}, p99", contender.name()), p99);
+        }
+    }
+}
+
+/// Of a comparison, with its ratios.
+pub const COMPARED: &[&str] = &["what", "who", "p50 / floor's", "p99 / floor's", "p50, µs", "p99, µs", "rounds"];
+
+/// The percentile, in microseconds.
+pub fn percentile(times: &mut [Duration], percent: usize) -> f64 {
+    times.sort_unstable();
+    let time = times.get((times.len() * percent / 100).min(times.len().saturating_sub(1))).copied();
+    time.unwrap_or_default().as_secs_f64() * 1e6
+}
+
+/// Everything.
+pub struct Document {
+    machine: String,
+    sections: Vec<Section>,
+}
+
+impl Document {
+    pub fn new(guard: &Guard) -> Result<Document> {
+        let first = |path: &str, key: &str| {
+            let text = fs::read_to_string(path).unwrap_or_default();
+            let line = text.lines().find_map(|line| line.strip_prefix(key)?.split_once(':'));
+            line.map_or("unknown".to_owned(), |(_, value)| value.trim().to_owned())
+        };
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").context("osrelease")?;
+        let processors = std::thread::available_parallelism()?;
+        let (model, memory) = (first("/proc/cpuinfo", "model name"), first("/proc/meminfo", "MemTotal"));
+        let kind =
+            if first("/proc/cpuinfo", "flags").contains("hypervisor") { "a virtual machine" } else { "a machine" };
+        let size = fs::metadata(&guard.program)?.len() / 1024;
+        let machine = format!(
+            "Measured on {kind} with {processors} processors ({model}), {memory} of memory, Linux {}; the program has {size} KiB.",
+            kernel.trim()
+        );
+        Ok(Document { machine, sections: Vec::new() })
+    }
+
+    pub fn add(&mut self, section: Section) {
+        self.sections.push(section);
+    }
+
+    fn value(&self, name: &str) -> Option<f64> {
+        self.sections.iter().find_map(|section| section.values.get(name).copied())
+    }
+
+    /// One line each, of those that were measured.
+    fn goals(&self) -> Vec<[String; 4]> {
+        let measured = |&(what, of, against, at_most): &(&str, &str, &str, f64)| {
+            let against = if against.is_empty() { 1.0 } else { self.value(against)? };
+            let ratio = self.value(of)? / against;
+            let holds = if ratio <= at_most { "holds" } else { "does not hold" };
+            Some([what.to_owned(), format!("{ratio:.2}"), format!("{at_most}"), holds.to_owned()])
+        };
+        GOALS.iter().filter_map(measured).collect()
+    }
+
+    /// For the terminal.
+    pub fn summary(&self) -> String {
+        let mut text = String::new();
+        for [what, ratio, at_most, holds] in self.goals() {
+            // A String takes every write.
+            let _ = writeln!(text, "{holds:14} {ratio:>8} of at most {at_most:4}  {what}");
+        }
+        text
+    }
+
+    /// The whole, as Markdown.
+    pub fn text(&self) -> String {
+        let mut text = format!(
+            "# Performance\n\nWritten by `make bench`; ratios of one run, side by side on one machine. Times are those of that \
+             machine and no promise.\n\n{}\n\n\
+             The floor is the least that any program can do: a loop of direct system calls that receives a netconf message and\n\
+             writes, without a policy, a record or a second setting (`benches/node/floor.rs`). fwdguard runs as its unit starts\n\
+             it, at nice -15; all others at 0.\n",
+            self.machine
+        );
+        let goals = self.goals().into_iter().map(Vec::from).collect::<Vec<_>>();
+        table(&mut text, "Goals", &["what", "measured", "at most", ""].map(str::to_owned), &goals);
+        for section in &self.sections {
+            table(&mut text, &section.title, &section.columns, &section.rows);
+        }
+        text
+    }
+}
+
+fn table(text: &mut String, title: &str, columns: &[String], rows: &[Vec<String>]) {
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let _ = write!(text, "\n## {title}\n\n{}|{}\n", line(columns), "---|".repeat(columns.len()));
+    rows.iter().for_each(|row| text.push_str(&line(row)));
+}

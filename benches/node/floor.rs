@@ -1,0 +1,133 @@
+//! What the guard is measured against: the least that any program can do, and what administrators do instead of it.
+
+use std::ffi::CString;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+use crate::node::Target;
+
+const RTNLGRP_IPV4_NETCONF: u32 = 24;
+const RTM_NEWNETCONF: u16 = 80;
+const RTM_GETNETCONF: u8 = 82;
+const NLMSG_ERROR: u8 = 2;
+const NLMSG_DONE: u8 = 3;
+const NETCONFA_IFINDEX: u16 = 1;
+/// `struct nlmsghdr` and the padded `struct netconfmsg`.
+const ATTRIBUTES: usize = 16 + 4;
+
+fn checked(result: libc::c_long) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as libc::c_int) }
+}
+
+fn netlink() -> io::Result<OwnedFd> {
+    // SAFETY: socket(2) takes no pointer; the descriptor is nobody else's.
+    unsafe {
+        let raw = libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE);
+        Ok(OwnedFd::from_raw_fd(checked(raw.into())?))
+    }
+}
+
+/// Asks for IPv4's netconf of all interfaces and receives it, to look at nothing.
+pub fn dump() -> io::Result<()> {
+    let socket = netlink()?;
+    let mut request = [0_u8; 20];
+    request[0] = 20; // length, then the type and NLM_F_REQUEST | NLM_F_DUMP, and the family
+    (request[4], request[6], request[7], request[16]) = (RTM_GETNETCONF, 1, 3, libc::AF_INET as u8);
+    // SAFETY: the request lives through the call, and its length is its own.
+    checked(unsafe { libc::send(socket.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) } as libc::c_long)?;
+    let mut buffer = vec![0_u8; 64 << 10];
+    loop {
+        // SAFETY: the buffer is writable for its whole length.
+        let length = unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+        let mut rest = buffer.get(..checked(length as libc::c_long)? as usize).unwrap_or_default();
+        while let [a, b, c, d, kind, ..] = *rest {
+            if kind == NLMSG_DONE || kind == NLMSG_ERROR {
+                return Ok(());
+            }
+            let length = (u32::from_ne_bytes([a, b, c, d]) as usize).next_multiple_of(4);
+            rest = rest.get(length.max(16)..).unwrap_or_default();
+        }
+    }
+}
+
+/// Receives a netconf message, looks for the one value, and writes: with direct system calls and without a policy, a
+/// second setting, a record, or a look at what it did. Never returns without an error.
+pub fn floor(target: &Target) -> io::Result<()> {
+    let socket = netlink()?;
+    let option = |level, name, value: libc::c_int| {
+        let (pointer, length) = ((&raw const value).cast(), size_of_val(&value) as u32);
+        // SAFETY: `value` lives through the call, and its length is its own.
+        checked(unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, pointer, length) }.into())
+    };
+    option(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 64 << 20)?;
+    // SAFETY: all zero is a valid sockaddr_nl.
+    let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+    (address.nl_family, address.nl_groups) = (libc::AF_NETLINK as u16, 1 << (RTNLGRP_IPV4_NETCONF - 1));
+    let length = size_of_val(&address) as u32;
+    // SAFETY: `address` lives through the call, and its length is its own.
+    checked(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) }.into())?;
+    let file = OpenOptions::new().write(true).open(target.path())?;
+    let mut buffer = [0_u8; 4096];
+    println!("ready");
+    loop {
+        // SAFETY: the buffer is writable for its whole length.
+        let length = unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+        let message = buffer.get(..checked(length as libc::c_long)? as usize).unwrap_or_default();
+        if says(message, target) {
+            // SAFETY: one byte is read of a live constant.
+            checked(unsafe { libc::pwrite(file.as_raw_fd(), target.right.as_ptr().cast(), 1, 0) } as libc::c_long)?;
+        }
+    }
+}
+
+/// Whether the message says that the target has its wrong value.
+fn says(message: &[u8], target: &Target) -> bool {
+    let kind = message.get(4..6).map(|bytes| u16::from_ne_bytes([bytes[0], bytes[1]]));
+    if kind != Some(RTM_NEWNETCONF) {
+        return false;
+    }
+    let (mut ifindex, mut value) = (None, None);
+    for attribute in message.get(ATTRIBUTES..).unwrap_or_default().chunks_exact(8) {
+        let (kind, number) = (u16::from_ne_bytes([attribute[2], attribute[3]]), attribute[4..8].try_into());
+        let number = number.map(i32::from_ne_bytes).ok();
+        match kind {
+            NETCONFA_IFINDEX => ifindex = number,
+            kind if kind == target.attribute => value = number,
+            _ => {}
+        }
+    }
+    ifindex == Some(target.ifindex) && value == Some(target.wrong_number())
+}
+
+/// Waits for a write to the setting's file, reads it, and writes.
+pub fn inotify_loop(target: &Target) -> io::Result<()> {
+    let path = CString::new(target.path().into_os_string().into_encoded_bytes())?;
+    // SAFETY: inotify_init1(2) takes no pointer; the descriptor is nobody else's.
+    let inotify = unsafe { OwnedFd::from_raw_fd(checked(libc::inotify_init1(libc::IN_CLOEXEC).into())?) };
+    // SAFETY: `path` ends with a NUL and lives through the call.
+    checked(unsafe { libc::inotify_add_watch(inotify.as_raw_fd(), path.as_ptr(), libc::IN_MODIFY) }.into())?;
+    let file = OpenOptions::new().read(true).write(true).open(target.path())?;
+    let mut buffer = [0_u8; 4096];
+    println!("ready");
+    loop {
+        // SAFETY: the buffer is writable for its whole length.
+        checked(unsafe { libc::read(inotify.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) } as libc::c_long)?;
+        let mut now = [0];
+        file.read_at(&mut now, 0)?;
+        if now != target.right.as_bytes() {
+            file.write_at(target.right.as_bytes(), 0)?;
+        }
+    }
+}
+
+/// What people type for `ip_forward`: `ip monitor netconf`, and `sysctl -w` for each line that says so.
+pub fn monitor_loop(target: &Target) -> String {
+    format!(
+        "echo ready; ip monitor netconf | while read -r line; do case $line in \
+         *'all forwarding off'*) sysctl -q -w {}={} ;; esac; done",
+        target.key.replace('/', "."),
+        target.right
+    )
+}

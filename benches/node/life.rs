@@ -1,0 +1,289 @@
+//! What else a node's life asks of the guard: start, audits, new interfaces, storms, and long hours of nothing.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{JoinHandle, sleep};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use fwdguard::guard::{Move, Summary};
+use fwdguard::keeper::{Keeper, Outlet};
+use fwdguard::policy::Policy;
+use fwdguard::report::record::{Cause, Record};
+
+use crate::contender::{Contender, Guard, Running};
+use crate::document::{Section, percentile};
+use crate::floor;
+use crate::node::{Node, ROOT, What, within};
+use crate::repair::Flips;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
+/// Each is watched for by WatchdogSec= of the unit, and told three times as often.
+const WATCHDOG: Duration = Duration::from_secs(30);
+
+/// Start, audit, memory, and new interfaces.
+pub fn life(node: &Node, guard: &Guard, rounds: &dyn Fn(usize) -> usize) -> Result<Section> {
+    let count = node.interfaces;
+    let mut section = Section::new(format!("Life with {count} interfaces"), &["what", "measured"]);
+    let (mut dumps, mut audits, mut readies) = (Vec::new(), Vec::new(), Vec::new());
+    let mut keeper = Keeper::new(Arc::new(Policy::load(ROOT.as_ref())), Arc::default(), Nobody)?;
+    keeper.audit(Cause::Start);
+    let mut memory = 0;
+    for _ in 0..rounds(30) {
+        dumps.push(timed(floor::dump)?);
+        audits.push(timed(|| {
+            keeper.audit(Cause::Audit);
+            Ok(())
+        })?);
+        let (running, ready) = guard.start_timed("-15")?;
+        readies.push(ready);
+        sleep(Duration::from_millis(100));
+        memory = resident_kib(&running)?;
+    }
+    let dump = percentile(&mut dumps, 50);
+    section.value(format!("dump, {count}"), dump);
+    section.row(["a bare dump of RTM_GETNETCONF, µs".into(), format!("{dump:.0}")]);
+    for (what, name, mut times) in [("full audit", "audit", audits), ("start to READY", "ready", readies)] {
+        let time = percentile(&mut times, 50);
+        section.value(format!("{name}, {count}"), time);
+        section.row([format!("{what}, in bare dumps"), format!("{:.2}", time / dump)]);
+    }
+    section.value(format!("memory, {count}"), memory as f64 / 1024.0);
+    section.row(["resident memory, MiB".into(), format!("{:.2}", memory as f64 / 1024.0)]);
+
+    let running = Contender::Guard.start(guard, &node.target(What::RpFilter))?;
+    let mut times = new_interfaces(rounds(300))?;
+    drop(running);
+    let (p50, p99) = (percentile(&mut times, 50), percentile(&mut times, 99));
+    section.value(format!("new interface, {count}, p99"), p99);
+    section.row(["a new interface right, p50 and p99, µs".into(), format!("{p50:.0}, {p99:.0}")]);
+
+    section.row(["the journal's cost, of each repair of ip_forward".into(), journal(node, guard, rounds(200))?]);
+    Ok(section)
+}
+
+/// Takes what the guard has to say, and drops it.
+struct Nobody;
+
+impl Outlet for Nobody {
+    fn tell(&mut self, _: Vec<Record>, _: Option<Summary>) {}
+    fn moved(&mut self, _: Vec<Move>) {}
+}
+
+fn timed(act: impl FnOnce() -> io::Result<()>) -> Result<Duration> {
+    let since = Instant::now();
+    act()?;
+    Ok(since.elapsed())
+}
+
+/// `ip` that does what it is told, line by line.
+struct Ip(Child);
+
+impl Ip {
+    fn start() -> Result<Ip> {
+        Ok(Ip(Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn()?))
+    }
+
+    fn tell(&mut self, line: &str) -> Result<()> {
+        Ok(writeln!(self.0.stdin.as_mut().context("piped")?, "{line}")?)
+    }
+}
+
+impl Drop for Ip {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+/// From the moment that an interface's settings are there until they are right.
+fn new_interfaces(rounds: usize) -> Result<Vec<Duration>> {
+    let mut ip = Ip::start()?;
+    let mut times = Vec::with_capacity(rounds);
+    for number in 0..rounds {
+        let path = format!("/proc/sys/net/ipv4/conf/new{number}/rp_filter");
+        ip.tell(&format!("link add new{number} type ifb"))?;
+        let asked = Instant::now();
+        while !fs::exists(&path)? {
+            if asked.elapsed() > PATIENCE {
+                bail!("new{number} did not come");
+            }
+        }
+        let since = Instant::now();
+        while fs::read_to_string(&path)?.trim() != "2" {
+            if since.elapsed() > PATIENCE {
+                bail!("new{number} was not put right within {PATIENCE:?}");
+            }
+        }
+        times.push(since.elapsed());
+        ip.tell(&format!("link del new{number}"))?;
+        while fs::exists(&path)? {}
+        sleep(Duration::from_millis(3));
+    }
+    Ok(times)
+}
+
+/// What the processor spent on a repair, with a journal that takes records and without.
+fn journal(node: &Node, guard: &Guard, rounds: usize) -> Result<String> {
+    let flips = Flips::new(node, What::IpForward, None)?;
+    let between = Duration::from_millis(5) + Duration::from_micros(60) * node.interfaces as u32;
+    let rounds = if node.interfaces > 1000 { 10 } else { rounds };
+    let spent = || -> Result<f64> {
+        let running = Contender::Guard.start(guard, &node.target(What::IpForward))?;
+        let before = processor_time(&running)?;
+        flips.many(rounds, between)?;
+        sleep(Duration::from_millis(300));
+        Ok((processor_time(&running)? - before).as_secs_f64() * 1e6 / rounds as f64)
+    };
+    let without = spent()?;
+    fs::create_dir_all("/run/systemd/journal")?;
+    let socket = UnixDatagram::bind(JOURNAL_SOCKET)?;
+    socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+    let reader = std::thread::spawn(move || {
+        let mut buffer = vec![0; 1 << 16];
+        let (mut bytes, mut idle) = (0, 0);
+        while idle < 3 {
+            match socket.recv(&mut buffer) {
+                Ok(length) => (bytes, idle) = (bytes + length, 0),
+                Err(_) => idle += 1,
+            }
+        }
+        bytes
+    });
+    let with = spent()?;
+    fs::remove_file(JOURNAL_SOCKET)?;
+    let bytes = reader.join().unwrap_or_default() / rounds;
+    Ok(format!("{:.0} µs of {with:.0} µs of a processor, {bytes} bytes", with - without))
+}
+
+fn resident_kib(running: &Running) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", running.pid()))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
+
+/// What one file of each thread says.
+fn of_threads<T>(running: &Running, file: &str, read: impl Fn(&str) -> Option<T>) -> Result<Vec<T>> {
+    let mut all = Vec::new();
+    for thread in fs::read_dir(format!("/proc/{}/task", running.pid()))? {
+        let path = thread?.path().join(file);
+        all.push(read(&fs::read_to_string(&path)?).with_context(|| path.display().to_string())?);
+    }
+    Ok(all)
+}
+
+fn processor_time(running: &Running) -> Result<Duration> {
+    let nanoseconds = |text: &str| text.split(' ').next()?.parse().ok();
+    Ok(Duration::from_nanos(of_threads::<u64>(running, "schedstat", nanoseconds)?.into_iter().sum()))
+}
+
+fn wake_ups(running: &Running) -> Result<u64> {
+    let count = |text: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+        line.trim().parse().ok()
+    };
+    Ok(of_threads::<u64>(running, "status", count)?.into_iter().sum())
+}
+
+/// A guard on a node of its own, on which nothing happens.
+pub struct Quiet {
+    end: Sender<()>,
+    measured: JoinHandle<Result<Section>>,
+}
+
+impl Quiet {
+    /// For at least so long.
+    pub fn start(guard: &Guard, at_least: Duration) -> Result<Quiet> {
+        let (end, ended) = channel();
+        let guard = Guard { program: guard.program.clone() };
+        let measured = std::thread::spawn(move || {
+            within(4, move |_| {
+                let running = guard.start("-15")?;
+                sleep(Duration::from_secs(5));
+                let (since, cpu, wakes) = (Instant::now(), processor_time(&running)?, wake_ups(&running)?);
+                let _ = ended.recv();
+                sleep(at_least.saturating_sub(since.elapsed()));
+                let (cpu, wakes) = (processor_time(&running)? - cpu, wake_ups(&running)? - wakes);
+                let ticks = since.elapsed().as_secs_f64() / (WATCHDOG / 3).as_secs_f64();
+                let mut section = Section::new("Nothing happens", &["what", "measured"]);
+                section.row(["for, s".into(), format!("{:.0}", since.elapsed().as_secs_f64())]);
+                section.row(["wake-ups of all threads".into(), wakes.to_string()]);
+                section.row(["turns of the watchdog's timer, two wake-ups each".into(), format!("{ticks:.0}")]);
+                section.row([
+                    "processor, µs a minute".into(),
+                    format!("{:.0}", cpu.as_secs_f64() * 6e7 / since.elapsed().as_secs_f64()),
+                ]);
+                section.value("wake-ups", wakes as f64);
+                section.value("watchdog's", ticks);
+                Ok(section)
+            })
+        });
+        Ok(Quiet { end, measured })
+    }
+
+    pub fn end(self) -> Result<Section> {
+        let _ = self.end.send(());
+        self.measured.join().unwrap_or_else(|_| bail!("it panicked"))
+    }
+}
+
+/// 1,000 pods come and go within 30 seconds, and the messages of a change are lost on purpose.
+pub fn storm(node: &Node, guard: &Guard) -> Result<Section> {
+    const PODS: u32 = 1000;
+    let mut section = Section::new("Storms", &["what", "measured"]);
+    let running = Contender::Guard.start(guard, &node.target(What::OneInterface))?;
+    let (since, cpu) = (Instant::now(), processor_time(&running)?);
+    let mut ip = Ip::start()?;
+    for pod in 0..PODS {
+        ip.tell(&format!("link add newpod{pod} type veth peer name pod{pod}"))?;
+        ip.tell(&format!("link set newpod{pod} up"))?;
+        if pod >= 10 {
+            ip.tell(&format!("link del newpod{}", pod - 10))?;
+        }
+        sleep((Duration::from_millis(30) * pod).saturating_sub(since.elapsed()));
+    }
+    drop(ip);
+    let took = since.elapsed();
+    let recovered = Flips::new(node, What::OneInterface, None)?.once()?;
+    let spent = processor_time(&running)? - cpu;
+    section.row(["1,000 pods come and go, s".into(), format!("{:.1}", took.as_secs_f64())]);
+    section.row([
+        "the guard's share of a processor, %".into(),
+        format!("{:.2}", spent.as_secs_f64() / took.as_secs_f64() * 100.0),
+    ]);
+    section.row(["a repair right after them, µs".into(), format!("{:.0}", recovered.as_secs_f64() * 1e6)]);
+    Ok(section)
+}
+
+/// The guard is stopped until its buffer has overrun; then everything has to be read again.
+pub fn overrun(node: &Node, guard: &Guard) -> Result<Section> {
+    let mut section =
+        Section::new(format!("The buffer overruns, {} interfaces", node.interfaces), &["what", "measured"]);
+    let running = Contender::Guard.start(guard, &node.target(What::IpForward))?;
+    let (all, one) = (node.target(What::IpForward).path(), node.target(What::RpFilter).path());
+    running.signal(libc::SIGSTOP);
+    for _ in 0..100 {
+        fs::write(&all, "0")?;
+        fs::write(&all, "1")?;
+    }
+    fs::write(&all, "0")?;
+    fs::write(&one, "1")?;
+    let cpu = processor_time(&running)?;
+    let since = Instant::now();
+    running.signal(libc::SIGCONT);
+    while fs::read_to_string(&all)?.trim() != "1" || fs::read_to_string(&one)?.trim() != "0" {
+        if since.elapsed() > PATIENCE {
+            bail!("not put right within {PATIENCE:?}");
+        }
+    }
+    let took = since.elapsed();
+    sleep(Duration::from_secs(1));
+    section.row(["until all is right, ms".into(), format!("{:.1}", took.as_secs_f64() * 1e3)]);
+    section.row(["processor, ms".into(), format!("{:.1}", (processor_time(&running)? - cpu).as_secs_f64() * 1e3)]);
+    Ok(section)
+}

@@ -1,0 +1,93 @@
+//! Measures what only a whole process shows, side by side in one run in namespaces of its own, and writes it down.
+
+mod contender;
+mod document;
+mod floor;
+mod life;
+mod node;
+mod repair;
+mod stream;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+use contender::{Contender, Guard};
+use document::Document;
+use node::Target;
+
+/// Exit status: 0 measured, whatever came out; else something could not be measured.
+#[derive(Parser)]
+struct Options {
+    #[command(subcommand)]
+    child: Option<Child>,
+    /// The program to measure, as the package has it
+    #[arg(long, default_value = env!("CARGO_BIN_EXE_fwdguard"))]
+    program: PathBuf,
+    /// Where to write the tables
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/performance.md"))]
+    to: PathBuf,
+    /// A tenth of the rounds, to see whether it works
+    #[arg(long)]
+    quick: bool,
+    /// Only what has this in its name
+    #[arg(long)]
+    only: Option<String>,
+    /// How long nothing shall happen, in seconds
+    #[arg(long, default_value = "600")]
+    quiet: u64,
+    /// As cargo says to every benchmark
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// What this program is to be as a process of its own.
+#[derive(Subcommand)]
+enum Child {
+    #[command(hide = true)]
+    Be { contender: Contender, target: String },
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    if let Some(Child::Be { contender, target }) = options.child {
+        return contender.be(&Target::from_text(&target).context("no such target")?);
+    }
+    let guard = Guard { program: options.program.canonicalize().context("the program")? };
+    let mut document = Document::new(&guard)?;
+    let wanted = |name: &str| options.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
+    let rounds = |rounds: usize| if options.quick { (rounds / 10).max(10) } else { rounds };
+
+    // Nothing happens there, so that it takes nothing from the others.
+    let quiet = wanted("quiet").then(|| life::Quiet::start(&guard, Duration::from_secs(options.quiet))).transpose()?;
+    for interfaces in [4, 100, 1000, 10_000] {
+        if wanted("repair") {
+            document.add(node::within(interfaces, |node| repair::unloaded(node, &guard, &rounds))?);
+        }
+        if wanted("life") && matches!(interfaces, 4 | 1000 | 10_000) {
+            document.add(node::within(interfaces, |node| life::life(node, &guard, &rounds))?);
+        }
+    }
+    if wanted("busy") {
+        document.add(node::within(4, |node| repair::busy(node, &guard, &rounds))?);
+    }
+    if wanted("rtnl") {
+        document.add(node::within(4, |node| repair::rtnl_held(node, &guard))?);
+    }
+    if wanted("stream") {
+        document.add(node::within(4, |node| stream::lost(node, &guard, &rounds))?);
+    }
+    if wanted("storm") {
+        document.add(node::within(4, |node| life::storm(node, &guard))?);
+        document.add(node::within(1000, |node| life::overrun(node, &guard))?);
+    }
+    if let Some(quiet) = quiet {
+        document.add(quiet.end()?);
+    }
+    print!("{}", document.summary());
+    std::fs::write(&options.to, document.text()).with_context(|| options.to.display().to_string())?;
+    println!("bench: the tables are in {}", options.to.display());
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! How many packets of a stream through the node are lost when forwarding is switched off.
+
+use std::fs;
+use std::net::UdpSocket;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::channel;
+use std::thread::{scope, sleep};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::contender::{Contender, Guard};
+use crate::document::Section;
+use crate::node::{Node, What, run, unshare};
+use crate::repair::Flips;
+
+const PER_SECOND: u64 = 100_000;
+const BETWEEN: Duration = Duration::from_millis(20);
+const TURNS: usize = 3;
+
+/// client 10.9.1.2 ── 10.9.1.1 node 10.9.2.1 ── 10.9.2.2 pod; 100,000 packets of UDP a second from one to the other.
+pub fn lost(node: &Node, guard: &Guard, rounds: &dyn Fn(usize) -> usize) -> Result<Section> {
+    let mut section = Section::new(
+        format!("Packets lost per flip of a stream of {PER_SECOND}/s"),
+        &["who", "lost per flip", "of the floor's", "flips"],
+    );
+    let flips_in_turn = rounds(200).div_ceil(TURNS);
+    let (ends, sent) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (ends, sent) = (&ends, &sent);
+    scope(|threads| -> Result<()> {
+        let (pod_is, pod) = channel();
+        let pod_thread = threads.spawn(move || -> Result<()> {
+            unshare(libc::CLONE_NEWNET)?;
+            // Nobody reads it: what does not fit is dropped here, without an answer.
+            let _socket = UdpSocket::bind("0.0.0.0:9")?;
+            pod_is.send(rustix::thread::gettid().as_raw_nonzero())?;
+            while !ends.load(Ordering::Relaxed) {
+                sleep(Duration::from_millis(20));
+            }
+            Ok(())
+        });
+        let pod = pod.recv().context("the pod")?;
+        let (client_is, client) = channel();
+        let (go, goes) = channel::<()>();
+        let client_thread = threads.spawn(move || -> Result<()> {
+            unshare(libc::CLONE_NEWNET)?;
+            client_is.send(rustix::thread::gettid().as_raw_nonzero())?;
+            goes.recv()?;
+            send(ends, sent)
+        });
+        let client = client.recv().context("the client")?;
+        let measured = (|| {
+            lay_out(client.get(), pod.get())?;
+            go.send(())?;
+            sleep(Duration::from_millis(500));
+            let flips = Flips::new(node, What::IpForward, None)?;
+            let mut lost = [(Contender::Floor, 0.0), (Contender::Guard, 0.0)];
+            let arrived = format!("/proc/{pod}/net/dev");
+            for _ in 0..TURNS {
+                for (contender, lost) in &mut lost {
+                    let running = contender.start(guard, &node.target(What::IpForward))?;
+                    let before = difference(sent, &arrived)?;
+                    flips.many(flips_in_turn, BETWEEN)?;
+                    sleep(Duration::from_millis(50));
+                    *lost += difference(sent, &arrived)? - before;
+                    drop(running);
+                }
+            }
+            let count = (flips_in_turn * TURNS) as f64;
+            for (contender, all) in lost {
+                section.value(format!("lost, {}", contender.name()), all / count);
+                let cells = [all / count, all / lost[0].1].map(|number| format!("{number:.2}"));
+                section.row([contender.name().into()].into_iter().chain(cells).chain([count.to_string()]));
+            }
+            Ok(())
+        })();
+        ends.store(true, Ordering::Relaxed);
+        drop(go);
+        let ended = [pod_thread, client_thread].map(|thread| thread.join().unwrap_or(Ok(())));
+        measured.and(ended.into_iter().collect())
+    })?;
+    Ok(section)
+}
+
+fn lay_out(client: i32, pod: i32) -> Result<()> {
+    let inside = |thread: i32, line: &str| run(&format!("nsenter --net=/proc/{thread}/ns/net ip {line}"));
+    for (side, thread, name) in [(1, client, "client"), (2, pod, "pod")] {
+        run(&format!("ip link add {name} type veth peer name end{side}"))?;
+        run(&format!("ip link set end{side} netns {thread}"))?;
+        run(&format!("ip addr add 10.9.{side}.1/24 dev {name}"))?;
+        run(&format!("ip link set {name} up"))?;
+        inside(thread, &format!("addr add 10.9.{side}.2/24 dev end{side}"))?;
+        inside(thread, &format!("link set end{side} up"))?;
+        inside(thread, &format!("route add default via 10.9.{side}.1"))?;
+    }
+    Ok(())
+}
+
+/// At an even pace; what could not be sent in time is sent at once.
+fn send(ends: &AtomicBool, sent: &AtomicU64) -> Result<()> {
+    let socket = UdpSocket::bind("10.9.1.2:0")?;
+    socket.connect("10.9.2.2:9")?;
+    let since = Instant::now();
+    let mut count = 0;
+    while !ends.load(Ordering::Relaxed) {
+        let due = since.elapsed().as_nanos() as u64 * PER_SECOND / 1_000_000_000;
+        while count < due {
+            // The node says that there is no way while it does not forward; the next packet goes all the same.
+            let _ = socket.send(&[0; 64]);
+            count += 1;
+            sent.store(count, Ordering::Relaxed);
+        }
+    }
+    Ok(())
+}
+
+/// Packets sent that have not arrived: those under way are as many each time.
+fn difference(sent: &AtomicU64, arrived: &str) -> Result<f64> {
+    let text = fs::read_to_string(arrived)?;
+    let line = text.lines().find_map(|line| line.trim().strip_prefix("end2:")).context("end2")?;
+    let packets: u64 = line.split_whitespace().nth(1).context("packets")?.parse()?;
+    Ok(sent.load(Ordering::Relaxed) as f64 - packets as f64)
+}
