@@ -79,7 +79,7 @@ bench: test-programs ## Measure, side by side with the least that can be done, i
 test: test-programs ## Run every test, in namespaces of its own (installs missing test programs when root)
 	@if [ "$$(id -u)" = 0 ]; then $(CARGO) test --locked; else unshare --map-root-user --net --mount $(CARGO) test --locked; fi
 
-# Programs that the tests drive: ip, unshare, sysctl, a real systemd-sysctl, a real dbus-daemon, journalctl.
+# Programs that the tests drive: ip, unshare, sysctl, a real systemd-sysctl, a real dbus-daemon, journalctl, strace.
 .PHONY: test-programs
 test-programs:
 	@tests/install-programs.sh

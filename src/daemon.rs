@@ -42,6 +42,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const POLICY_WATCH: &str = "the policy watch";
 const CLOCKS: &str = "the clocks";
 const WITNESS: &str = "fanotify";
+/// There is room for as many before there are threads.
+const DESCRIPTORS: i32 = writers::FILES_MAX as i32 + 200;
 /// The kernel holds a write up for longer than this: worth a word in the status.
 const WAITS_USEC: u64 = 1_000_000;
 
@@ -95,6 +97,9 @@ impl Outlet for News {
 
 /// Takes what needs CAP_SYS_ADMIN, and then keeps CAP_NET_ADMIN alone. No other thread exists yet.
 fn take_and_drop_privileges() -> Result<io::Result<Groups>> {
+    // A table of descriptors that threads share grows by waiting for all processors (expand_fdtable, fs/file.c: some 5 ms
+    // each time); one that has had a high number in it is large enough for the witness's files.
+    drop(rustix::io::fcntl_dupfd_cloexec(io::stderr(), DESCRIPTORS));
     let groups = writers::open();
     drop_privileges().context("capabilities can't be given up; is capset or prctl filtered?")?;
     Ok(groups)

@@ -41,6 +41,7 @@ case ${1-} in
         need dbus-daemon dbus-daemon dbus-daemon
         need /usr/lib/systemd/systemd-sysctl systemd systemd
         need journalctl systemd systemd
+        need strace strace strace
         ;;
 esac
 

@@ -9,11 +9,13 @@
 use std::io;
 use std::os::fd::IntoRawFd;
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicPtr, Ordering};
 
-/// How long a write may spin: longer than most changes hold the lock, and far shorter than waking up from sleep takes
-/// where it matters.
+/// How long a write may spin at first: longer than most changes hold the lock. It may spin twice as long after each time
+/// that it has waited: where the handler takes longer than this, as in an emulated machine, the next signal must not come
+/// before the write has had its turn.
 const SPIN_NSEC: i64 = 100_000;
+const SPIN_MAX_NSEC: i64 = 500_000_000;
 
 /// RTM_GETLINK of `lo`, which takes the lock in every kernel since 3.10 (rtnl_getlink, net/core/rtnetlink.c), without its
 /// statistics: `struct nlmsghdr`, `struct ifinfomsg`, and IFLA_EXT_MASK with RTEXT_FILTER_SKIP_STATS.
@@ -21,11 +23,14 @@ const QUESTION: [u32; 10] = [40, 0x0001_0012, 0, 0, 0, 1, 0, 0, 0x001d_0008, 8];
 
 /// The socket that the handler asks by; -1 until there is one.
 static SOCKET: AtomicI32 = AtomicI32::new(-1);
+/// The timer that sends for the handler, and how long the write may spin now; 0: there is none, and a signal is late.
+static TIMER: AtomicPtr<libc::c_void> = AtomicPtr::new(null_mut());
+static SPIN: AtomicI64 = AtomicI64::new(0);
 
 /// The timer of one thread.
 pub struct Patience(libc::timer_t);
 
-/// While it lives, the thread's writes spin for [`SPIN_NSEC`] at most.
+/// While it lives, the thread's writes spin for a while at most.
 pub struct Spinning<'a>(&'a Patience);
 
 // SAFETY: a timer's name is good in every thread of the process.
@@ -68,24 +73,32 @@ impl Patience {
         }
     }
 
-    /// What is written from now on may spin for so long, each time that it has waited.
+    /// What is written from now on may spin for [`SPIN_NSEC`].
     pub fn begin(&self) -> Spinning<'_> {
-        self.set(SPIN_NSEC);
+        TIMER.store(self.0, Ordering::SeqCst);
+        SPIN.store(SPIN_NSEC, Ordering::SeqCst);
+        // SAFETY: the timer was made by timer_create.
+        unsafe { set(self.0, SPIN_NSEC) };
         Spinning(self)
     }
+}
 
-    /// Every so many nanoseconds; 0: no more.
-    fn set(&self, nsec: i64) {
-        let every = libc::timespec { tv_sec: 0, tv_nsec: nsec };
-        let times = libc::itimerspec { it_interval: every, it_value: every };
-        // SAFETY: `times` lives through the call, and the timer was made by timer_create.
-        unsafe { libc::timer_settime(self.0, 0, &raw const times, null_mut()) };
-    }
+/// Once, after so many nanoseconds; 0: never.
+///
+/// # Safety
+/// The timer was made by timer_create.
+unsafe fn set(timer: libc::timer_t, nsec: i64) {
+    let never = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let times = libc::itimerspec { it_interval: never, it_value: libc::timespec { tv_nsec: nsec, ..never } };
+    // SAFETY: `times` lives through the call; of the timer the caller knows.
+    unsafe { libc::timer_settime(timer, 0, &raw const times, null_mut()) };
 }
 
 impl Drop for Spinning<'_> {
     fn drop(&mut self) {
-        self.0.set(0);
+        SPIN.store(0, Ordering::SeqCst);
+        // SAFETY: the timer was made by timer_create.
+        unsafe { set(self.0.0, 0) };
     }
 }
 
@@ -98,8 +111,14 @@ impl Drop for Patience {
 
 extern "C" fn wait_for_rtnl(_: libc::c_int) {
     let socket = SOCKET.load(Ordering::Acquire);
-    // SAFETY: send(2) and recv(2) are async-signal-safe; the question is a constant, and of the answer nothing is taken but
-    // one byte. What they leave in errno is not the interrupted code's.
+    let spin = (SPIN.load(Ordering::SeqCst) * 2).min(SPIN_MAX_NSEC);
+    if spin == 0 {
+        return;
+    }
+    SPIN.store(spin, Ordering::SeqCst);
+    // SAFETY: send(2), recv(2) and timer_settime(2) are async-signal-safe; the question is a constant, of the answer nothing
+    // is taken but one byte, and the timer is there, since it sent for this. What they leave in errno is not the interrupted
+    // code's.
     unsafe {
         let errno = libc::__errno_location();
         let before = *errno;
@@ -107,6 +126,7 @@ extern "C" fn wait_for_rtnl(_: libc::c_int) {
         if libc::send(socket, QUESTION.as_ptr().cast(), size_of_val(&QUESTION), libc::MSG_DONTWAIT) > 0 {
             libc::recv(socket, (&raw mut answer).cast(), 1, libc::MSG_DONTWAIT);
         }
+        set(TIMER.load(Ordering::SeqCst), spin);
         *errno = before;
     }
 }

@@ -1,0 +1,137 @@
+//! What a repair costs, in counts that no load changes: system calls of the guard thread, and allocations of the guard.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::{Namespace, PATIENCE, Running, run, sysctl_write, wait_sysctl};
+use fwdguard::guard::{Guard, Snapshot};
+use fwdguard::kernel::message::Link;
+use fwdguard::kernel::netconf::NetconfMessage;
+use fwdguard::kernel::sysctl::Outcome;
+use fwdguard::policy::Policy;
+use fwdguard::report::record::Cause;
+
+/// Counts what the calling thread allocates.
+struct Counting;
+
+thread_local!(static ALLOCATIONS: Cell<u64> = const { Cell::new(0) });
+
+// SAFETY: it does what the system's allocator does.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller keeps alloc's contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps dealloc's contract.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+fn message(ifindex: i32, forwarding: i32) -> NetconfMessage {
+    let rp_filter = Some(0);
+    NetconfMessage { family: 2, ifindex: Some(ifindex), forwarding: Some(forwarding), rp_filter, settings: 1 }
+}
+
+/// Allocations from one interface's message to the end of its repair, the most of some.
+fn allocations(interfaces: i32) -> u64 {
+    let folder = tempfile::tempdir().unwrap();
+    let mut guard = Guard::new(Arc::new(Policy::load(folder.path())));
+    let link = |ifindex| Link { ifindex, name: format!("if{ifindex}").into(), up: None };
+    let netconf = (1..=interfaces).chain([-1, -2]).map(|ifindex| message(ifindex, 1)).collect();
+    let links = Some((1..=interfaces).map(link).collect());
+    guard.snapshot(&Snapshot { links, netconf, redirects: None }, Cause::Start);
+    while guard.next_repair(0).is_some() {}
+    let step = |round: u64| {
+        let (at, before) = (round * 1_000_000_000, ALLOCATIONS.get());
+        guard.netconf(&message(3, 0), at);
+        let repair = guard.next_repair(at).expect("a repair");
+        let (found, now) = (Ok("0".into()), Some("1".into()));
+        let outcome = Outcome { found, write: Some(Ok(())), now, finished: at, write_usec: 1 };
+        assert_eq!(guard.done(repair, outcome), None);
+        guard.netconf(&message(3, 1), at);
+        assert_eq!(guard.take_records().len(), 1);
+        guard.tick(at);
+        ALLOCATIONS.get() - before
+    };
+    (1..20).map(step).max().unwrap()
+}
+
+#[test]
+fn a_step_of_the_guard_allocates_no_more_with_more_interfaces() {
+    let (few, many) = (allocations(4), allocations(5000));
+    assert!(few <= 32, "{few} allocations");
+    assert!(many <= few, "{few} allocations with 4 interfaces, {many} with 5000");
+}
+
+const FLIPS: usize = 20;
+
+/// System calls of the guard thread for each repair of `key`, reading what it heard and telling of it included.
+fn system_calls(interfaces: usize, key: &str) -> f64 {
+    let ns = Namespace::enter();
+    for number in 1..interfaces {
+        run(&format!("ip link add if{number} type ifb"));
+    }
+    ns.write("/etc/fwdguard.d/10.conf", "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.forwarding = 1\n");
+    let guard = Running::start(&ns, |command| command);
+    let flip = || {
+        sysctl_write(key, "0");
+        wait_sysctl(key, "1");
+        std::thread::sleep(Duration::from_millis(30));
+    };
+    flip(); // opens the file
+    // The looks at what was written come later, however often it was.
+    std::thread::sleep(Duration::from_secs(4));
+    let (thread, trace) = (guard_thread(guard.pid()), ns.path("/trace"));
+    let attach = ["--quiet=all", "--attach", thread.file_name().unwrap().to_str().unwrap(), "--output"];
+    let mut strace =
+        Command::new("strace").args(attach).arg(&trace).spawn().expect("strace is installed: run 'make test'");
+    let deadline = Instant::now() + PATIENCE;
+    while fs::read_to_string(thread.join("status")).unwrap().contains("TracerPid:\t0\n") {
+        assert!(Instant::now() < deadline, "strace can't trace here");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    (0..FLIPS).for_each(|_| flip());
+    run(&format!("kill -TERM {}", strace.id()));
+    strace.wait().expect("wait");
+    // While strace looks on, a write takes so long that the timer of patience.rs may come: what its handler does is not of
+    // every repair.
+    let (mut calls, mut in_handler) = (0, false);
+    for line in fs::read_to_string(&trace).unwrap().lines() {
+        in_handler |= line.starts_with("--- SIGRT");
+        calls += usize::from(!in_handler);
+        in_handler &= !line.starts_with("rt_sigreturn");
+    }
+    calls as f64 / FLIPS as f64
+}
+
+/// The folder in /proc of the program's thread named "guard".
+fn guard_thread(program: u32) -> PathBuf {
+    let threads = fs::read_dir(format!("/proc/{program}/task")).unwrap().flatten().map(|thread| thread.path());
+    let is_guard = |path: &PathBuf| fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == "guard");
+    threads.into_iter().find(is_guard).expect("a guard thread")
+}
+
+#[test]
+fn a_repair_takes_a_fixed_number_of_system_calls() {
+    let of_all = system_calls(4, "net/ipv4/ip_forward");
+    assert!(of_all <= 20.0, "{of_all} system calls for each repair of ip_forward");
+    let [few, many] = [4, 200].map(|interfaces| {
+        std::thread::spawn(move || system_calls(interfaces, "net/ipv4/conf/if3/forwarding")).join().unwrap()
+    });
+    assert!(few <= 18.0, "{few} system calls for each repair of an interface");
+    println!("{of_all} for ip_forward, {few} for one interface, {many} of 200");
+    assert!(many <= few + 1.0, "{few} system calls with 4 interfaces, {many} with 200");
+}
