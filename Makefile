@@ -10,9 +10,9 @@ CARGO_TARGET_DIR ?= target
 TRIPLE := x86_64-unknown-linux-gnu
 RELEASE := $(CARGO_TARGET_DIR)/$(TRIPLE)/release
 RPMS := $(CARGO_TARGET_DIR)/rpm
-BUILD := env --unset=RUSTFLAGS CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static \
-	--remap-path-prefix=$(CARGO_HOME)/registry/src= --remap-path-prefix=$(CURDIR)=" \
-	$(CARGO) build --release --locked --target $(TRIPLE)
+STATIC := env --unset=RUSTFLAGS CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static \
+	--remap-path-prefix=$(CARGO_HOME)/registry/src= --remap-path-prefix=$(CURDIR)=" $(CARGO)
+BUILD := $(STATIC) build --release --locked --target $(TRIPLE)
 
 .DEFAULT_GOAL := help
 
@@ -72,8 +72,8 @@ incident: ## Replay the incident on virtual machines that sleep, without the gua
 .PHONY: bench
 bench: test-programs ## Measure, side by side with the least that can be done, into docs/performance.md (as root, 15 minutes)
 	$(BUILD) --bin fwdguard
-	$(CARGO) bench --locked --bench steps -- --quick --quiet
-	$(CARGO) bench --locked --bench node -- --program $(RELEASE)/fwdguard
+	$(STATIC) bench --locked --target $(TRIPLE) --bench steps -- --quick --quiet
+	$(STATIC) bench --locked --target $(TRIPLE) --bench node -- --program $(abspath $(RELEASE))/fwdguard
 
 .PHONY: test
 test: test-programs ## Run every test, in namespaces of its own (installs missing test programs when root)

@@ -163,7 +163,7 @@ impl Document {
              machine and no promise.\n\n{}\n\n\
              The floor is the least that any program can do: a loop of direct system calls that receives a netconf message and\n\
              writes, without a policy, a record or a second setting (`benches/node/floor.rs`). fwdguard runs as its unit starts\n\
-             it, at nice -15; all others at 0.\n",
+             it, at nice -15, but without its sandbox; all others at 0.\n",
             self.machine
         );
         let goals = self.goals().into_iter().map(Vec::from).collect::<Vec<_>>();

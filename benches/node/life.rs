@@ -212,7 +212,10 @@ impl Quiet {
                 let ticks = since.elapsed().as_secs_f64() / (WATCHDOG / 3).as_secs_f64();
                 let mut section = Section::new("Nothing happens", &["what", "measured"]);
                 section.row(["for, s".into(), format!("{:.0}", since.elapsed().as_secs_f64())]);
-                section.row(["wake-ups of all threads".into(), wakes.to_string()]);
+                section.row([
+                    "wake-ups of all threads, with those that look for a bus, which is not there".into(),
+                    wakes.to_string(),
+                ]);
                 section.row(["turns of the watchdog's timer, two wake-ups each".into(), format!("{ticks:.0}")]);
                 section.row([
                     "processor, µs a minute".into(),

@@ -199,6 +199,10 @@ impl Door {
     }
 
     fn write(&mut self, at: usize, value: &str) -> Result<(), i32> {
+        if self.open[at].read_only.is_some() {
+            // It may not be any more: /proc/sys is mounted read-only in many containers, and at times again otherwise.
+            self.open[at] = Opened::new(&self.open[at].key)?;
+        }
         let Opened { key, file, read_only } = &self.open[at];
         read_only.map_or(Ok(()), Err)?;
         let patience = self.patience.as_ref().filter(|_| key.waits_for_rtnl()).map(Patience::begin);
