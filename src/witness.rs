@@ -83,9 +83,9 @@ pub struct Witness {
 
 impl Witness {
     /// Starts the threads: one for writes and orders, which has time, and one for opened files, which has none. That one
-    /// runs where the kernel sends it; on a machine of two processors it is two, one on each. There,
-    /// the one that does not write often sleeps, and takes a millisecond to wake in a virtual machine, while a thread on the
-    /// writer's own processor takes it from the writer at once.
+    /// runs where the kernel sends it; on a machine of two processors it is two, one on each. There, the processor that does
+    /// not write often sleeps, and takes a millisecond to wake in a virtual machine, while a thread on the writer's own takes
+    /// it from the writer at once.
     ///
     /// # Errors
     /// No thread or descriptor.

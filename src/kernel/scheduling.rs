@@ -17,7 +17,7 @@ pub fn ask_for_slices(nsec: u64) {
 }
 
 /// The calling thread must not take the processor from repairing, nor from whoever waited for the repair: it is no better
-/// than the node's programs, and takes turns after them.
+/// than the node's programs, and takes turns after them. Where the call is filtered, as in the unit's sandbox, it stays.
 pub fn step_back() {
     set_scheduling(libc::SCHED_BATCH, niceness().max(0), LONG_NSEC);
 }
