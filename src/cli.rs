@@ -14,6 +14,8 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueHint};
 
 use crate::policy::PolicyError;
+use crate::report::text::one_line;
+use crate::setting::printable;
 
 /// Drift (check), or a repair that failed (apply).
 const EXIT_DRIFT: u8 = 1;
@@ -68,7 +70,7 @@ struct Format {
 pub fn main() -> ExitCode {
     let Arguments { command, root } = Arguments::parse();
     if !root.is_dir() {
-        eprintln!("fwdguard: --root {}: not a folder", root.display());
+        eprintln!("fwdguard: --root {}: not a folder", printable(root.as_os_str()));
         return ExitCode::from(EXIT_USAGE);
     }
     let status = match command {
@@ -97,6 +99,6 @@ fn exit_status(all_holds: bool, policy_errors: &[PolicyError]) -> ExitCode {
 /// Bad lines go to stderr, one line each.
 fn print_errors(errors: &[PolicyError]) {
     for error in errors {
-        eprintln!("fwdguard: {error}");
+        eprintln!("fwdguard: {}", one_line(&error.to_string()));
     }
 }

@@ -5,6 +5,7 @@
 
 mod contest;
 mod episode;
+mod foresee;
 mod hear;
 pub mod interface;
 mod put_off;
@@ -78,6 +79,10 @@ impl Repair {
         self.job.entry.map(|_| self.slot.clone())
     }
 
+    pub fn is_of(&self, slot: &Slot) -> bool {
+        self.slot == *slot
+    }
+
     /// Whether `value` is what is wanted.
     pub fn holds(&self, value: &str) -> bool {
         same_value(&self.wanted, value) || self.learned.as_deref() == Some(value)
@@ -103,6 +108,7 @@ pub struct Guard {
     gone: Vec<Key>,
     /// `all.accept_redirects` as it was before any drift of `all.forwarding`, which changes it.
     redirects: Option<String>,
+    redirects_in_doubt: bool,
     episodes: [Option<Episode>; 2],
     jobs: BTreeMap<(Rank, Slot), Job>,
     contests: Contests,
@@ -138,6 +144,7 @@ impl Guard {
             elsewhere: Vec::new(),
             gone: Vec::new(),
             redirects: None,
+            redirects_in_doubt: false,
             episodes: [None, None],
             jobs: BTreeMap::new(),
             contests: Contests::default(),
@@ -164,10 +171,13 @@ impl Guard {
 
     /// Takes another policy. A full read with [`Cause::Reload`] has to follow.
     pub fn reload(&mut self, policy: Arc<Policy>) {
+        if self.episodes[Family::V4 as usize].is_none() {
+            self.redirects = None; // it went with `all.forwarding`, if that was nobody's
+        }
         Family::BOTH.into_iter().for_each(|family| self.end_episode(family));
         self.jobs.clear();
         self.waiting.clear();
-        self.contests.forget_all();
+        self.records.extend(self.contests.forget_all());
         self.failed.clear();
         self.written.clear();
         self.gone.extend(self.others.drain().map(|(key, _)| key));
@@ -240,6 +250,8 @@ impl Guard {
             (found, Some(Ok(()))) => {
                 let put_back = repair.job.entry.is_none().then(|| repair.wanted.clone());
                 self.written.insert(repair.slot.clone(), put_back);
+                // Interfaces follow it in silence, whoever writes it (devinet_copy_dflt_conf).
+                self.reread |= repair.slot == Slot::Announced(Family::V4, Attribute::RpFilter, DEFAULT);
                 // Another value is another's write already, and word of it is on its way, unless it is learned.
                 let now = if repair.learn { outcome.now.as_deref() } else { Some(&*repair.wanted) };
                 self.settle(&repair, now);

@@ -4,22 +4,22 @@ mod cost;
 mod handle;
 mod looks;
 mod once;
+mod reflex;
 mod resync;
+mod wait;
 mod written;
 
 use std::collections::HashSet;
 use std::io;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::time::Timespec;
-
 pub use handle::{Command, Handle, Outlet};
 use looks::Looks;
 pub use once::apply_once;
+use reflex::Ahead;
+use wait::{Source, Waits};
 
 use crate::guard::{Guard, Repair, Slot, Summary};
 use crate::kernel::message::Heard;
@@ -37,6 +37,7 @@ const TURN: usize = 256;
 pub struct Keeper<O> {
     guard: Guard,
     notifications: Notifications,
+    waits: Waits,
     dumps: Dumps,
     door: Door,
     writes: io::Result<Writes>,
@@ -44,6 +45,7 @@ pub struct Keeper<O> {
     outlet: O,
     last_summary: Summary,
     looks: Looks,
+    ahead: Option<Ahead>,
     /// The thread's processor time when it was last charged to a setting.
     charged_at: u64,
     /// The setting that it was charged to, in this turn.
@@ -67,9 +69,15 @@ impl<O: Outlet> Keeper<O> {
             writes.watch(&Key::all_accept_redirects(), false)?;
             Ok(writes)
         });
+        let (notifications, waits) = (Notifications::subscribe()?, Waits::new()?);
+        waits.add(Source::Notifications, &notifications)?;
+        if let Ok(writes) = &writes {
+            waits.add(Source::Writes, writes)?;
+        }
         Ok(Keeper {
             guard: Guard::new(policy),
-            notifications: Notifications::subscribe()?,
+            notifications,
+            waits,
             dumps: Dumps::open()?,
             door,
             writes,
@@ -77,6 +85,7 @@ impl<O: Outlet> Keeper<O> {
             outlet,
             last_summary: Summary::default(),
             looks: Looks::default(),
+            ahead: None,
             charged_at: 0,
             charged: None,
         })
@@ -90,8 +99,9 @@ impl<O: Outlet> Keeper<O> {
     /// Guards until [`Command::Stop`].
     ///
     /// # Errors
-    /// poll(2) failed, which it does only for want of memory.
+    /// epoll_ctl(2) or epoll_wait(2) failed, which they do only for want of memory.
     pub fn run(&mut self, handle: &Handle, inbox: &Receiver<Command>) -> io::Result<()> {
+        self.waits.add(Source::Bell, handle.bell())?;
         self.tell_if_unwatched();
         loop {
             self.pulse.turns.fetch_add(1, Ordering::Relaxed);
@@ -113,22 +123,15 @@ impl<O: Outlet> Keeper<O> {
             self.charge_turn();
             self.mute();
             let flood = self.writes.as_ref().ok().and_then(|writes| writes.waits_until(now_usec()));
-            let timeout = self.timeout(quiet, flood);
-            let writes = self.writes.as_ref().ok().filter(|_| flood.is_none()).map_or(handle.bell(), Writes::as_fd);
-            let mut sources = [
-                PollFd::from_borrowed_fd(self.notifications.as_fd(), PollFlags::IN),
-                PollFd::from_borrowed_fd(handle.bell(), PollFlags::IN),
-                PollFd::from_borrowed_fd(writes, PollFlags::IN),
-            ];
-            match poll(&mut sources, timeout.as_ref()) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+            if let Ok(writes) = &self.writes {
+                self.waits.mind_writes(writes, flood.is_none());
             }
-            let (rung, written) = (!sources[1].revents().is_empty(), !sources[2].revents().is_empty());
-            if rung {
+            let woken = self.waits.sleep(self.timeout(quiet, flood))?;
+            self.reflex();
+            if woken.rung {
                 handle.hush();
             }
-            if written {
+            if woken.written {
                 self.read_written(None);
             }
         }
@@ -164,11 +167,14 @@ impl<O: Outlet> Keeper<O> {
         for _ in 0..TURN {
             match self.notifications.receive() {
                 Received::Messages(messages) => {
-                    let at = now_usec();
+                    let at = self.ahead.as_ref().map_or_else(now_usec, |ahead| ahead.received);
                     messages.iter().for_each(|message| self.hear(message, at));
                     self.work();
                 }
                 Received::Nothing => {
+                    if let Some(ahead) = &self.ahead {
+                        self.guard.look_at(ahead.slot.clone(), ahead.received);
+                    }
                     self.work();
                     return true;
                 }
@@ -205,9 +211,12 @@ impl<O: Outlet> Keeper<O> {
 
     fn carry_out(&mut self, mut repair: Repair) {
         self.watch(&repair);
-        let outcome = self.door.repair(&repair.key, &repair.wanted, repair.learn, |value| repair.holds(value));
+        let ahead = self.ahead.take_if(|ahead| repair.is_of(&ahead.slot)).map(|ahead| ahead.outcome);
+        let mut outcome =
+            ahead.unwrap_or_else(|| self.door.repair(&repair.key, &repair.wanted, |value| repair.holds(value)));
         if outcome.write.is_some() {
             self.notifications.expect_more();
+            self.door.read_back(&repair.key, &repair.wanted, repair.learn, &mut outcome);
             self.looks.start(outcome.finished);
             let otherwise = outcome.now.as_ref().is_none_or(|now| !repair.holds(now));
             // What another writes at the same time is not the kernel's way to say what we wrote.
@@ -282,8 +291,8 @@ impl<O: Outlet> Keeper<O> {
         self.publish();
     }
 
-    /// How long the guard may sleep if nothing is heard.
-    fn timeout(&self, quiet: bool, flood: Option<u64>) -> Option<Timespec> {
+    /// How long the guard may sleep if nothing is heard, in microseconds.
+    fn timeout(&self, quiet: bool, flood: Option<u64>) -> Option<u64> {
         let due = self
             .looks
             .due()
@@ -292,12 +301,7 @@ impl<O: Outlet> Keeper<O> {
             .chain(self.guard.contest_due())
             .chain(flood)
             .min();
-        let usec = match due {
-            _ if !quiet || self.guard.is_busy() => 0,
-            None => return None,
-            Some(due) => due.saturating_sub(now_usec()),
-        };
-        Some(Timespec { tv_sec: (usec / 1_000_000) as i64, tv_nsec: (usec % 1_000_000 * 1000) as i64 })
+        if !quiet || self.guard.is_busy() { Some(0) } else { due.map(|due| due.saturating_sub(now_usec())) }
     }
 
     fn look_again(&mut self) {
@@ -327,6 +331,9 @@ impl<O: Outlet> Keeper<O> {
         self.unwatch();
         if self.guard.idle() {
             self.read_everything(Cause::Write);
+        }
+        if self.guard.redirects_in_doubt() {
+            self.read_redirects();
         }
         self.work();
         self.publish();

@@ -16,8 +16,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::report::text::plain;
 use crate::setting::{Attribute, Family, Key, number};
+use files::Writers;
 use merge::{Entry, Merged, Merger, Target};
 
 /// Highest priority first (sysctl.d(5), "CONFIGURATION DIRECTORIES AND PRECEDENCE").
@@ -91,33 +91,27 @@ impl Policy {
     /// Reads the policy below `root`. Never fails: what can't be used is in `errors`.
     pub fn load(root: &Path) -> Policy {
         let (mut errors, mut unreadable, mut merger) = (Vec::new(), Vec::new(), Merger::default());
-        let files = files::list(root, &FOLDERS, &mut unreadable);
+        let writers = Writers::of_policy();
+        let files = files::list(root, &FOLDERS, writers, &mut unreadable);
         let mut vendor_file = files::below(root, Path::new(VENDOR_FILE));
         if files.is_empty() && unreadable.is_empty() {
             vendor_file = BUILT_IN.into();
             merger.add(&vendor_file.as_path().into(), VENDOR_TEXT.as_bytes(), &mut errors);
         }
-        for (folder, error) in unreadable {
-            errors.push(PolicyError::whole(
-                folder,
-                format!("the folder can't be read ({}); make it readable", plain(&error.to_string())),
-            ));
-        }
+        errors.extend(unreadable.into_iter().map(|(folder, reason)| PolicyError::whole(folder, reason)));
         for path in &files {
             let shown = files::below(root, path);
-            match files::read(root, path) {
+            match files::read(root, path, writers) {
                 Ok(bytes) => merger.add(&shown.into(), &bytes, &mut errors),
-                Err(error) => errors.push(PolicyError::whole(
-                    shown,
-                    format!("can't be read ({}); mend or remove it", plain(&error.to_string())),
-                )),
+                Err(reason) => errors.push(PolicyError::whole(shown, reason)),
             }
         }
-        let merged = drop_patterns_against_off(merger.finish(), &mut errors);
-        Policy::new(merged, errors, vendor_file, &conflicts::sysctl_d(root))
+        Policy::of(merger.finish(), errors, vendor_file, &conflicts::sysctl_d(root))
     }
 
-    fn new(merged: Merged, errors: Vec<PolicyError>, vendor_file: PathBuf, sysctl_d: &Merged) -> Policy {
+    /// The policy of merged lines, of which `vendor_file` has the vendor's, beside those of sysctl.d.
+    pub fn of(merged: Merged, mut errors: Vec<PolicyError>, vendor_file: PathBuf, sysctl_d: &Merged) -> Policy {
+        let merged = drop_patterns_against_off(merged, &mut errors);
         let mut by_interface = HashMap::<OsString, Vec<usize>>::new();
         for (index, entry) in merged.entries.iter().enumerate() {
             if let Some(place) = entry.sets().and_then(Key::place) {

@@ -133,6 +133,14 @@ impl Key {
         })
     }
 
+    /// The `default` that this setting of an interface follows in silence until it is first written itself
+    /// (`devinet_copy_dflt_conf`, `neigh_copy_dflt_parms`). IPv6's `conf` follows none.
+    pub fn follows(&self) -> Option<Key> {
+        let Place { family, table, interface, name } = self.place()?;
+        let of_interface = interface != "all" && interface != "default" && (family, table) != ("ipv6", "conf");
+        of_interface.then(|| Key::in_table(family, table, "default".as_ref(), name))
+    }
+
     pub fn has_wildcard(&self) -> bool {
         self.0.iter().any(|b| matches!(b, b'*' | b'?' | b'['))
     }
@@ -187,18 +195,23 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Text from outside, fit for a terminal and a journal line: control characters and invalid UTF-8 are escaped.
+/// Text from outside, fit for a terminal and a journal line: what either obeys and invalid UTF-8 are escaped.
 pub fn printable(text: &OsStr) -> String {
     let mut out = String::new();
     for chunk in text.as_bytes().utf8_chunks() {
         for c in chunk.valid().chars() {
-            if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+            if is_obeyed(c) { out.extend(c.escape_default()) } else { out.push(c) }
         }
         for byte in chunk.invalid() {
             out.push_str(&format!("\\x{byte:02x}"));
         }
     }
     out
+}
+
+/// Control characters, ends of lines, and what turns the direction of the text behind it.
+pub fn is_obeyed(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Whether the kernel's text says what the policy wants: white space aside, and numbers by their value as the kernel's
@@ -229,7 +242,8 @@ pub fn number(text: &str) -> Option<i64> {
         None if digits.len() > 1 && digits.starts_with('0') => (digits, 8),
         None => (digits, 10),
     };
-    let value = i64::from_str_radix(digits, radix).ok()?;
+    // Another sign is none of its digits.
+    let value = i64::from_str_radix(digits, radix).ok().filter(|_| !digits.starts_with(['+', '-']))?;
     Some(if negative { -value } else { value })
 }
 
@@ -278,6 +292,16 @@ mod tests {
     }
 
     #[test]
+    fn what_follows_default() {
+        let default = |key| Key::parse(key).unwrap().follows().map(|key| key.to_string());
+        assert_eq!(default("net.ipv4.conf.a0.arp_ignore").as_deref(), Some("net.ipv4.conf.default.arp_ignore"));
+        assert_eq!(default("net.ipv6.neigh.a0.gc_stale_time").as_deref(), Some("net.ipv6.neigh.default.gc_stale_time"));
+        for key in ["net.ipv6.conf.a0.accept_ra", "net.ipv4.conf.default.arp_ignore", "net.ipv4.conf.all.arp_ignore"] {
+            assert_eq!(default(key), None, "{key}");
+        }
+    }
+
+    #[test]
     fn values_compare_as_the_kernel_reads_them() {
         for (wanted, found, same) in [
             ("1", "1", true),
@@ -290,6 +314,8 @@ mod tests {
             ("1 2", "1", false),
             ("cubic", "cubic", true),
             ("yes", "1", false),
+            ("0x-1", "-1", false),
+            ("0x+1", "1", false),
             ("", "0", false),
             ("99999999999999999999", "0", false),
             ("é", "1", false),
@@ -301,5 +327,6 @@ mod tests {
     #[test]
     fn text_from_outside_forges_no_escape() {
         assert_eq!(printable(OsStr::from_bytes(b"a\x1b[31m\xff\n")), "a\\u{1b}[31m\\xff\\n");
+        assert_eq!(printable(OsStr::new("a\u{202e}b\u{9b}\u{7f}é")), "a\\u{202e}b\\u{9b}\\u{7f}é");
     }
 }

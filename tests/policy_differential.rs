@@ -257,7 +257,7 @@ fn random_key(random: &mut Random) -> String {
         "*[01]",
         "{all,a}*",
         "eth0.*",
-        "x{}*",
+        "a{}?",
         "a{0*",
         "??",
         "[[:alpha:]]0",

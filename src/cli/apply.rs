@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::check::Report;
-use super::table::say;
+use super::table::{say, say_json};
 use crate::keeper;
 use crate::policy::Policy;
 use crate::report::record::Record;
@@ -18,7 +18,7 @@ pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
     let policy = Arc::new(Policy::load(root));
     if policy.is_unreadable() {
         if json {
-            say(&Report::of(policy.clone(), root).json().to_string());
+            say_json(&Report::of(policy.clone(), root).json());
         }
         super::print_errors(&policy.errors);
         eprintln!("fwdguard: no line of the policy could be read, nothing was changed");
@@ -48,7 +48,7 @@ pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
         let mut object = after.json();
         object["repaired"] = repaired.into();
         object["failed"] = failed.into();
-        say(&object.to_string());
+        say_json(&object);
     } else {
         say(&format!("{} repaired, {} failed", count(repaired.len(), "setting"), failed.len()));
         super::print_errors(&policy.errors);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::table::{Table, Tone, say};
+use super::table::{Table, Tone, say, say_json};
 use crate::kernel::sysctl::{Door, interfaces, is_absent};
 use crate::policy::conflicts::{self, Conflict, Origin};
 use crate::policy::{Policy, PolicyError, Source, Wanted};
@@ -64,7 +64,7 @@ pub struct Report {
 pub fn run(root: &Path, json: bool) -> ExitCode {
     let report = Report::of(Arc::new(Policy::load(root)), root);
     if json {
-        say(&report.json().to_string());
+        say_json(&report.json());
     } else {
         report.print();
         super::print_errors(&report.policy.errors);

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::check::{error, source};
-use super::table::{Table, Tone, say};
+use super::table::{Table, Tone, say_json};
 use crate::policy::Policy;
 use crate::policy::merge::Entry;
 use crate::setting::printable;
@@ -16,7 +16,7 @@ pub fn run(root: &Path, json: bool) -> ExitCode {
     if json {
         let lines: Vec<Value> = policy.entries().iter().map(entry).collect();
         let errors: Vec<Value> = policy.errors.iter().map(error).collect();
-        say(&json!({"lines": lines, "errors": errors}).to_string());
+        say_json(&json!({"lines": lines, "errors": errors}));
     } else {
         let mut table = Table::new(&["SETTING", "VALUE", "WHERE", "OVERRIDES"]);
         for entry in policy.entries() {

@@ -2,6 +2,11 @@
 
 use std::io::{IsTerminal, Write};
 
+use serde_json::Value;
+
+use crate::report::text::one_line;
+use crate::setting::is_obeyed;
+
 /// Wider cells are cut in the middle of what they say, so that both ends stay.
 const COLUMNS: usize = 100;
 const GAP: usize = 2;
@@ -28,7 +33,7 @@ impl Table {
 
     /// The kernel puts tabs between numbers, and a tab is as wide as the terminal likes.
     pub fn row(&mut self, cells: Vec<String>, tone: Tone) {
-        let cells = cells.into_iter().map(|cell| cell.replace('\t', " ")).collect();
+        let cells = cells.iter().map(|cell| one_line(cell)).collect();
         self.rows.push((cells, tone));
     }
 
@@ -70,6 +75,15 @@ impl Table {
 /// Prints a line of prose; a reader that went away is no error.
 pub fn say(text: &str) {
     _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// Prints an object. JSON lets DEL, the controls of Latin-1 and others stand as they are, and a terminal obeys them.
+pub fn say_json(object: &Value) {
+    let mut text = String::new();
+    for c in object.to_string().chars() {
+        if is_obeyed(c) { text += &format!("\\u{:04x}", u32::from(c)) } else { text.push(c) }
+    }
+    say(&text);
 }
 
 fn cut(cell: &str, width: usize) -> String {

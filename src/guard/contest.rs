@@ -236,6 +236,11 @@ impl Contests {
         waits
     }
 
+    /// Whether its repairs are immediate.
+    pub fn is_prompt(&self, slot: &Slot) -> bool {
+        self.settings.get(slot).is_none_or(|contest| !contest.spaced)
+    }
+
     /// When [`Contests::take_due`] has something to do.
     pub fn due(&self) -> Option<u64> {
         self.timers.first().map(|(due, _)| *due)
@@ -304,7 +309,11 @@ impl Contests {
 
     /// Whether a contested setting has not come to rest at `now`, which it may do at `calm`.
     pub fn is_in_turmoil(&self, slot: &Slot, calm: u64, now: u64) -> bool {
-        self.settings.get(slot).is_some_and(|contest| contest.contested && (contest.muted || now < calm))
+        self.is_contested(slot) && self.settings.get(slot).is_some_and(|contest| contest.muted || now < calm)
+    }
+
+    pub fn is_contested(&self, slot: &Slot) -> bool {
+        self.settings.get(slot).is_some_and(|contest| contest.contested)
     }
 
     /// The settings that are called contested, by the policy's names.
@@ -312,19 +321,21 @@ impl Contests {
         &self.called
     }
 
-    pub fn forget(&mut self, slot: &Slot) {
-        if let Some(contest) = self.settings.remove(slot) {
-            self.timers.remove(&(contest.timer, slot.clone()));
-            self.mutes_changed |= contest.muted;
-            self.called.retain(|name| *name != contest.subject.key);
-        }
+    /// Gives what is still to be told of its repairs.
+    #[must_use]
+    pub fn forget(&mut self, slot: &Slot) -> Option<Record> {
+        let mut contest = self.settings.remove(slot)?;
+        self.timers.remove(&(contest.timer, slot.clone()));
+        self.mutes_changed |= contest.muted;
+        self.called.retain(|name| *name != contest.subject.key);
+        (contest.untold > 0).then(|| contest.summary(contest.last()))
     }
 
-    pub fn forget_all(&mut self) {
-        self.mutes_changed |= self.settings.values().any(|contest| contest.muted);
-        self.settings.clear();
-        self.timers.clear();
-        self.called.clear();
+    /// The same of all settings.
+    #[must_use]
+    pub fn forget_all(&mut self) -> Vec<Record> {
+        let slots: Vec<Slot> = self.settings.keys().cloned().collect();
+        slots.iter().filter_map(|slot| self.forget(slot)).collect()
     }
 }
 

@@ -1,11 +1,11 @@
 //! A drift of `all.forwarding`: one write changes every interface, and so does the write that mends it.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
-use super::interface::Interface;
 use super::{Guard, Job, Repair, Slot};
 use crate::report::record::{Cause, Record};
-use crate::setting::{ALL, Attribute, Family, Key, same_value};
+use crate::setting::{ALL, Attribute, Family, Key, number, same_value};
 
 /// `all.forwarding` of one family is wrong, or its fan-out is not over: until then, what interfaces say of forwarding is
 /// its doing and not theirs, and is judged when the episode is over.
@@ -37,8 +37,12 @@ impl Guard {
         }
     }
 
-    /// Somebody wrote `all.accept_redirects`; `None` if what was written is not known.
+    /// Somebody wrote `all.accept_redirects`, or the kernel may have; `None` if what stands there is not known.
     pub fn redirects(&mut self, value: Option<String>) {
+        let key = Key::all_accept_redirects();
+        if !self.others.contains_key(&key) {
+            self.written.remove(&Slot::Other(key)); // not ours any more
+        }
         if self.episodes[Family::V4 as usize].is_none() {
             self.redirects = value;
         }
@@ -47,20 +51,27 @@ impl Guard {
     /// What our write of `all.forwarding` changed on settings that the policy does not name, or names otherwise, to be put
     /// back at once: until then an interface that was closed on purpose stands open.
     pub fn put_backs(&self, family: Family) -> Vec<Repair> {
+        let redirects = self.redirects.as_ref().filter(|_| family == Family::V4).and_then(|value| {
+            let key = Key::all_accept_redirects();
+            if self.others.contains_key(&key) { None } else { self.put_back(Slot::Other(key), value) }
+        });
+        self.closed(family)
+            .filter_map(|(slot, value)| self.put_back(slot, &value.to_string()))
+            .chain(redirects)
+            .collect()
+    }
+
+    /// The interfaces' forwarding that our write of `all.forwarding` makes other than it should be, and what that is.
+    pub(super) fn closed(&self, family: Family) -> impl Iterator<Item = (Slot, i32)> {
         let wanted = self.all_entry(family).and_then(|entry| self.policy.entries()[entry].number);
-        let of_interface = |(ifindex, interface): (&i32, &Interface)| {
+        self.interfaces.iter().filter_map(move |(ifindex, interface)| {
             let cell = interface.cell(family, Attribute::Forwarding);
             let settled = cell.settled.filter(|settled| {
                 let right = cell.entry.is_none_or(|entry| self.wants(entry, *settled));
                 right && Some(i64::from(*settled)) != wanted
             })?;
-            self.put_back(Slot::Announced(family, Attribute::Forwarding, *ifindex), &settled.to_string())
-        };
-        let redirects = self.redirects.as_ref().filter(|_| family == Family::V4).and_then(|value| {
-            let key = Key::all_accept_redirects();
-            if self.others.contains_key(&key) { None } else { self.put_back(Slot::Other(key), value) }
-        });
-        self.interfaces.iter().filter_map(of_interface).chain(redirects).collect()
+            Some((Slot::Announced(family, Attribute::Forwarding, *ifindex), settled))
+        })
     }
 
     fn put_back(&self, slot: Slot, value: &str) -> Option<Repair> {
@@ -113,6 +124,7 @@ impl Guard {
 
     /// From here on interfaces speak for themselves; those that are still wrong are looked at.
     pub(super) fn end_episode(&mut self, family: Family) {
+        self.tell_episode(family);
         let Some(episode) = self.episodes[family as usize].take() else { return };
         let wanted = self.all_entry(family).and_then(|entry| self.policy.entries()[entry].number);
         let mut wrong = Vec::new();
@@ -128,6 +140,11 @@ impl Guard {
             // The echo of our write of `all` is older than the look that found an interface closed, or closed it.
             if !episode.put_back.contains(ifindex) || cell.seen.map(i64::from) != wanted {
                 cell.settled = cell.seen;
+                let slot = Slot::Announced(family, Attribute::Forwarding, *ifindex);
+                let ours = |value: &Arc<str>| number(value) == cell.seen.map(i64::from);
+                if self.written.get(&slot).is_some_and(|put_back| put_back.as_ref().is_some_and(|value| !ours(value))) {
+                    self.written.remove(&slot); // what stands there is somebody else's word
+                }
             }
         }
         if !wrong.is_empty() {

@@ -178,6 +178,10 @@ impl Guard {
                 cell.settled = Some(value);
             }
         }
+        if slot == Slot::Announced(Family::V4, Attribute::Forwarding, ALL) && cell.entry.is_none() && changed {
+            // The kernel's change of it is announced nowhere (inet_forward_change).
+            self.check(Slot::Other(Key::all_accept_redirects()), cause, at);
+        }
         if attribute == Attribute::RpFilter && ifindex == DEFAULT && changed && before.is_some() {
             // A write to default changes interfaces in silence (devinet_copy_dflt_conf).
             self.reread = true;
@@ -261,9 +265,15 @@ impl Guard {
                 // Whoever broke `all` has mended it before it could be looked at.
                 self.tell_episode(family);
                 self.end_episode(family);
+                self.redirects_in_doubt |= family == Family::V4;
             }
         }
         std::mem::take(&mut self.reread)
+    }
+
+    /// Whether `all.accept_redirects` has to be read: who mends `all.forwarding` himself has the kernel set it.
+    pub fn redirects_in_doubt(&mut self) -> bool {
+        std::mem::take(&mut self.redirects_in_doubt)
     }
 
     /// When the next look at a link is due, in monotonic microseconds.
@@ -290,6 +300,9 @@ impl Guard {
 
     /// Somebody wrote a setting whose changes are not announced, as was noticed at `at` (monotonic microseconds).
     pub fn written_to(&mut self, key: Key, at: u64) {
+        for follower in self.followers(&key).cloned().collect::<Vec<_>>() {
+            self.check(Slot::Other(follower), Cause::Write, Some(at));
+        }
         let slot = Slot::Other(key);
         // One that the kernel did not keep waits for audits: this may be our own write, and the next would be, too.
         if self.failed.get(&slot) != Some(&0) {
@@ -300,8 +313,17 @@ impl Guard {
     /// Settings whose changes are not announced and that are not guarded any more, since the last time.
     pub fn take_gone(&mut self) -> Vec<Key> {
         let mut gone = std::mem::take(&mut self.gone);
-        gone.retain(|key| !self.others.contains_key(key));
+        gone.retain(|key| !self.others.contains_key(key) && self.followers(key).next().is_none());
         gone
+    }
+
+    /// Guarded settings that change in silence with `default`, if it is one.
+    fn followers<'a>(&'a self, default: &'a Key) -> impl Iterator<Item = &'a Key> {
+        let name = default.place().filter(|place| place.interface == "default").map(|place| place.name);
+        let follows = move |other: &&Key| {
+            other.place().map(|place| place.name) == name && other.follows().as_ref() == Some(default)
+        };
+        name.into_iter().flat_map(move |_| self.others.keys().filter(follows))
     }
 
     /// `None` for a setting whose changes are announced, or that is only put back; else whether it is one of the many that

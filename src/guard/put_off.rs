@@ -101,7 +101,7 @@ impl Guard {
 
     /// A setting went.
     pub(super) fn forget_contest(&mut self, slot: &Slot) {
-        self.contests.forget(slot);
+        self.records.extend(self.contests.forget(slot));
         self.waiting.remove(&(rank(slot), slot.clone()));
     }
 }

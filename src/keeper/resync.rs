@@ -4,6 +4,7 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::wait::Source;
 use super::{Keeper, Outlet};
 use crate::guard::Snapshot;
 use crate::kernel::message::Link;
@@ -49,7 +50,9 @@ impl<O: Outlet> Keeper<O> {
     fn subscribe_again(&mut self, reason: String) {
         self.tell(Record::SourceLost { source: SOCKET, reason });
         loop {
-            if let Ok(notifications) = Notifications::subscribe() {
+            if let Ok(notifications) = Notifications::subscribe()
+                && self.waits.add(Source::Notifications, &notifications).is_ok()
+            {
                 self.notifications = notifications;
                 return self.tell(Record::SourceBack { source: SOCKET });
             }

@@ -15,7 +15,10 @@ impl<O: Outlet> Keeper<O> {
     pub(super) fn watch(&mut self, repair: &Repair) {
         let Ok(writes) = &mut self.writes else { return };
         if let Some(yields) = self.guard.unannounced(repair)
-            && let Err(error) = writes.watch(&repair.key, yields)
+            && let Err(error) = writes.watch(&repair.key, yields).and_then(|()| match repair.key.follows() {
+                Some(default) => writes.watch(&default, false),
+                None => Ok(()),
+            })
         {
             let remedy =
                 if error.raw_os_error() == Some(libc::ENOSPC) { "; raise fs.inotify.max_user_watches" } else { "" };
@@ -45,7 +48,7 @@ impl<O: Outlet> Keeper<O> {
         let Ok(writes) = &mut self.writes else { return };
         for key in writes.take(at) {
             if key == Key::all_accept_redirects() && own != Some(&key) {
-                self.read_redirects(&key);
+                self.read_redirects();
             }
             self.guard.written_to(key, at);
         }
@@ -70,8 +73,8 @@ impl<O: Outlet> Keeper<O> {
     }
 
     /// The guard must know what `all.accept_redirects` was before a drift of `all.forwarding`.
-    fn read_redirects(&mut self, key: &Key) {
-        if let Ok(value) = self.door.read(key) {
+    pub(super) fn read_redirects(&mut self) {
+        if let Ok(value) = self.door.read(&Key::all_accept_redirects()) {
             // A drift that has not been heard of yet sets it, too: then what was written is not known.
             let all = Key::conf(Family::V4, "all".as_ref(), Attribute::Forwarding);
             let undisturbed = self.door.read(&all).is_ok_and(|all| self.guard.all_holds(Family::V4, &all));

@@ -84,7 +84,9 @@ fn link(kind: u16, payload: &[u8]) -> Heard {
     // The kernel names every link (rtnl_fill_ifinfo), by any bytes, with a NUL at the end.
     let name = attributes.find(|attribute| attribute.kind() == IFLA_IFNAME);
     match name.as_ref().and_then(|name| name.value().split(|byte| *byte == 0).next()) {
-        None | Some([]) => Heard::Broken,
+        // The kernel lets none of these be a name (dev_valid_name); a key of it would lead elsewhere.
+        None | Some([] | b"." | b"..") => Heard::Broken,
+        Some(name) if name.contains(&b'/') => Heard::Broken,
         Some(name) => {
             let up = LinkFlags::from_bits_retain(flags).contains(LinkFlags::Up);
             Heard::Link(Link { ifindex, name: OsStr::from_bytes(name).into(), up: Some(up) })

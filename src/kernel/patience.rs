@@ -31,7 +31,7 @@ static SPIN: AtomicI64 = AtomicI64::new(0);
 pub struct Patience(libc::timer_t);
 
 /// While it lives, the thread's writes spin for a while at most.
-pub struct Spinning<'a>(&'a Patience);
+pub struct Spinning;
 
 // SAFETY: a timer's name is good in every thread of the process.
 unsafe impl Send for Patience {}
@@ -74,16 +74,16 @@ impl Patience {
     }
 
     /// What is written from now on may spin for [`SPIN_NSEC`].
-    pub fn begin(&self) -> Spinning<'_> {
+    pub fn begin(&self) -> Spinning {
         TIMER.store(self.0, Ordering::SeqCst);
         SPIN.store(SPIN_NSEC, Ordering::SeqCst);
         // SAFETY: the timer was made by timer_create.
         unsafe { set(self.0, SPIN_NSEC) };
-        Spinning(self)
+        Spinning
     }
 }
 
-/// Once, after so many nanoseconds; 0: never.
+/// Once, after so many nanoseconds.
 ///
 /// # Safety
 /// The timer was made by timer_create.
@@ -94,11 +94,10 @@ unsafe fn set(timer: libc::timer_t, nsec: i64) {
     unsafe { libc::timer_settime(timer, 0, &raw const times, null_mut()) };
 }
 
-impl Drop for Spinning<'_> {
+impl Drop for Spinning {
+    /// The timer comes all the same, once and for nothing: to stop it would take a system call of every repair.
     fn drop(&mut self) {
         SPIN.store(0, Ordering::SeqCst);
-        // SAFETY: the timer was made by timer_create.
-        unsafe { set(self.0.0, 0) };
     }
 }
 

@@ -1,16 +1,22 @@
-//! Receives several datagrams by one system call.
+//! Receives several datagrams by one system call, and gives them out one by one.
 
 use std::io;
 use std::mem::zeroed;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// As many at once: those of a change of `ip_forward` on a node with a few interfaces.
-const DATAGRAMS: usize = 16;
+/// As many at once: those of a change of `ip_forward` on a node with a few interfaces, and of the write that mends it.
+pub const DATAGRAMS: usize = 16;
 /// Link messages with many virtual functions reach 32 KiB. Only what is used of it takes memory.
 const DATAGRAM_BYTES: usize = 128 << 10;
 
-/// Room for what one call gives.
-pub struct Batch(Box<[u8]>);
+/// Received datagrams, and room for more.
+pub struct Batch {
+    room: Box<[u8]>,
+    /// Of each datagram its length and its sender.
+    heads: [(usize, u32); DATAGRAMS],
+    given: usize,
+    received: usize,
+}
 
 /// One datagram.
 pub struct Datagram<'a> {
@@ -23,21 +29,45 @@ pub struct Datagram<'a> {
 
 impl Batch {
     pub fn new() -> Batch {
-        Batch(vec![0; DATAGRAMS * DATAGRAM_BYTES].into())
+        Batch { room: vec![0; DATAGRAMS * DATAGRAM_BYTES].into(), heads: [(0, 0); DATAGRAMS], given: 0, received: 0 }
     }
 
-    /// What is there, without waiting, and whether that is all.
+    pub fn is_given_out(&self) -> bool {
+        self.given == self.received
+    }
+
+    /// The next datagram of those that were received.
+    pub fn next(&mut self) -> Option<Datagram<'_>> {
+        let at = self.given;
+        self.given = self.received.min(at + 1);
+        self.at(at)
+    }
+
+    /// The same, to be given again.
+    pub fn peek(&self) -> Option<Datagram<'_>> {
+        self.at(self.given)
+    }
+
+    fn at(&self, at: usize) -> Option<Datagram<'_>> {
+        let (length, sender) = *self.heads[..self.received].get(at)?;
+        let room = &self.room[at * DATAGRAM_BYTES..][..DATAGRAM_BYTES];
+        Some(Datagram { bytes: &room[..length.min(room.len())], length, sender })
+    }
+
+    /// Receives so many datagrams at most, once all that came before are given out, without waiting. Whether that was all.
     ///
     /// # Errors
     /// As recvmmsg(2); `EAGAIN` when there is nothing.
-    pub fn receive(&mut self, socket: BorrowedFd) -> io::Result<(Vec<Datagram<'_>>, bool)> {
+    pub fn receive(&mut self, socket: BorrowedFd, at_most: usize) -> io::Result<bool> {
+        (self.given, self.received) = (0, 0);
         // SAFETY: all zero is valid for these structs.
         let (mut vectors, mut senders, mut headers): (
             [libc::iovec; DATAGRAMS],
             [libc::sockaddr_nl; DATAGRAMS],
             [libc::mmsghdr; DATAGRAMS],
         ) = unsafe { (zeroed(), zeroed(), zeroed()) };
-        for (at, room) in self.0.chunks_exact_mut(DATAGRAM_BYTES).enumerate() {
+        let at_most = at_most.min(DATAGRAMS);
+        for (at, room) in self.room.chunks_exact_mut(DATAGRAM_BYTES).enumerate().take(at_most) {
             vectors[at] = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
             let header = &mut headers[at].msg_hdr;
             (header.msg_iov, header.msg_iovlen) = (&raw mut vectors[at], 1);
@@ -45,16 +75,15 @@ impl Batch {
             header.msg_namelen = size_of::<libc::sockaddr_nl>() as u32;
         }
         let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
-        // SAFETY: every pointer in the headers is to a live buffer of the length beside it, which nobody else uses meanwhile.
+        // SAFETY: every pointer in the first `at_most` headers is to a live buffer of the length beside it, which nobody else
+        // uses meanwhile.
         let received = unsafe {
-            libc::recvmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), DATAGRAMS as u32, flags as _, std::ptr::null_mut())
+            libc::recvmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), at_most as u32, flags as _, std::ptr::null_mut())
         };
-        let count = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
-        let datagram = |((header, sender), room): ((&libc::mmsghdr, &libc::sockaddr_nl), _)| {
-            let (room, length): (&[u8], _) = (room, header.msg_len as usize);
-            Datagram { bytes: &room[..length.min(room.len())], length, sender: sender.nl_pid }
-        };
-        let rooms = self.0.chunks_exact(DATAGRAM_BYTES);
-        Ok((headers.iter().zip(&senders).zip(rooms).take(count).map(datagram).collect(), count < DATAGRAMS))
+        self.received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+        for (head, (header, sender)) in self.heads.iter_mut().zip(headers.iter().zip(&senders)) {
+            *head = (header.msg_len as usize, sender.nl_pid);
+        }
+        Ok(self.received < at_most)
     }
 }

@@ -12,7 +12,7 @@ use rustix::net::sockopt;
 use super::message::{Heard, Link, Message, messages};
 use super::mute;
 use super::netconf::NetconfMessage;
-use super::receive::{Batch, Datagram};
+use super::receive::{Batch, DATAGRAMS, Datagram};
 use crate::setting::{Attribute, Family};
 
 /// rtnetlink(7), linux/rtnetlink.h
@@ -44,6 +44,8 @@ pub struct Notifications {
     batch: Batch,
     /// The last call took all that there was.
     emptied: bool,
+    /// What [`Notifications::first`] met.
+    failed: Option<io::Error>,
     muted: Vec<(Family, Attribute, i32)>,
 }
 
@@ -61,7 +63,7 @@ impl Notifications {
         for group in [RTNLGRP_LINK, RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF] {
             socket.add_membership(group)?;
         }
-        Ok(Notifications { socket, batch: Batch::new(), emptied: false, muted: Vec::new() })
+        Ok(Notifications { socket, batch: Batch::new(), emptied: false, failed: None, muted: Vec::new() })
     }
 
     /// Hears nothing of changes of `muted` from the next [`Notifications::listen`] on, and of all others again.
@@ -93,36 +95,79 @@ impl Notifications {
     /// Takes some of what is there, without waiting. Once the queue was seen to be empty it is [`Received::Nothing`], once,
     /// or until more is expected.
     pub fn receive(&mut self) -> Received {
-        if std::mem::take(&mut self.emptied) {
-            return Received::Nothing;
+        if self.batch.is_given_out() {
+            if std::mem::take(&mut self.emptied) {
+                return Received::Nothing;
+            }
+            match self.receive_at_most(DATAGRAMS) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Received::Nothing,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Received::Lost(error.to_string()),
+            }
         }
-        let (datagrams, all) = match self.batch.receive(self.socket.as_fd()) {
-            Ok(received) => received,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Received::Nothing,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Received::Messages(Vec::new()),
-            Err(error) => return Received::Lost(error.to_string()),
+        let Some(Datagram { bytes, length, sender }) = self.batch.next() else {
+            return Received::Messages(Vec::new());
         };
-        let mut heard = Vec::with_capacity(datagrams.len());
-        for Datagram { bytes, length, .. } in datagrams.into_iter().filter(|datagram| datagram.sender == 0) {
-            if length > bytes.len() {
-                return Received::Lost(format!("a message of {length} bytes was truncated"));
-            }
-            for message in messages(bytes) {
-                match message.map(|m| m.payload) {
-                    Ok(NetlinkPayload::InnerMessage(Message::Heard(Heard::Broken))) | Err(_) => {
-                        return Received::Lost("a message of an unknown shape".into());
-                    }
-                    Ok(NetlinkPayload::Overrun(_)) => {
-                        return Received::Lost("the kernel says that messages were lost".into());
-                    }
-                    Ok(NetlinkPayload::InnerMessage(Message::Heard(message))) => heard.push(message),
-                    Ok(_) => {}
-                }
-            }
+        let mut heard = Vec::new();
+        if sender != 0 {
+            return Received::Messages(heard);
         }
-        self.emptied = all;
+        if let Err(reason) = hear(bytes, length, &mut heard) {
+            return Received::Lost(reason);
+        }
         Received::Messages(heard)
     }
+
+    fn receive_at_most(&mut self, datagrams: usize) -> io::Result<()> {
+        // The kernel says of each loss once.
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        self.emptied = self.batch.receive(self.socket.as_fd(), datagrams)?;
+        Ok(())
+    }
+
+    /// The first message that [`Notifications::receive`] will give, if it is of netconf; to be asked when it gave nothing.
+    pub fn first(&mut self) -> Option<NetconfMessage> {
+        if self.emptied || !self.batch.is_given_out() {
+            return None;
+        }
+        if let Err(error) = self.receive_at_most(1) {
+            match error.kind() {
+                io::ErrorKind::WouldBlock => self.emptied = true,
+                io::ErrorKind::Interrupted => {}
+                _ => self.failed = Some(error),
+            }
+            return None;
+        }
+        let Datagram { bytes, length, sender } = self.batch.peek()?;
+        match messages(bytes).next().filter(|_| sender == 0 && length == bytes.len())?.ok()?.payload {
+            NetlinkPayload::InnerMessage(Message::Heard(Heard::Netconf(message))) => Some(message),
+            _ => None,
+        }
+    }
+}
+
+/// Adds what stands in one datagram of `length` bytes to `heard`.
+///
+/// # Errors
+/// Something may have been missed, and why.
+pub fn hear(bytes: &[u8], length: usize, heard: &mut Vec<Heard>) -> Result<(), String> {
+    if length > bytes.len() {
+        return Err(format!("a message of {length} bytes was truncated"));
+    }
+    for message in messages(bytes) {
+        match message.map(|m| m.payload) {
+            Ok(NetlinkPayload::InnerMessage(Message::Heard(Heard::Broken))) | Err(_) => {
+                return Err("a message of an unknown shape".into());
+            }
+            Ok(NetlinkPayload::Overrun(_)) => return Err("the kernel says that messages were lost".into()),
+            Ok(NetlinkPayload::InnerMessage(Message::Heard(message))) => heard.push(message),
+            Ok(_) => {}
+        }
+    }
+    Ok(())
 }
 
 impl AsFd for Notifications {

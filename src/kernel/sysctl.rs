@@ -42,12 +42,12 @@ pub struct Pulse {
     pub turns: AtomicU64,
     /// Since when (monotonic microseconds) the guard thread is inside the kernel for a write or a dump; 0 when it is not.
     pub inside_since: AtomicU64,
-    inside: Mutex<Option<Key>>,
+    inside: Mutex<Option<Arc<Key>>>,
 }
 
 impl Pulse {
     /// Marks the time of `call` as spent inside the kernel, for `key` (or for a dump).
-    pub fn inside<T>(&self, key: Option<&Key>, call: impl FnOnce() -> T) -> T {
+    pub fn inside<T>(&self, key: Option<&Arc<Key>>, call: impl FnOnce() -> T) -> T {
         *self.inside.lock().unwrap_or_else(|e| e.into_inner()) = key.cloned();
         self.inside_since.store(now_usec(), Ordering::Release);
         let result = call();
@@ -88,20 +88,20 @@ pub struct Door {
 /// The file of a setting. When its interface goes or is renamed, it gives ENOENT for ever (`grab_header`, fs/proc/proc_sysctl.c),
 /// whatever has its name then.
 struct Opened {
-    key: Key,
+    key: Arc<Key>,
     file: File,
     /// Why it can only be read.
     read_only: Option<i32>,
 }
 
 impl Opened {
-    fn new(key: &Key) -> Result<Opened, i32> {
-        let open = |write| OpenOptions::new().read(true).write(write).open(path(key)).map_err(errno);
+    fn new(key: Arc<Key>) -> Result<Opened, i32> {
+        let open = |write| OpenOptions::new().read(true).write(write).open(path(&key)).map_err(errno);
         let (file, read_only) = match open(true) {
             Err(refused @ (libc::EACCES | libc::EPERM | libc::EROFS)) => (open(false)?, Some(refused)),
             file => (file?, None),
         };
-        Ok(Opened { key: key.clone(), file, read_only })
+        Ok(Opened { key, file, read_only })
     }
 }
 
@@ -122,14 +122,14 @@ impl Door {
     }
 
     fn position(&self, key: &Key) -> Option<usize> {
-        self.open.iter().position(|opened| opened.key == *key)
+        self.open.iter().position(|opened| *opened.key == *key)
     }
 
     fn read_open(&mut self, at: usize) -> Result<String, i32> {
         match read_value(&self.open[at].file) {
             Err(errno) if is_absent(errno) => {
                 // Another interface may have the name now.
-                self.open[at] = Opened::new(&self.open[at].key)?;
+                self.open[at] = Opened::new(self.open[at].key.clone())?;
                 read_value(&self.open[at].file)
             }
             value => value,
@@ -137,10 +137,8 @@ impl Door {
     }
 
     /// Makes the kernel's value the wanted one, unless it is already. `equal` says what else counts as the wanted value.
-    ///
-    /// With `learn`, a value that the kernel shows after each of several accepted writes is taken for its way to say what
-    /// was written; without, it is another writer's.
-    pub fn repair(&mut self, key: &Key, wanted: &str, learn: bool, equal: impl Fn(&str) -> bool) -> Outcome {
+    /// [`Door::read_back`] belongs to it.
+    pub fn repair(&mut self, key: &Key, wanted: &str, equal: impl Fn(&str) -> bool) -> Outcome {
         let known = self.position(key);
         let at = match known.map_or_else(|| self.open(key), Ok) {
             Ok(at) => at,
@@ -148,7 +146,7 @@ impl Door {
                 return Outcome { found: Err(errno), write: None, now: None, finished: now_usec(), write_usec: 0 };
             }
         };
-        let outcome = self.repair_open(at, wanted, learn, equal);
+        let outcome = self.repair_open(at, wanted, equal);
         if outcome.write.is_some() && at >= self.for_good {
             self.open[at..].rotate_left(1);
             if self.open.len() > self.for_good + KEPT_OPEN {
@@ -160,7 +158,7 @@ impl Door {
         outcome
     }
 
-    fn repair_open(&mut self, at: usize, wanted: &str, learn: bool, equal: impl Fn(&str) -> bool) -> Outcome {
+    fn repair_open(&mut self, at: usize, wanted: &str, equal: impl Fn(&str) -> bool) -> Outcome {
         let found = self.read_open(at);
         let mut outcome = Outcome { found, write: None, now: None, finished: now_usec(), write_usec: 0 };
         match &outcome.found {
@@ -178,30 +176,36 @@ impl Door {
             // It went in between; or it is there, and what the value names is not (tcp_congestion_control).
             outcome.found = self.read_open(at);
         }
-        if written.is_ok() {
-            match self.read_open(at) {
-                // It went while it was written.
-                Err(errno) if is_absent(errno) => outcome.found = Err(errno),
-                now => outcome.now = now.ok(),
+        outcome
+    }
+
+    /// Reads what a repair has written.
+    ///
+    /// With `learn`, a value that the kernel shows after each of several accepted writes is taken for its way to say what
+    /// was written; without, it is another writer's.
+    pub fn read_back(&mut self, key: &Key, wanted: &str, learn: bool, outcome: &mut Outcome) {
+        let Some(at) = self.position(key).filter(|_| outcome.write == Some(Ok(()))) else { return };
+        match self.read_open(at) {
+            // It went while it was written.
+            Err(errno) if is_absent(errno) => outcome.found = Err(errno),
+            now => outcome.now = now.ok(),
+        }
+        for _ in 1..AGREEING_READS {
+            let other = outcome.now.as_ref().is_some_and(|now| !same_value(wanted, now));
+            if !learn || !other || self.write(at, wanted).is_err() {
+                break;
             }
-            for _ in 1..AGREEING_READS {
-                let other = outcome.now.as_ref().is_some_and(|now| !same_value(wanted, now));
-                if !learn || !other || self.write(at, wanted).is_err() {
-                    break;
-                }
-                let again = self.read_open(at).ok();
-                if again != outcome.now {
-                    outcome.now = None;
-                }
+            let again = self.read_open(at).ok();
+            if again != outcome.now {
+                outcome.now = None;
             }
         }
-        outcome
     }
 
     fn write(&mut self, at: usize, value: &str) -> Result<(), i32> {
         if self.open[at].read_only.is_some() {
             // It may not be any more: /proc/sys is mounted read-only in many containers, and at times again otherwise.
-            self.open[at] = Opened::new(&self.open[at].key)?;
+            self.open[at] = Opened::new(self.open[at].key.clone())?;
         }
         let Opened { key, file, read_only } = &self.open[at];
         read_only.map_or(Ok(()), Err)?;
@@ -212,13 +216,13 @@ impl Door {
     }
 
     fn open(&mut self, key: &Key) -> Result<usize, i32> {
-        self.open.push(Opened::new(key)?);
+        self.open.push(Opened::new(Arc::new(key.clone()))?);
         Ok(self.open.len() - 1)
     }
 
     /// Keeps `key` open for good, if it can be opened: for faster repairs.
     pub fn keep(&mut self, key: &Key) {
-        if let Ok(opened) = Opened::new(key) {
+        if let Ok(opened) = Opened::new(Arc::new(key.clone())) {
             self.open.insert(self.for_good, opened);
             self.for_good += 1;
         }
@@ -258,9 +262,8 @@ fn read_value(file: &File) -> Result<String, i32> {
 }
 
 fn write_value(file: &File, value: &str) -> Result<(), i32> {
-    let line = format!("{value}\n");
     loop {
-        match file.write_at(line.as_bytes(), 0) {
+        match file.write_at(value.as_bytes(), 0) {
             Ok(_) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(errno(error)),

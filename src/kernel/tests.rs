@@ -84,7 +84,14 @@ fn links() {
     let odd = Link { ifindex: 7, name: OsStr::from_bytes(b"b\xff").into(), up: Some(true) };
     let attributes = [attribute(4, &[1]), attribute(3, b"b\xff\0"), vec![1]].concat();
     assert_eq!(heard(&netlink(16, &ifinfo(0, &attributes))), [Ok(Heard::Link(odd))]);
-    for attributes in [vec![], attribute(3, b"\0"), attribute(4, &[1]), [vec![2, 0, 0, 0], name].concat()] {
+    for attributes in [
+        vec![],
+        attribute(3, b"\0"),
+        attribute(3, b"..\0"),
+        attribute(3, b"../a\0"),
+        attribute(4, &[1]),
+        [vec![2, 0, 0, 0], name].concat(),
+    ] {
         assert_eq!(heard(&netlink(16, &ifinfo(0, &attributes))), [Ok(Heard::Broken)], "{attributes:?}");
     }
     assert_eq!(heard(&netlink(16, &[0; 7])), [Ok(Heard::Broken)]);

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::files::Writers;
 use super::merge::{Merged, Merger};
 use super::tuned::{Tuned, sets_otherwise};
 use super::{Policy, Source, files};
@@ -33,17 +34,18 @@ pub struct Conflict {
     pub origin: Origin,
 }
 
-/// The merged lines of sysctl.d below `root`. Its errors are its own administrator's business and dropped here.
+/// The merged lines of sysctl.d below `root`. Its errors are its own administrator's business and dropped here, and so is who
+/// can write there: that one can set every setting of the kernel at the next boot, and needs no guard for it.
 pub fn sysctl_d(root: &Path) -> Merged {
     merged(root, &FOLDERS)
 }
 
 fn merged(root: &Path, folders: &[&str]) -> Merged {
     let mut merger = Merger::default();
-    let mut paths = files::list(root, folders, &mut Vec::new());
+    let mut paths = files::list(root, folders, Writers::Any, &mut Vec::new());
     paths.push(LEGACY_FILE.into());
     for path in paths {
-        if let Ok(bytes) = files::read(root, &path) {
+        if let Ok(bytes) = files::read(root, &path, Writers::Any) {
             merger.add(&files::below(root, &path).into(), &bytes, &mut Vec::new());
         }
     }

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
+
+use crate::report::text::plain;
+use crate::setting::printable;
 
 /// More links than this on one path are a loop (Linux's MAXSYMLINKS).
 const LINKS_MAX: usize = 40;
@@ -22,6 +25,32 @@ pub struct Chased {
     pub end: Option<PathBuf>,
     /// Every folder and name looked up on the way: a change of any of them can lead elsewhere.
     pub steps: Vec<(PathBuf, OsString)>,
+    /// The first folder on the way, from the root on, in which others than root can change that, and the remedy.
+    others: Option<String>,
+}
+
+/// Who must be the only one that can write what is read, and lead to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writers {
+    Any,
+    Root,
+}
+
+impl Writers {
+    /// Of the policy: only root, where it is root who acts by it.
+    pub fn of_policy() -> Writers {
+        if rustix::process::geteuid().is_root() { Writers::Root } else { Writers::Any }
+    }
+}
+
+/// What others than root may do to a file or folder, and the remedy.
+fn others(path: &Path, metadata: &Metadata) -> Option<String> {
+    let path = printable(path.as_os_str());
+    match (metadata.uid(), metadata.mode() & 0o7777) {
+        (0, mode) if mode & 0o022 == 0 => None,
+        (0, mode) => Some(format!("others than root can write {path} (mode {mode:04o}); chmod go-w {path}")),
+        (uid, _) => Some(format!("{path} belongs to UID {uid}, not to root; chown root:root {path}")),
+    }
 }
 
 /// Follows `path` (absolute, as seen below `root`).
@@ -29,6 +58,8 @@ pub fn chase(root: &Path, path: &Path) -> Chased {
     let owned = |c: Component| c.as_os_str().to_os_string();
     let mut todo: VecDeque<OsString> = path.components().map(owned).collect();
     let (mut at, mut steps, mut links) = (root.to_path_buf(), Vec::new(), 0);
+    // Judged from the root on: in a folder that only root can write, nobody else can put another in place of the next.
+    let mut untrusted = root.metadata().ok().and_then(|metadata| others(root, &metadata));
     while let Some(part) = todo.pop_front() {
         match part.as_encoded_bytes() {
             b"/" => at = root.to_path_buf(),
@@ -39,16 +70,21 @@ pub fn chase(root: &Path, path: &Path) -> Chased {
                 steps.push((at.clone(), part.clone()));
                 let next = at.join(&part);
                 match next.symlink_metadata() {
-                    Err(_) => return Chased { end: None, steps },
-                    Ok(meta) if !meta.is_symlink() => at = next,
+                    Err(_) => return Chased { end: None, steps, others: untrusted },
+                    Ok(metadata) if !metadata.is_symlink() => {
+                        if metadata.is_dir() {
+                            untrusted = untrusted.or_else(|| others(&next, &metadata));
+                        }
+                        at = next;
+                    }
                     Ok(_) => {
                         links += 1;
                         let Some(target) = next.read_link().ok().filter(|_| links <= LINKS_MAX) else {
-                            return Chased { end: None, steps };
+                            return Chased { end: None, steps, others: untrusted };
                         };
                         if target == Path::new("/dev/null") {
                             // The mask that sysctl.d(5) documents; below a root there need be no such device.
-                            return Chased { end: Some(target), steps };
+                            return Chased { end: Some(target), steps, others: untrusted };
                         }
                         target.components().rev().for_each(|c| todo.push_front(owned(c)));
                     }
@@ -56,7 +92,7 @@ pub fn chase(root: &Path, path: &Path) -> Chased {
             }
         }
     }
-    Chased { end: Some(at), steps }
+    Chased { end: Some(at), steps, others: untrusted }
 }
 
 /// `path` below `root`, links not followed.
@@ -67,13 +103,22 @@ pub fn below(root: &Path, path: &Path) -> PathBuf {
 /// The `*.conf` entries of `folders` (highest priority first), in the order of their names: of two with the same name the
 /// one in the earlier folder counts, whatever it is (systemd's `conf_files_list_strv`). Paths are absolute below the root.
 ///
-/// A folder that is there but can't be read is named in `unreadable`.
-pub fn list(root: &Path, folders: &[&str], unreadable: &mut Vec<(PathBuf, io::Error)>) -> Vec<PathBuf> {
+/// A folder that is there but can't be read, or that others than `writers` can change, is named in `unreadable`, with the
+/// reason and the remedy; nothing in it counts.
+pub fn list(root: &Path, folders: &[&str], writers: Writers, unreadable: &mut Vec<(PathBuf, String)>) -> Vec<PathBuf> {
     let mut found = BTreeMap::new();
     for folder in folders.iter().map(Path::new) {
-        let Some(end) = chase(root, folder).end else { continue };
+        let Chased { end: Some(end), others, .. } = chase(root, folder) else { continue };
+        if let Some(others) = others.filter(|_| writers == Writers::Root) {
+            unreadable.push((below(root, folder), format!("the folder is refused: {others}")));
+            continue;
+        }
         match std::fs::read_dir(&end) {
-            Err(error) => unreadable.push((below(root, folder), error)),
+            Err(error) => {
+                let reason = plain(&error.to_string());
+                unreadable
+                    .push((below(root, folder), format!("the folder can't be read ({reason}); make it readable")));
+            }
             Ok(entries) => {
                 for name in entries.flatten().map(|entry| entry.file_name()) {
                     let bytes = name.as_encoded_bytes();
@@ -91,31 +136,39 @@ pub fn list(root: &Path, folders: &[&str], unreadable: &mut Vec<(PathBuf, io::Er
 /// The bytes of a policy file.
 ///
 /// # Errors
-/// Whatever open(2) and read(2) say; a link that leads nowhere; anything but a regular file or `/dev/null`; too large a file.
-pub fn read(root: &Path, path: &Path) -> io::Result<Vec<u8>> {
-    let Some(end) = chase(root, path).end else {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "not there, or a link that leads nowhere"));
+/// The reason, for people, with the remedy: whatever open(2) and read(2) say; a link that leads nowhere; anything but a
+/// regular file or `/dev/null`; too large a file; one that others than `writers` can change, or lead elsewhere.
+pub fn read(root: &Path, path: &Path, writers: Writers) -> Result<Vec<u8>, String> {
+    let Chased { end, others: untrusted, .. } = chase(root, path);
+    let refused = |others: Option<String>| match others.filter(|_| writers == Writers::Root) {
+        Some(others) => Err(format!("refused: {others}")),
+        None => Ok(()),
     };
+    refused(untrusted)?;
+    let unreadable = |reason: &str| format!("can't be read ({}); mend or remove it", plain(reason));
+    let end = end.ok_or_else(|| unreadable("not there, or a link that leads nowhere"))?;
     if end == Path::new("/dev/null") {
         return Ok(Vec::new());
     }
+    let failed = |error: io::Error| unreadable(&error.to_string());
     // Non-blocking, so that a FIFO can't hold up the guard.
-    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(end)?;
-    let metadata = file.metadata()?;
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&end).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
     let kind = metadata.file_type();
     if kind.is_char_device() && metadata.rdev() == NULL_DEVICE {
         return Ok(Vec::new());
     }
     if kind.is_dir() {
-        return Err(io::Error::from_raw_os_error(libc::EISDIR));
+        return Err(failed(io::Error::from_raw_os_error(libc::EISDIR)));
     }
     if !kind.is_file() {
-        return Err(io::Error::other(if kind.is_fifo() { "a FIFO, not a regular file" } else { "not a regular file" }));
+        return Err(unreadable(if kind.is_fifo() { "a FIFO, not a regular file" } else { "not a regular file" }));
     }
+    refused(others(&end, &metadata))?;
     let mut bytes = Vec::new();
-    file.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    file.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > FILE_MAX_BYTES {
-        return Err(io::Error::other("larger than 16 MiB"));
+        return Err(unreadable("larger than 16 MiB"));
     }
     Ok(bytes)
 }
@@ -137,10 +190,10 @@ mod tests {
         symlink("loop.conf", root.join("etc/a.d/loop.conf")).unwrap();
         symlink("/dev/null", root.join("etc/a.d/null.conf")).unwrap();
         for name in ["absolute.conf", "relative.conf"] {
-            assert_eq!(read(root, &Path::new("/etc/a.d").join(name)).unwrap(), b"net.a = 1");
+            assert_eq!(read(root, &Path::new("/etc/a.d").join(name), Writers::Any).unwrap(), b"net.a = 1");
         }
-        assert!(read(root, Path::new("/etc/a.d/loop.conf")).is_err());
-        assert_eq!(read(root, Path::new("/etc/a.d/null.conf")).unwrap(), b"");
+        assert!(read(root, Path::new("/etc/a.d/loop.conf"), Writers::Any).is_err());
+        assert_eq!(read(root, Path::new("/etc/a.d/null.conf"), Writers::Any).unwrap(), b"");
         let steps = chase(root, Path::new("/etc/a.d/absolute.conf")).steps;
         assert!(steps.contains(&(root.join("etc/b.d"), "x.conf".into())), "{steps:?}");
     }
@@ -158,7 +211,7 @@ mod tests {
             std::fs::write(root.join(name), "").unwrap();
         }
         symlink("/nowhere", root.join("etc/c.d/05-z.conf")).unwrap();
-        let files = list(root, &["/etc/c.d", "/run/c.d", "/usr/c.d"], &mut Vec::new());
+        let files = list(root, &["/etc/c.d", "/run/c.d", "/usr/c.d"], Writers::Any, &mut Vec::new());
         assert_eq!(files, ["/etc/c.d/05-z.conf", "/usr/c.d/10-a.conf", "/etc/c.d/20-b.conf"].map(PathBuf::from));
     }
 }

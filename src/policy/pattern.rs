@@ -7,6 +7,8 @@ use crate::setting::Key;
 
 /// More alternatives than this in one pattern are a mistake (or an attack), not a policy.
 const ALTERNATIVES_MAX: usize = 1024;
+/// So is more text than this, in all alternatives together.
+const EXPANDED_MAX_BYTES: usize = 1 << 20;
 
 /// A key whose interface is a pattern, such as `net.ipv4.conf.*.forwarding`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,11 +28,19 @@ impl Pattern {
             format!("'{key}': a pattern may only stand for an interface, as in net.ipv4.conf.*.forwarding")
         })?;
         let mut alternatives = Vec::new();
-        expand_braces(place.interface.as_bytes(), &mut alternatives);
-        if alternatives.len() > ALTERNATIVES_MAX {
-            return Err(format!("'{key}': the braces make more than {ALTERNATIVES_MAX} alternatives"));
+        if !expand_braces(place.interface.as_bytes(), &mut { EXPANDED_MAX_BYTES }, &mut alternatives) {
+            return Err(format!(
+                "the braces make more than {ALTERNATIVES_MAX} alternatives, or long ones; write several lines"
+            ));
         }
-        let alternatives = alternatives.into_iter().filter_map(|bytes| CString::new(bytes).ok()).collect();
+        let whole = |mut bytes: Vec<u8>| {
+            // glob drops a backslash that stands before a slash.
+            if bytes.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1 {
+                bytes.pop();
+            }
+            CString::new(bytes).ok()
+        };
+        let alternatives = alternatives.into_iter().filter_map(whole).collect();
         Ok(Pattern { family: place.family.into(), table: place.table.into(), name: place.name.into(), alternatives })
     }
 
@@ -50,27 +60,28 @@ fn fnmatch(pattern: &CString, name: &CString) -> bool {
     unsafe { libc::fnmatch(pattern.as_ptr(), name.as_ptr(), libc::FNM_PERIOD) == 0 }
 }
 
-/// csh-style braces as glibc's GLOB_BRACE has them: `{a,b{c,d}}`; `{}` and a brace without its partner stand for themselves.
-fn expand_braces(text: &[u8], out: &mut Vec<Vec<u8>>) {
-    if out.len() > ALTERNATIVES_MAX {
-        return;
-    }
-    let open = (0..text.len()).find(|&at| text[at] == b'{' && text.get(at + 1) != Some(&b'}') && !escaped(text, at));
-    let Some((open, parts, close)) = open.and_then(|open| brace_parts(text, open).map(|(p, c)| (open, p, c))) else {
+/// csh-style braces as glibc's GLOB_BRACE has them: `{a,b{c,d}}`, and `{}` is nothing; a brace without its partner stands
+/// for itself.
+/// False: it makes too much.
+fn expand_braces(text: &[u8], room: &mut usize, out: &mut Vec<Vec<u8>>) -> bool {
+    // What is only on the way counts as well: it bounds how deep this goes.
+    let Some(left) = room.checked_sub(text.len()).filter(|_| out.len() < ALTERNATIVES_MAX) else { return false };
+    *room = left;
+    let open = unescaped(text, 0).find(|(_, byte)| *byte == b'{');
+    let Some((open, parts, close)) = open.and_then(|(open, _)| brace_parts(text, open).map(|(p, c)| (open, p, c)))
+    else {
         out.push(text.to_vec());
-        return;
+        return true;
     };
-    for part in parts {
-        expand_braces(&[&text[..open], part, &text[close + 1..]].concat(), out);
-    }
+    let whole = |part: &[u8]| [&text[..open], part, &text[close + 1..]].concat();
+    parts.into_iter().all(|part| expand_braces(&whole(part), room, out))
 }
 
 /// The parts between the brace at `open` and its partner, and where that partner is.
 fn brace_parts(text: &[u8], open: usize) -> Option<(Vec<&[u8]>, usize)> {
     let (mut depth, mut start, mut parts) = (0, open + 1, Vec::new());
-    for at in open + 1..text.len() {
-        match text[at] {
-            _ if escaped(text, at) => {}
+    for (at, byte) in unescaped(text, open + 1) {
+        match byte {
             b'{' => depth += 1,
             b'}' if depth > 0 => depth -= 1,
             b'}' => {
@@ -87,8 +98,16 @@ fn brace_parts(text: &[u8], open: usize) -> Option<(Vec<&[u8]>, usize)> {
     None
 }
 
-fn escaped(text: &[u8], at: usize) -> bool {
-    text[..at].iter().rev().take_while(|b| **b == b'\\').count() % 2 == 1
+/// The bytes from `at` on that neither are a backslash nor stand behind one, and where.
+fn unescaped(text: &[u8], mut at: usize) -> impl Iterator<Item = (usize, u8)> {
+    std::iter::from_fn(move || {
+        while text.get(at) == Some(&b'\\') {
+            at += 2;
+        }
+        let byte = *text.get(at)?;
+        at += 1;
+        Some((at - 1, byte))
+    })
 }
 
 #[cfg(test)]
@@ -110,10 +129,11 @@ mod tests {
             ("[[:alpha:]]0", vec!["a0"], vec!["00"]),
             ("{a0,b*}", vec!["a0", "b7"], vec!["c0"]),
             ("{a,{b,v}}?", vec!["a1", "b1", "v1"], vec!["c1"]),
-            ("x{}*", vec!["x{}y"], vec!["xy"]),
+            ("x{}?", vec!["xy"], vec!["x{}y"]),
             ("x{a*", vec!["x{ab"], vec!["xab"]),
             ("v.?", vec!["v.1"], vec!["vx1"]),
             ("\\**", vec!["*a"], vec!["a"]),
+            ("a*\\", vec!["ab"], vec!["b"]),
         ] {
             for name in yes {
                 assert!(pattern(text).matches(OsStr::new(name)), "{text} {name}");
@@ -140,7 +160,12 @@ mod tests {
 
     #[test]
     fn braces_are_bounded() {
-        let bomb = "{a,b}".repeat(40) + "*";
-        assert!(Pattern::new(&Key::parse(&format!("net/ipv4/conf/{bomb}/rp_filter")).unwrap()).is_err());
+        let new = |text| Pattern::new(&Key::parse(&format!("net/ipv4/conf/{text}*/rp_filter")).unwrap());
+        // Many, deep in each other, and one behind the other, as long as a line of the policy may be.
+        for bomb in ["{a,b}".repeat(40), "{".repeat(100_000) + &"}".repeat(100_000), "{a}".repeat(80_000)] {
+            assert!(new(bomb).is_err_and(|message| message.len() < 200));
+        }
+        assert!(new("{a,b}".repeat(10)).is_ok());
+        assert!(new("\\".repeat(200_000) + "{a,b}").is_ok());
     }
 }

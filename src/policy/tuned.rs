@@ -54,7 +54,7 @@ impl Tuned {
 
     fn bytes(&mut self, root: &Path, path: &Path) -> Option<Vec<u8>> {
         self.paths.push(path.to_path_buf());
-        files::read(root, path).ok()
+        files::read(root, path, files::Writers::Any).ok()
     }
 
     /// Merges a profile onto what was loaded before, its includes first. Each file counts once, so that a profile may include

@@ -13,7 +13,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::conflicts;
-use super::files::{chase, list};
+use super::files::{Writers, chase, list};
 use super::tuned::Tuned;
 
 /// What can make a file say something else, or be another file.
@@ -70,8 +70,8 @@ impl Watch {
                 folders.insert(end, Names::All);
             }
         }
-        let mut files = list(&self.root, &super::FOLDERS, &mut Vec::new());
-        files.extend(list(&self.root, &conflicts::FOLDERS, &mut Vec::new()));
+        let mut files = list(&self.root, &super::FOLDERS, Writers::Any, &mut Vec::new());
+        files.extend(list(&self.root, &conflicts::FOLDERS, Writers::Any, &mut Vec::new()));
         files.push(conflicts::LEGACY_FILE.into());
         files.extend(Tuned::read(&self.root).paths);
         for file in files {

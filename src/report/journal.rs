@@ -141,8 +141,8 @@ impl Finished {
     }
 }
 
-/// Chooses the journal or stderr for this process.
-fn subscribe() {
+/// Chooses the journal or stderr for this process, once.
+pub fn subscribe() {
     match tracing_journald::layer() {
         Ok(journal) => {
             let mut priorities = tracing_journald::PriorityMappings::new();
@@ -175,7 +175,7 @@ fn message_only(
 }
 
 /// Writes one record with its fields; a field that the record has not is left out.
-pub(super) fn write(record: &Record) {
+pub fn write(record: &Record) {
     let subject = record.subject();
     let (mut old, mut new, mut interfaces, mut blame) = (None, None, None, None);
     let (mut errno, mut slept, mut step, mut noticed) = (None, None, None, None);

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 use sd_notify::NotifyState;
 
 use super::record::Cause;
-use super::text::count;
+use super::text::{count, one_line};
 use crate::guard::Summary;
 
 /// Everything the status line is made of.
@@ -27,6 +27,7 @@ pub struct Status {
 }
 
 impl Status {
+    /// One line: a second one would be another assignment to the service manager.
     pub fn text(&self) -> String {
         let Summary { settings, interfaces, repairs, failing, last, contested } = &self.summary;
         let mut text = format!("Guarding {} on {}", count(*settings, "setting"), count(*interfaces, "interface"));
@@ -51,7 +52,7 @@ impl Status {
         if let Some(what) = &self.waits_for {
             text += &format!("; waiting for the kernel: {what}");
         }
-        text
+        one_line(&text)
     }
 }
 

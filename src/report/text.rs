@@ -1,16 +1,23 @@
 //! The sentences that people read in the journal.
 
+use std::ffi::OsStr;
+
 use super::record::{Record, Subject};
 use super::writer::written_by;
 use crate::guard::resume::Woke;
 use crate::policy::conflicts::Origin;
+use crate::setting::printable;
 
 /// As many settings are named in a resumed record; more are counted.
 const NAMED_MAX: usize = 10;
 
 impl Record {
-    /// The sentence for people.
+    /// The sentence for people: one line, whatever stands in it.
     pub fn text(&self) -> String {
+        one_line(&self.sentence())
+    }
+
+    fn sentence(&self) -> String {
         match self {
             Record::Started { settings, interfaces, repaired } => format!(
                 "Guarding {} on {}; {} had to be put right at start",
@@ -25,7 +32,7 @@ impl Record {
             Record::PolicyError { text, .. } => format!("Left out of the policy: {text}"),
             Record::Conflict { key, ours, policy, says, source, origin } => format!(
                 "{}:{} says {key} = {says}, against the policy's {ours} ({policy}): it comes back {}",
-                crate::setting::printable(source.file.as_os_str()),
+                printable(source.file.as_os_str()),
                 source.line,
                 match origin {
                     Origin::SysctlD => "at boot, with 'sysctl --system' or by udev; remove or correct it",
@@ -159,6 +166,11 @@ pub fn duration(usec: u64) -> String {
 /// `Permission denied`
 pub fn errno_text(errno: i32) -> String {
     plain(&std::io::Error::from_raw_os_error(errno).to_string())
+}
+
+/// White space but plain spaces, which the kernel puts between the parts of a value, and all else that a terminal would obey.
+pub fn one_line(text: &str) -> String {
+    printable(OsStr::new(&text.replace(['\t', '\n'], " ")))
 }
 
 /// An error's text without Rust's `(os error 13)`, which tells people nothing.

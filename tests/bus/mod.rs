@@ -2,6 +2,8 @@
 //!
 //! Both live in the test's namespaces: the bus is its child, and the runtime's threads are started by its thread.
 
+#![allow(dead_code)] // each test program uses its part
+
 use std::fs;
 use std::io::{BufRead, BufReader, PipeReader};
 use std::os::fd::OwnedFd;
@@ -44,7 +46,7 @@ const MANAGER: &str = "org.freedesktop.login1.Manager";
 /// A dbus-daemon, which ends with this.
 pub struct Bus {
     daemon: Option<Child>,
-    runtime: Runtime,
+    runtime: Arc<Runtime>,
 }
 
 impl Bus {
@@ -59,7 +61,7 @@ impl Bus {
     pub fn absent(_: &Namespace) -> Bus {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-        Bus { daemon: None, runtime }
+        Bus { daemon: None, runtime: Arc::new(runtime) }
     }
 
     /// Kills the bus, and whatever is on it loses its connection.
@@ -104,11 +106,11 @@ impl Bus {
     }
 
     /// logind comes onto the bus; `preparing`: while it prepares for a sleep.
-    pub fn logind(&self, preparing: bool) -> Logind<'_> {
+    pub fn logind(&self, preparing: bool) -> Logind {
         let connection = self.connect();
         let manager = Manager::default();
         manager.0.lock().unwrap().preparing = preparing;
-        let logind = Logind { bus: self, connection, manager: manager.clone() };
+        let logind = Logind { runtime: self.runtime.clone(), connection, manager: manager.clone() };
         self.runtime.block_on(async {
             // What the name promises is there before the name is.
             assert!(logind.connection.object_server().at(LOGIND_PATH, manager).await.expect("a path").is_none());
@@ -118,10 +120,10 @@ impl Bus {
     }
 
     /// Somebody comes onto the bus by `name`, in the place of whoever had it, and leaves when this is dropped.
-    pub fn manager(&self, name: &str) -> Holder<'_> {
+    pub fn manager(&self, name: &str) -> Holder {
         let connection = self.connect();
         self.take(&connection, name);
-        Holder { bus: self, connection }
+        Holder { runtime: self.runtime.clone(), connection }
     }
 
     fn take(&self, connection: &Connection, name: &str) {
@@ -156,20 +158,20 @@ impl Drop for Bus {
 }
 
 /// Has a name on the bus.
-pub struct Holder<'bus> {
-    bus: &'bus Bus,
+pub struct Holder {
+    runtime: Arc<Runtime>,
     connection: Connection,
 }
 
-impl Drop for Holder<'_> {
+impl Drop for Holder {
     fn drop(&mut self) {
-        _ = self.bus.runtime.block_on(self.connection.clone().close());
+        _ = self.runtime.block_on(self.connection.clone().close());
     }
 }
 
 /// logind on the bus; it leaves the bus when this is dropped.
-pub struct Logind<'bus> {
-    bus: &'bus Bus,
+pub struct Logind {
+    runtime: Arc<Runtime>,
     connection: Connection,
     manager: Manager,
 }
@@ -186,12 +188,12 @@ pub struct Inhibitor {
     pub held: bool,
 }
 
-impl Logind<'_> {
+impl Logind {
     /// Goes to sleep (`true`) or wakes (`false`), and says so.
     pub fn sleep(&self, start: bool) {
         self.manager.0.lock().unwrap().preparing = start;
         let said = self.connection.emit_signal(None::<&str>, LOGIND_PATH, MANAGER, "PrepareForSleep", &start);
-        self.bus.runtime.block_on(said).expect("a signal");
+        self.runtime.block_on(said).expect("a signal");
     }
 
     /// Every lock that was ever taken, in order.
@@ -222,15 +224,20 @@ impl Logind<'_> {
         }
     }
 
+    /// Answers whoever asks for a lock from now on with an error of this text.
+    pub fn refuse(&self, text: &str) {
+        self.manager.0.lock().unwrap().refuses_with = Some(text.into());
+    }
+
     /// How often somebody asked for a lock while a sleep was in preparation, which logind refuses.
     pub fn refused(&self) -> usize {
         self.manager.0.lock().unwrap().refused
     }
 }
 
-impl Drop for Logind<'_> {
+impl Drop for Logind {
     fn drop(&mut self) {
-        _ = self.bus.runtime.block_on(self.connection.clone().close());
+        _ = self.runtime.block_on(self.connection.clone().close());
     }
 }
 
@@ -242,6 +249,7 @@ struct State {
     preparing: bool,
     taken: Vec<(Inhibitor, PipeReader)>,
     refused: usize,
+    refuses_with: Option<String>,
     asked: usize,
 }
 
@@ -256,6 +264,9 @@ impl Manager {
         mode: String,
     ) -> fdo::Result<zbus::OwnedFd> {
         let mut state = self.0.lock().unwrap();
+        if let Some(text) = &state.refuses_with {
+            return Err(fdo::Error::Failed(text.clone()));
+        }
         if state.preparing {
             state.refused += 1;
             return Err(fdo::Error::Failed(

@@ -186,6 +186,11 @@ impl Running {
         self.journal.lock().unwrap().clone()
     }
 
+    /// The same, and they are forgotten.
+    pub fn take_records(&self) -> Vec<Record> {
+        std::mem::take(&mut self.journal.lock().unwrap())
+    }
+
     /// Waits for a record that `is` so.
     pub fn wait_record(&self, what: &str, is: impl Fn(&Record) -> bool) -> Record {
         let deadline = Instant::now() + PATIENCE;

@@ -68,6 +68,17 @@ fn a_flood_has_250_records_and_then_a_summary_every_ten_seconds() {
 }
 
 #[test]
+fn what_a_contest_that_is_forgotten_has_not_told_is_not_lost() {
+    let mut contests = Contests::default();
+    for n in 0..300 {
+        repaired(&mut contests, n * 1_000);
+    }
+    let record = contests.forget_all();
+    assert!(matches!(&record[..], [Record::StillContested { count: 50, until: 299_000, .. }]), "{record:?}");
+    assert_eq!((contests.due(), contests.called().len()), (None, 0));
+}
+
+#[test]
 fn cost_is_limited_and_not_count() {
     let mut contests = Contests::default();
     let mut now = 0;
@@ -135,6 +146,6 @@ fn what_is_only_heard_is_muted_and_looked_at_until_it_is_quiet() {
 fn what_went_is_forgotten() {
     let mut contests = Contests::default();
     (0..10).for_each(|n| _ = repaired(&mut contests, n));
-    contests.forget(&SLOT);
+    assert_eq!(contests.forget(&SLOT), None);
     assert_eq!((contests.due(), contests.called().len()), (None, 0));
 }

@@ -1,0 +1,122 @@
+//! What the guard is sure to ask for once it has heard a message, told before it has.
+
+use super::{Guard, Slot};
+use crate::kernel::netconf::NetconfMessage;
+use crate::report::record::Cause;
+use crate::setting::{ALL, Attribute, Family, Key};
+
+impl Guard {
+    /// The setting that [`Guard::next_repair`] asks for as soon as `message` has been heard, where nothing stands in its way:
+    /// no other job, nobody who keeps changing it too fast. IPv6 is not foreseen: there, what is said of an interface may be of `all`.
+    pub fn foresee(&self, message: &NetconfMessage) -> Option<Slot> {
+        let undisturbed = self.jobs.is_empty() && self.waiting.is_empty() && self.episodes.iter().all(Option::is_none);
+        if !undisturbed || i32::from(message.family) != libc::AF_INET || message.settings != 1 {
+            return None;
+        }
+        let (attribute, value) = match (message.forwarding, message.rp_filter) {
+            (Some(value), None) => (Attribute::Forwarding, value),
+            (None, Some(value)) => (Attribute::RpFilter, value),
+            _ => return None,
+        };
+        let slot = Slot::Announced(Family::V4, attribute, message.ifindex?);
+        let entry = self.cell(&slot)?.entry?;
+        let all = Slot::Announced(Family::V4, Attribute::Forwarding, ALL);
+        let with_all = attribute == Attribute::Forwarding && slot != all && self.contests.is_contested(&all);
+        let is_free = !self.failed.contains_key(&slot) && self.contests.is_prompt(&slot) && !with_all;
+        (is_free && !self.wants(entry, value)).then_some(slot)
+    }
+
+    /// The key of a setting, and the value that the policy wants it to have.
+    pub fn wanted(&self, slot: &Slot) -> Option<(Key, &str)> {
+        let entry = self.cell(slot)?.entry?;
+        Some((self.key_of(slot)?, self.policy.value(entry)))
+    }
+
+    /// Asks for what was foreseen, if that has not been asked for.
+    pub fn look_at(&mut self, slot: Slot, received: u64) {
+        self.check(slot, Cause::Write, Some(received));
+    }
+
+    /// Whether a write of this setting leaves nothing to be done at once: no interface that is to stay closed stands open.
+    pub fn may_rest(&self, slot: &Slot) -> bool {
+        match slot {
+            Slot::Announced(family, Attribute::Forwarding, ALL) => self.closed(*family).next().is_none(),
+            _ => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::Snapshot;
+    use crate::kernel::message::Link;
+    use crate::kernel::sysctl::Outcome;
+    use crate::policy::Policy;
+    use crate::setting::DEFAULT;
+
+    fn message(family: i32, ifindex: i32, forwarding: Option<i32>, rp_filter: Option<i32>) -> NetconfMessage {
+        NetconfMessage { family: family as u8, ifindex: Some(ifindex), forwarding, rp_filter, settings: 1 }
+    }
+
+    /// The policy without files, `eth0` with index 1, and everything as it should be.
+    fn guard() -> Guard {
+        let folder = tempfile::tempdir().unwrap();
+        let mut guard = Guard::new(std::sync::Arc::new(Policy::load(folder.path())));
+        let links = Some(vec![Link { ifindex: 1, name: "eth0".into(), up: None }]);
+        let netconf = [ALL, DEFAULT, 1].map(|ifindex| message(libc::AF_INET, ifindex, Some(1), Some(0))).into();
+        guard.snapshot(&Snapshot { links, netconf, redirects: None }, Cause::Start);
+        while guard.next_repair(0).is_some() {}
+        guard
+    }
+
+    fn repair(guard: &mut Guard, at: u64) -> Option<Slot> {
+        let repair = guard.next_repair(at)?;
+        let slot = repair.guarded();
+        let outcome = Outcome { found: Ok("0".into()), write: Some(Ok(())), now: None, finished: at, write_usec: 1 };
+        if let Some(family) = guard.done(repair, outcome) {
+            guard.netconf(&message(libc::AF_INET, ALL, Some(1), None), at);
+            guard.absorbed(family);
+        }
+        slot
+    }
+
+    #[test]
+    fn what_is_foreseen_is_asked_for_next() {
+        let drifts = [ALL, DEFAULT, 1].map(|ifindex| message(libc::AF_INET, ifindex, Some(0), None));
+        for drift in drifts {
+            let mut guard = guard();
+            for at in (1..=400).map(|round| round * 20_000) {
+                let foreseen = guard.foresee(&drift);
+                guard.netconf(&drift, at);
+                let asked = repair(&mut guard, at);
+                assert!(foreseen.is_none() || foreseen == asked, "{foreseen:?} {asked:?}");
+                // Until it has cost too much to be mended at once.
+                assert!(foreseen.is_some() || at > 1_000_000, "not foreseen at {at}: {drift:?}");
+                if let Some(slot) = asked {
+                    guard.charge(&slot, at, 5_000);
+                }
+                guard.netconf(&message(libc::AF_INET, drift.ifindex.unwrap(), Some(1), None), at);
+                guard.tick(at);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_right_unknown_or_not_sure_is_not_foreseen() {
+        let mut guard = guard();
+        let v4 = libc::AF_INET;
+        for message in [
+            message(v4, 1, Some(1), None),
+            message(v4, 7, Some(0), None),
+            message(v4, 1, Some(0), Some(1)),
+            message(v4, 1, None, None),
+            message(libc::AF_INET6, 1, Some(0), None),
+            NetconfMessage { settings: 5, ..message(v4, 1, Some(0), None) },
+        ] {
+            assert_eq!(guard.foresee(&message), None, "{message:?}");
+        }
+        guard.netconf(&message(v4, ALL, Some(0), None), 1);
+        assert_eq!(guard.foresee(&message(v4, 1, Some(0), None)), None, "an interface that goes with all");
+    }
+}

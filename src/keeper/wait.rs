@@ -1,0 +1,88 @@
+//! Where the guard thread sleeps: until the kernel says something, another thread wants something, or time is up.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::io::Errno;
+
+/// Longer than a packet, or a program that looks, needs; too short to be missed by anybody. After a write of a forwarding
+/// key the timer of `kernel/patience` ends it sooner, 0.1 ms after the write began.
+const REST_USEC: u64 = 1_000;
+
+#[derive(Clone, Copy, PartialEq)]
+pub enum Source {
+    /// To be read until nothing is left before the next [`Waits::sleep`]: it wakes nobody for what was there already.
+    Notifications,
+    Bell,
+    Writes,
+}
+
+/// What there is to be woken by.
+pub struct Waits {
+    epoll: OwnedFd,
+    /// Whether [`Source::Writes`] is one.
+    writes: bool,
+}
+
+/// Whom there is something from.
+#[derive(Default)]
+pub struct Woken {
+    pub rung: bool,
+    pub written: bool,
+}
+
+impl Waits {
+    /// # Errors
+    /// No descriptor or memory.
+    pub fn new() -> io::Result<Waits> {
+        Ok(Waits { epoll: epoll::create(CreateFlags::CLOEXEC)?, writes: true })
+    }
+
+    /// A descriptor that is closed goes by itself.
+    ///
+    /// # Errors
+    /// No memory, or no room in fs.epoll.max_user_watches.
+    pub fn add(&self, source: Source, fd: impl AsFd) -> io::Result<()> {
+        let edge = if source == Source::Notifications { EventFlags::ET } else { EventFlags::empty() };
+        Ok(epoll::add(&self.epoll, fd, EventData::new_u64(source as u64), EventFlags::IN | edge)?)
+    }
+
+    /// Whether writes wake from now on.
+    pub fn mind_writes(&mut self, fd: impl AsFd, mind: bool) {
+        if self.writes != mind {
+            let flags = if mind { EventFlags::IN } else { EventFlags::empty() };
+            _ = epoll::modify(&self.epoll, fd, EventData::new_u64(Source::Writes as u64), flags);
+            self.writes = mind;
+        }
+    }
+
+    /// Sleeps for so many microseconds at most (rounded up to milliseconds); for ever without.
+    ///
+    /// # Errors
+    /// epoll_wait(2) failed, which it does only by a mistake of this program.
+    pub fn sleep(&self, usec: Option<u64>) -> io::Result<Woken> {
+        let timeout = usec.map(|usec| {
+            let msec = usec.div_ceil(1000);
+            Timespec { tv_sec: (msec / 1000) as i64, tv_nsec: (msec % 1000 * 1_000_000) as i64 }
+        });
+        let mut room = [MaybeUninit::uninit(); 3];
+        let events: &[Event] = match epoll::wait(&self.epoll, &mut room, timeout.as_ref()) {
+            Ok((events, _)) => events,
+            Err(Errno::INTR) => &[],
+            Err(error) => return Err(error.into()),
+        };
+        let from = |source: Source| events.iter().any(|event| event.data.u64() == source as u64);
+        Ok(Woken { rung: from(Source::Bell), written: from(Source::Writes) })
+    }
+
+    /// After a write sleeps for a moment, so that who waits for the repair on this processor sees it before it is counted and
+    /// told. What the kernel has said so far wakes nobody; what it says next does.
+    pub fn rest(&self) {
+        if self.sleep(Some(0)).is_ok() {
+            _ = self.sleep(Some(REST_USEC));
+        }
+    }
+}
