@@ -77,7 +77,36 @@ bench: test-programs ## Measure, side by side with the least that can be done, i
 
 .PHONY: test
 test: test-programs ## Run every test, in namespaces of its own (installs missing test programs when root)
-	@if [ "$$(id -u)" = 0 ]; then $(CARGO) test --locked; else unshare --map-root-user --net --mount $(CARGO) test --locked; fi
+	@umask 022; if [ "$$(id -u)" = 0 ]; then $(CARGO) test --locked; else unshare --map-root-user --net --mount $(CARGO) test --locked; fi
+
+# In namespaces of its own; rootless, in those of a user namespace.
+IN_NAMESPACE = $$([ "$$(id -u)" = 0 ] || echo unshare --map-root-user --net --mount)
+SEQUENCES ?= 10000
+MINUTES ?= 30
+
+.PHONY: model
+model: test-programs ## Play random sequences against the model until 10,000 are done, 30 minutes a run (goes on where it ended)
+	@mkdir -p $(CARGO_TARGET_DIR)/model
+	@env FWDGUARD_SEQUENCES=$(SEQUENCES) FWDGUARD_MODEL_MINUTES=$(MINUTES) FWDGUARD_MODEL_STATE=$(abspath $(CARGO_TARGET_DIR))/model/state \
+		$(IN_NAMESPACE) $(CARGO) test --locked --test model -- --nocapture
+
+.PHONY: soak
+soak: SECONDS = 1800
+soak: test-programs ## Make 100 drifts a second for SECONDS (1800): memory and files flat, none missed, the journal in its limits
+	$(BUILD) --bin fwdguard
+	@env FWDGUARD_SOAK_SECONDS=$(SECONDS) FWDGUARD_PROGRAM=$(abspath $(RELEASE))/fwdguard \
+		$(IN_NAMESPACE) $(CARGO) test --locked --test soak -- --nocapture
+
+RUNS ?= 10000000
+SECONDS ?= 240
+
+.PHONY: fuzz
+fuzz: ## Fuzz each target until it has had RUNS runs, SECONDS at a time (as root; goes on where it was stopped)
+	@fuzz/run.sh $(RUNS) $(SECONDS)
+
+.PHONY: corpus
+corpus: ## Make the least inputs that reach what `make fuzz` has found the corpus that `make test` runs
+	@fuzz/run.sh keep
 
 # Programs that the tests drive: ip, unshare, sysctl, a real systemd-sysctl, a real dbus-daemon, journalctl, strace.
 .PHONY: test-programs

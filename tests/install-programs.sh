@@ -42,6 +42,7 @@ case ${1-} in
         need /usr/lib/systemd/systemd-sysctl systemd systemd
         need journalctl systemd systemd
         need strace strace strace
+        need script bsdutils util-linux
         ;;
 esac
 

@@ -1,0 +1,127 @@
+//! One datagram of rtnetlink: the same is heard as by a decoder that is written another way.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use fwdguard::kernel::message::Heard;
+use fwdguard::kernel::socket::hear;
+use fwdguard::setting::{Attribute, Family, Key};
+
+const HEADER: usize = 16;
+const FIRST_OF_RTNETLINK: u16 = 16;
+
+pub fn holds(data: &[u8]) {
+    let mut heard = Vec::new();
+    let whole = hear(data, data.len(), &mut heard);
+    assert!(hear(data, data.len() + 1, &mut Vec::new()).is_err(), "truncated");
+    assert!(heard.len() <= data.len() / HEADER);
+    for message in &heard {
+        match message {
+            Heard::Netconf(message) => assert!(message.ifindex.is_some()),
+            Heard::Link(link) => {
+                let name = link.name.as_bytes();
+                assert!(!name.is_empty() && !name.contains(&0) && name.len() < data.len());
+                for family in Family::BOTH {
+                    let key = Key::conf(family, &link.name, Attribute::Forwarding);
+                    super::assert_below_net(&key);
+                    assert_eq!(key.place().map(|place| place.interface), Some(&*link.name));
+                }
+            }
+            Heard::LinkGone { .. } | Heard::Other => {}
+            Heard::Broken => panic!("it is told as a loss"),
+        }
+    }
+    if let Some(expected) = decode(data) {
+        assert_eq!(whole.is_ok().then_some(&heard), expected.as_ref());
+    }
+    if whole.is_ok() && data.len().is_multiple_of(4) {
+        let mut twice = Vec::new();
+        assert_eq!(hear(&data.repeat(2), data.len() * 2, &mut twice), Ok(()));
+        assert_eq!(twice, [heard.clone(), heard].concat());
+    }
+}
+
+/// What is heard, or nothing if something was lost. `None`: there is a control message, of which this decoder knows nothing.
+fn decode(data: &[u8]) -> Option<Option<Vec<Heard>>> {
+    let (mut at, mut heard) = (0, Vec::new());
+    while at < data.len() {
+        let Some((length, kind)) = u32_at(data, at).zip(u16_at(data, at + 4)) else { return Some(None) };
+        let length = length as usize;
+        if length < HEADER || length > data.len() - at {
+            return Some(None);
+        }
+        if kind < FIRST_OF_RTNETLINK {
+            return None;
+        }
+        let Some(message) = message(kind, &data[at + HEADER..at + length]) else { return Some(None) };
+        heard.push(message);
+        at += length.div_ceil(4) * 4;
+    }
+    Some(Some(heard))
+}
+
+fn message(kind: u16, payload: &[u8]) -> Option<Heard> {
+    match kind {
+        80 => {
+            let (attributes, all) = attributes(payload.get(4..)?);
+            let last = |kind| attributes.iter().rev().find(|a| a.0 == kind).and_then(|a| i32_of(a.1));
+            let known = attributes.iter().filter(|a| (1..=3).contains(&a.0));
+            if !all || !known.clone().all(|a| a.1.len() == 4) {
+                return None;
+            }
+            Some(Heard::Netconf(fwdguard::kernel::netconf::NetconfMessage {
+                family: payload[0],
+                ifindex: Some(last(1)?),
+                forwarding: last(2),
+                rp_filter: last(3),
+                settings: attributes.iter().filter(|a| a.0 != 1).count().min(255) as u8,
+            }))
+        }
+        16 | 17 => {
+            let (family, ifindex, flags) = (payload.first()?, i32_of(payload.get(4..8)?)?, u32_at(payload, 8)?);
+            match (family, kind) {
+                (0, 17) => Some(Heard::LinkGone { ifindex }),
+                (0, _) => {
+                    let (attributes, _) = attributes(payload.get(16..).unwrap_or_default());
+                    let value = attributes.iter().find(|a| a.0 == 3)?.1;
+                    let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());
+                    let name = &value[..end];
+                    if matches!(name, b"" | b"." | b"..") || name.contains(&b'/') {
+                        return None;
+                    }
+                    let (name, up) = (OsStr::from_bytes(name).into(), Some(flags & 1 == 1));
+                    Some(Heard::Link(fwdguard::kernel::message::Link { ifindex, name, up }))
+                }
+                _ => Some(Heard::Other),
+            }
+        }
+        _ => Some(Heard::Other),
+    }
+}
+
+/// Kinds and values, and whether nothing but they was there.
+fn attributes(bytes: &[u8]) -> (Vec<(u16, &[u8])>, bool) {
+    let (mut at, mut found) = (0, Vec::new());
+    while at < bytes.len() {
+        let Some((length, kind)) = u16_at(bytes, at).zip(u16_at(bytes, at + 2)) else { return (found, false) };
+        let length = length as usize;
+        if length < 4 || length > bytes.len() - at {
+            return (found, false);
+        }
+        found.push((kind & 0x3fff, &bytes[at + 4..at + length]));
+        at += length.div_ceil(4) * 4;
+    }
+    (found, true)
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn i32_of(value: &[u8]) -> Option<i32> {
+    Some(i32::from_ne_bytes(value.try_into().ok()?))
+}
