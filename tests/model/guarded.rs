@@ -37,6 +37,9 @@ pub struct Model {
     pub kernel: Kernel,
     pub policy: Policy,
     pub tally: Tally,
+    /// Interfaces that have just come or been renamed. The guard looks at them by itself, and may do so just as their
+    /// forwarding goes with `all`, of which it has not heard yet.
+    pub fresh: BTreeSet<String>,
 }
 
 impl Model {
@@ -114,7 +117,8 @@ impl Model {
             match self.wanted(&fan) {
                 Some(right) => {
                     // What held before goes with `all` and comes back with it; accept_redirects is a setting like any other.
-                    let by_itself = was != right || fan == all_redirects();
+                    let is_fresh = apart(&fan).is_some_and(|(_, place, _)| self.fresh.contains(place));
+                    let by_itself = was != right || is_fresh || fan == all_redirects();
                     self.tally.expect(&fan, 0, u64::from(by_itself));
                     self.kernel.values.insert(fan, right);
                 }

@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
 use super::settings::{FORWARDING, REFUSED, V4, V6, all_forwarding, apart, canonical, key};
 
 /// In the order of their precedence.
@@ -38,18 +40,21 @@ impl Files {
         let folder = root.join(FOLDERS[at.0]);
         let path = folder.join(at.1);
         fs::create_dir_all(&folder).expect("a folder");
-        _ = fs::remove_file(&path).or_else(|_| fs::remove_dir(&path));
+        // As an editor does it: a folder that is empty for a moment would have the built-in policy apply.
+        let other = folder.join("new");
         match &file {
             None => {}
-            Some(File::Mask) => symlink("/dev/null", &path).expect("a link"),
-            Some(File::Dangling) => symlink("nowhere", &path).expect("a link"),
-            Some(File::Folder) => fs::create_dir(&path).expect("a folder"),
-            Some(File::Text(lines)) => {
-                // As an editor does it.
-                let other = folder.join("new");
-                fs::write(&other, lines.iter().map(text).collect::<String>()).expect("a file");
-                fs::rename(&other, &path).expect("a file");
-            }
+            Some(File::Mask) => symlink("/dev/null", &other).expect("a link"),
+            Some(File::Dangling) => symlink("nowhere", &other).expect("a link"),
+            Some(File::Folder) => fs::create_dir(&other).expect("a folder"),
+            Some(File::Text(lines)) => fs::write(&other, lines.iter().map(text).collect::<String>()).expect("a file"),
+        }
+        if file.is_none() {
+            _ = fs::remove_file(&path).or_else(|_| fs::remove_dir(&path));
+        } else if fs::rename(&other, &path).is_err() {
+            // One is a folder, the other is not: they are exchanged.
+            renameat_with(CWD, &other, CWD, &path, RenameFlags::EXCHANGE).expect("another file in its place");
+            fs::remove_file(&other).or_else(|_| fs::remove_dir(&other)).expect("the old one goes");
         }
         match file {
             Some(file) => _ = self.0.insert(at, file),

@@ -10,7 +10,7 @@ use super::kernel::Kernel;
 use super::policy::{FOLDERS, File, Files, Line, MARK, NAMES};
 use super::settings::{V4, key, links, observe};
 use super::steps::{KINDS, LinkStep, NEW_NAMES, Sequence, Step, Write, resolve};
-use super::system::{Bus, flood, ip, is_taken, link_commands, overrun, shell, write, writer};
+use super::system::{Bus, flood, ip, is_taken, link_commands, overrun, shell, stop, write, writer};
 use super::tally;
 use crate::common::{Namespace, Record, Running};
 
@@ -163,6 +163,7 @@ impl World {
         let gone: Vec<&String> = old.iter().filter(|link| !now.contains(link)).collect();
         let new: Vec<&String> = now.iter().filter(|link| !old.contains(link)).collect();
         self.stirred.extend(gone.iter().chain(&new).map(ToString::to_string));
+        self.model.fresh.extend(new.iter().map(ToString::to_string));
         let mut allowed = Allowed::new();
         match (step, &gone[..], &new[..]) {
             (LinkStep::Rename(..), [from], [to]) => {
@@ -244,7 +245,7 @@ impl World {
         let script = self.link_script(links, &mut many.touched);
         let with = if overrun_too { ", with an overrun" } else { "" };
         self.log.push(format!("while stopped{with}: {writes:?}"));
-        self.guard.signal("STOP");
+        stop(self.guard.pid());
         if overrun_too {
             // Flipped, and back to what it was. What comes after it is lost.
             overrun("lo");
@@ -340,6 +341,7 @@ impl World {
             return Err(format!("not so after 2 quiet seconds:\n{}", wrong.join("\n")));
         }
         (self.rest, self.stirred) = (rest, BTreeSet::new());
+        self.model.fresh.clear();
         self.model.know(observed, links());
         Ok(())
     }
