@@ -1,12 +1,11 @@
-//! What else a node's life asks of the guard: start, audits, new interfaces, storms, and long hours of nothing.
+//! What else a node's life asks of the guard: start, audits, new interfaces and storms.
 
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
-use std::thread::{JoinHandle, sleep};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -18,13 +17,11 @@ use fwdguard::report::record::{Cause, Record};
 use crate::contender::{Contender, Guard, Running};
 use crate::document::{Section, percentile};
 use crate::floor;
-use crate::node::{Node, ROOT, What, within};
+use crate::node::{Node, ROOT, What};
 use crate::repair::Flips;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
-/// Each is watched for by WatchdogSec= of the unit, and told three times as often.
-const WATCHDOG: Duration = Duration::from_secs(30);
 
 /// Start, audit, memory, and new interfaces.
 pub fn life(node: &Node, guard: &Guard, rounds: &dyn Fn(usize) -> usize) -> Result<Section> {
@@ -135,10 +132,10 @@ fn journal(node: &Node, guard: &Guard, rounds: usize) -> Result<String> {
     let rounds = if node.interfaces > 1000 { 10 } else { rounds };
     let spent = || -> Result<f64> {
         let running = Contender::Guard.start(guard, &node.target(What::IpForward))?;
-        let before = processor_time(&running)?;
+        let before = processor_time(running.pid())?;
         flips.many(rounds, between)?;
         sleep(Duration::from_millis(300));
-        Ok((processor_time(&running)? - before).as_secs_f64() * 1e6 / rounds as f64)
+        Ok((processor_time(running.pid())? - before).as_secs_f64() * 1e6 / rounds as f64)
     };
     let without = spent()?;
     fs::create_dir_all("/run/systemd/journal")?;
@@ -168,71 +165,26 @@ fn resident_kib(running: &Running) -> Result<u64> {
 }
 
 /// What one file of each thread says.
-fn of_threads<T>(running: &Running, file: &str, read: impl Fn(&str) -> Option<T>) -> Result<Vec<T>> {
+fn of_threads<T>(pid: u32, file: &str, read: impl Fn(&str) -> Option<T>) -> Result<Vec<T>> {
     let mut all = Vec::new();
-    for thread in fs::read_dir(format!("/proc/{}/task", running.pid()))? {
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
         let path = thread?.path().join(file);
         all.push(read(&fs::read_to_string(&path)?).with_context(|| path.display().to_string())?);
     }
     Ok(all)
 }
 
-fn processor_time(running: &Running) -> Result<Duration> {
+pub fn processor_time(pid: u32) -> Result<Duration> {
     let nanoseconds = |text: &str| text.split(' ').next()?.parse().ok();
-    Ok(Duration::from_nanos(of_threads::<u64>(running, "schedstat", nanoseconds)?.into_iter().sum()))
+    Ok(Duration::from_nanos(of_threads::<u64>(pid, "schedstat", nanoseconds)?.into_iter().sum()))
 }
 
-fn wake_ups(running: &Running) -> Result<u64> {
+pub fn wake_ups(pid: u32) -> Result<u64> {
     let count = |text: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
         line.trim().parse().ok()
     };
-    Ok(of_threads::<u64>(running, "status", count)?.into_iter().sum())
-}
-
-/// A guard on a node of its own, on which nothing happens.
-pub struct Quiet {
-    end: Sender<()>,
-    measured: JoinHandle<Result<Section>>,
-}
-
-impl Quiet {
-    /// For at least so long.
-    pub fn start(guard: &Guard, at_least: Duration) -> Result<Quiet> {
-        let (end, ended) = channel();
-        let guard = Guard { program: guard.program.clone() };
-        let measured = std::thread::spawn(move || {
-            within(4, move |_| {
-                let running = guard.start("-15")?;
-                sleep(Duration::from_secs(5));
-                let (since, cpu, wakes) = (Instant::now(), processor_time(&running)?, wake_ups(&running)?);
-                let _ = ended.recv();
-                sleep(at_least.saturating_sub(since.elapsed()));
-                let (cpu, wakes) = (processor_time(&running)? - cpu, wake_ups(&running)? - wakes);
-                let ticks = since.elapsed().as_secs_f64() / (WATCHDOG / 3).as_secs_f64();
-                let mut section = Section::new("Nothing happens", &["what", "measured"]);
-                section.row(["for, s".into(), format!("{:.0}", since.elapsed().as_secs_f64())]);
-                section.row([
-                    "wake-ups of all threads, with those that look for a bus, which is not there".into(),
-                    wakes.to_string(),
-                ]);
-                section.row(["turns of the watchdog's timer, two wake-ups each".into(), format!("{ticks:.0}")]);
-                section.row([
-                    "processor, µs a minute".into(),
-                    format!("{:.0}", cpu.as_secs_f64() * 6e7 / since.elapsed().as_secs_f64()),
-                ]);
-                section.value("wake-ups", wakes as f64);
-                section.value("watchdog's", ticks);
-                Ok(section)
-            })
-        });
-        Ok(Quiet { end, measured })
-    }
-
-    pub fn end(self) -> Result<Section> {
-        let _ = self.end.send(());
-        self.measured.join().unwrap_or_else(|_| bail!("it panicked"))
-    }
+    Ok(of_threads::<u64>(pid, "status", count)?.into_iter().sum())
 }
 
 /// 1,000 pods come and go within 30 seconds, and the messages of a change are lost on purpose.
@@ -240,7 +192,7 @@ pub fn storm(node: &Node, guard: &Guard) -> Result<Section> {
     const PODS: u32 = 1000;
     let mut section = Section::new("Storms", &["what", "measured"]);
     let running = Contender::Guard.start(guard, &node.target(What::OneInterface))?;
-    let (since, cpu) = (Instant::now(), processor_time(&running)?);
+    let (since, cpu) = (Instant::now(), processor_time(running.pid())?);
     let mut ip = Ip::start()?;
     for pod in 0..PODS {
         ip.tell(&format!("link add newpod{pod} type veth peer name pod{pod}"))?;
@@ -253,7 +205,7 @@ pub fn storm(node: &Node, guard: &Guard) -> Result<Section> {
     drop(ip);
     let took = since.elapsed();
     let recovered = Flips::new(node, What::OneInterface, None)?.once()?;
-    let spent = processor_time(&running)? - cpu;
+    let spent = processor_time(running.pid())? - cpu;
     section.row(["1,000 pods come and go, s".into(), format!("{:.1}", took.as_secs_f64())]);
     section.row([
         "the guard's share of a processor, %".into(),
@@ -276,7 +228,7 @@ pub fn overrun(node: &Node, guard: &Guard) -> Result<Section> {
     }
     fs::write(&all, "0")?;
     fs::write(&one, "1")?;
-    let cpu = processor_time(&running)?;
+    let cpu = processor_time(running.pid())?;
     let since = Instant::now();
     running.signal(libc::SIGCONT);
     while fs::read_to_string(&all)?.trim() != "1" || fs::read_to_string(&one)?.trim() != "0" {
@@ -287,6 +239,6 @@ pub fn overrun(node: &Node, guard: &Guard) -> Result<Section> {
     let took = since.elapsed();
     sleep(Duration::from_secs(1));
     section.row(["until all is right, ms".into(), format!("{:.1}", took.as_secs_f64() * 1e3)]);
-    section.row(["processor, ms".into(), format!("{:.1}", (processor_time(&running)? - cpu).as_secs_f64() * 1e3)]);
+    section.row(["processor, ms".into(), format!("{:.1}", (processor_time(running.pid())? - cpu).as_secs_f64() * 1e3)]);
     Ok(section)
 }

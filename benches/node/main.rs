@@ -1,10 +1,15 @@
 //! Measures what only a whole process shows, side by side in one run in namespaces of its own, and writes it down.
 
+#[path = "../../tests/bus/mod.rs"]
+mod bus;
+#[path = "../../tests/common/mod.rs"]
+mod common;
 mod contender;
 mod document;
 mod floor;
 mod life;
 mod node;
+mod quiet;
 mod repair;
 mod stream;
 
@@ -61,7 +66,7 @@ fn main() -> Result<()> {
     let rounds = |rounds: usize| if options.quick { (rounds / 10).max(10) } else { rounds };
 
     // Nothing happens there, so that it takes nothing from the others.
-    let quiet = wanted("quiet").then(|| life::Quiet::start(&guard, Duration::from_secs(options.quiet))).transpose()?;
+    let quiet = wanted("quiet").then(|| quiet::Quiet::start(&guard, Duration::from_secs(options.quiet))).transpose()?;
     for interfaces in [4, 100, 1000, 10_000] {
         if wanted("repair") {
             document.add(node::within(interfaces, |node| repair::unloaded(node, &guard, &rounds))?);

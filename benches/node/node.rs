@@ -13,7 +13,7 @@ const NETCONFA_RP_FILTER: u16 = 3;
 const NETCONFA_IFINDEX_ALL: i32 = -1;
 
 pub const ROOT: &str = "/run/root";
-const POLICY: &str = "net.ipv4.ip_forward = 1\n\
+pub const POLICY: &str = "net.ipv4.ip_forward = 1\n\
                       net.ipv4.conf.*.forwarding = 1\n\
                       net.ipv4.conf.*.rp_filter = 0\n\
                       net.ipv4.conf.new*.rp_filter = 2\n";

@@ -19,7 +19,7 @@ use zbus::{Connection, fdo};
 
 use crate::common::{Namespace, PATIENCE, Running};
 
-const ADDRESS: &str = "unix:path=/run/bus.socket";
+pub const ADDRESS: &str = "unix:path=/run/bus.socket";
 const CONFIG: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig>
