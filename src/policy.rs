@@ -80,7 +80,7 @@ pub type Wanted = (Key, usize);
 pub struct Policy {
     merged: Merged,
     pub errors: Vec<PolicyError>,
-    /// Entries that set one key in an interface's place, by interface (`all` and `default` too).
+    /// Entries that name one key in an interface's place, by interface (`all` and `default` too).
     by_interface: HashMap<OsString, Vec<usize>>,
     /// Interfaces whose `forwarding = 0` stands written out in sysctl.d, which the vendor's pattern leaves alone.
     pub exempt: BTreeMap<OsString, Source>,
@@ -114,7 +114,7 @@ impl Policy {
         let merged = drop_patterns_against_off(merged, &mut errors);
         let mut by_interface = HashMap::<OsString, Vec<usize>>::new();
         for (index, entry) in merged.entries.iter().enumerate() {
-            if let Some(place) = entry.sets().and_then(Key::place) {
+            if let Some(place) = entry.names().and_then(Key::place) {
                 by_interface.entry(place.interface.to_os_string()).or_default().push(index);
             }
         }
@@ -156,26 +156,37 @@ impl Policy {
 
     /// All settings of one interface, of `all` or of `default`.
     pub fn for_interface(&self, interface: &OsStr) -> Vec<Wanted> {
-        let written_out = self.by_interface.get(interface).map(Vec::as_slice).unwrap_or_default();
-        let mut wanted: Vec<Wanted> = written_out
-            .iter()
-            .filter_map(|index| Some((self.merged.entries[*index].sets()?.clone(), *index)))
-            .collect();
-        for (index, entry) in self.merged.entries.iter().enumerate() {
+        self.deciding(interface).into_iter().map(|index| (self.key_for(index, interface), index)).collect()
+    }
+
+    /// The entries that decide its settings, one for each.
+    pub fn deciding(&self, interface: &OsStr) -> Vec<usize> {
+        let entries = &self.merged.entries;
+        let named = self.by_interface.get(interface).map(Vec::as_slice).unwrap_or_default();
+        let mut deciding: Vec<usize> = named.iter().copied().filter(|index| entries[*index].sets().is_some()).collect();
+        for (index, entry) in entries.iter().enumerate() {
             let Target::Many(pattern) = &entry.target else { continue };
             if entry.value.is_none() || !pattern.matches(interface) {
                 continue;
             }
-            let key = pattern.key_for(interface);
-            if self.merged.written_out(&key).is_some() || self.is_exempt(&key) {
+            let is_named = named.iter().any(|index| entries[*index].is_of(pattern));
+            if is_named || self.exempt.contains_key(interface) && self.is_exempt(&pattern.key_for(interface)) {
                 continue;
             }
-            match wanted.iter_mut().find(|(earlier, _)| *earlier == key) {
-                Some(earlier) => earlier.1 = index,
-                None => wanted.push((key, index)),
+            match deciding.iter_mut().find(|earlier| entries[**earlier].is_of(pattern)) {
+                Some(earlier) => *earlier = index,
+                None => deciding.push(index),
             }
         }
-        wanted
+        deciding
+    }
+
+    /// The key of an interface that entry `index` decides.
+    pub fn key_for(&self, index: usize, interface: &OsStr) -> Key {
+        match &self.merged.entries[index].target {
+            Target::One(key) => key.clone(),
+            Target::Many(pattern) => pattern.key_for(interface),
+        }
     }
 
     /// Whether a line stands for this interface alone.
@@ -185,7 +196,7 @@ impl Policy {
 
     /// Whether it names the forwarding of any interface of this family.
     pub fn guards_forwarding(&self, family: Family) -> bool {
-        self.merged.entries.iter().any(|entry| entry.announced() == Some((family, Attribute::Forwarding)))
+        self.merged.entries.iter().any(|entry| entry.announced == Some((family, Attribute::Forwarding)))
     }
 
     /// Settings that belong to no interface, such as `net.core.somaxconn`.

@@ -131,7 +131,7 @@ fn decides(interface: &[u8], files: &[(Arc<Path>, &[u8])], sysctl_d: &[u8]) {
         let all = Key::conf(family, OsStr::new("all"), Attribute::Forwarding);
         let off = entries.iter().any(|entry| entry.sets() == Some(&all) && entry.number == Some(0));
         let opens = |entry: &Entry| {
-            entry.announced() == Some((family, Attribute::Forwarding)) && matches!(entry.target, Target::Many(_))
+            entry.announced == Some((family, Attribute::Forwarding)) && matches!(entry.target, Target::Many(_))
         };
         assert!(!off || entries.iter().all(|e| !opens(e) || e.value.is_none() || e.number == Some(0)), "off is off");
     }

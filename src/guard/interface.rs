@@ -61,10 +61,11 @@ impl Interface {
     pub fn apply(&mut self, policy: &Policy, others: &mut HashMap<Key, Other>) {
         self.cells.iter_mut().for_each(|cell| cell.entry = None);
         self.others.clear();
-        for (key, entry) in policy.for_interface(&self.name) {
-            match key.place().and_then(|place| place.announced()) {
+        for entry in policy.deciding(&self.name) {
+            match policy.entries()[entry].announced {
                 Some((family, attribute)) => self.cell_mut(family, attribute).entry = Some(entry),
                 None => {
+                    let key = policy.key_for(entry, &self.name);
                     others.insert(key.clone(), Other::new(entry));
                     self.others.push(key);
                 }

@@ -17,6 +17,8 @@ use crate::setting::{Family, Key};
 const RECEIVE_ERRORS_MAX: u32 = 16;
 const SUBSCRIBE_RETRY: Duration = Duration::from_secs(1);
 const SOCKET: &str = "the rtnetlink socket";
+/// NETDEV_HASHENTRIES (include/linux/netdevice.h)
+const INDEX_LISTS: i32 = 256;
 /// `all` and `default`.
 const PSEUDO_INTERFACES: usize = 2;
 
@@ -90,6 +92,10 @@ impl<O: Outlet> Keeper<O> {
         if all_known && !lost {
             return None;
         }
-        Some(indices.into_iter().filter_map(|ifindex| self.dumps.link(ifindex, lost)).collect())
+        // The kernel finds an interface in one of 256 lists (dev_get_by_index): one after the other, each stays in the cache.
+        indices.sort_unstable_by_key(|ifindex| (ifindex % INDEX_LISTS, *ifindex));
+        let mut links: Vec<Link> = indices.into_iter().filter_map(|ifindex| self.dumps.link(ifindex, lost)).collect();
+        links.sort_unstable_by_key(|link| link.ifindex);
+        Some(links)
     }
 }

@@ -24,6 +24,8 @@ pub struct Entry {
     pub name: String,
     key: Key,
     pub target: Target,
+    /// The setting that it is about, of one interface or of many, where that is one whose changes the kernel announces.
+    pub announced: Option<(Family, Attribute)>,
     /// `None`: the key is excluded from patterns.
     pub value: Option<Arc<str>>,
     /// The value as a number, where it is one.
@@ -63,10 +65,11 @@ impl Merger {
         let key = key.canonical();
         let target = if key.has_wildcard() { Target::Many(Pattern::new(&key)?) } else { Target::One(key.clone()) };
         // The kernel takes the first number and passes over what stands behind it: '1 # a remark' is 1.
-        let announced = key.place().is_some_and(|place| place.announced().is_some());
+        let announced = key.place().and_then(|place| place.announced());
         let first_word =
             |value| str::split_ascii_whitespace(value).next().filter(|word| setting::number(word).is_some());
-        let value = line.value.map(|value| if announced { first_word(value).unwrap_or(value) } else { value });
+        let value =
+            line.value.map(|value| if announced.is_some() { first_word(value).unwrap_or(value) } else { value });
         let mut overrides = Vec::new();
         if let Some(slot) = self.by_key.get(&key) {
             if let Some(earlier) = self.slots.get_mut(slot).filter(|e| e.value.as_deref() == value) {
@@ -83,6 +86,7 @@ impl Merger {
             name,
             key: key.clone(),
             target,
+            announced,
             value: value.map(Arc::from),
             number: value.and_then(setting::number),
             ignore_failure: line.ignore_failure,
@@ -133,8 +137,7 @@ impl Merged {
         self.entries.iter().filter(move |entry| match (&entry.target, place) {
             (Target::Many(pattern), Some(place)) => {
                 entry.value.is_some()
-                    && (pattern.family.as_str(), pattern.table.as_str(), pattern.name.as_str())
-                        == (place.family, place.table, place.name)
+                    && pattern.is_about(place.family, place.table, place.name)
                     && pattern.matches(place.interface)
             }
             _ => false,
@@ -163,16 +166,26 @@ impl Merged {
 }
 
 impl Entry {
-    /// Whether it is about a setting whose changes the kernel announces, be it of one interface or of many.
-    pub fn announced(&self) -> Option<(Family, Attribute)> {
-        self.key.place()?.announced()
-    }
-
     /// The one key that this entry sets, if it sets one.
     pub fn sets(&self) -> Option<&Key> {
+        self.names().filter(|_| self.value.is_some())
+    }
+
+    /// The one key that this entry sets or excludes, if it is no pattern.
+    pub fn names(&self) -> Option<&Key> {
         match &self.target {
-            Target::One(key) if self.value.is_some() => Some(key),
-            _ => None,
+            Target::One(key) => Some(key),
+            Target::Many(_) => None,
+        }
+    }
+
+    /// Whether it is about the same setting of interfaces as `pattern`.
+    pub fn is_of(&self, pattern: &Pattern) -> bool {
+        match &self.target {
+            Target::One(key) => {
+                key.place().is_some_and(|place| pattern.is_about(place.family, place.table, place.name))
+            }
+            Target::Many(other) => pattern.is_about(&other.family, &other.table, &other.name),
         }
     }
 }

@@ -44,6 +44,11 @@ impl Pattern {
         Ok(Pattern { family: place.family.into(), table: place.table.into(), name: place.name.into(), alternatives })
     }
 
+    /// Whether this is its setting, whatever the interface.
+    pub fn is_about(&self, family: &str, table: &str, name: &str) -> bool {
+        (self.family.as_str(), self.table.as_str(), self.name.as_str()) == (family, table, name)
+    }
+
     pub fn matches(&self, interface: &OsStr) -> bool {
         let Ok(name) = CString::new(interface.as_bytes()) else { return false };
         self.alternatives.iter().any(|pattern| fnmatch(pattern, &name))
