@@ -33,7 +33,7 @@ use crate::report::status::{SharedStatus, notify};
 use crate::report::text::plain;
 use crate::wake::clock::{Clock, Jump};
 use crate::wake::logind;
-use crate::witness::{Follow, Witness};
+use crate::witness::{Follow, INTERFACE_FILES_MAX, Witness};
 
 /// READY is sent after the first full pass, or after this long: a write may wait for the kernel's RTNL lock.
 const READY_AT_LATEST: Duration = Duration::from_secs(5);
@@ -221,8 +221,13 @@ fn start_guard(policy: Arc<Policy>, pulse: Arc<Pulse>, news: News) -> Result<Sta
             let summary = keeper.summary();
             let Summary { settings, interfaces, repairs, .. } = summary;
             reporter.tell(Record::Started { settings, interfaces, repaired: repairs as usize });
-            // From READY on, writers are known: the files of the interfaces are watched first.
-            witness.follow(Follow::Then(Box::new(move || _ = passed.send(summary))));
+            let ready = move || _ = passed.send(summary);
+            if interfaces <= INTERFACE_FILES_MAX {
+                // From READY on, writers are known: the files of the interfaces are watched first.
+                witness.follow(Follow::Then(Box::new(ready)));
+            } else {
+                ready(); // most of them can't be watched anyway
+            }
             let result = keeper.run(&own_handle, &inbox);
             let result = result.map(|()| keeper.summary());
             // The last reporters but one go here, so that the farewell is the last that is said.

@@ -18,6 +18,7 @@ use crate::policy::Policy;
 use crate::report::record::Cause;
 use crate::report::writer::{Blame, Why};
 use crate::setting::{Attribute, Family, Key};
+pub use watcher::INTERFACE_FILES_MAX;
 use watcher::{Post, Watcher, lock, watch};
 
 /// An event comes when the write has returned, which is after the guard has heard of it, and often after it has mended it.

@@ -25,7 +25,7 @@ const WRITES_MAX: usize = 256;
 /// As many processes that have opened a file, and may write it.
 const OPENED_MAX: usize = 64;
 /// A quarter of the files is kept for what the policy writes out.
-const INTERFACE_FILES_MAX: usize = FILES_MAX / 4 * 3;
+pub const INTERFACE_FILES_MAX: usize = FILES_MAX / 4 * 3;
 /// What the threads may spend of a core: as much at once, and 1 % in the long run.
 const CPU_AT_ONCE_USEC: u64 = 200_000;
 const CPU_PER_MILLE: u64 = 10;
