@@ -14,7 +14,7 @@ use rustix::time::{ClockId, clock_gettime};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::guard::resume::{Sleep, Woke};
 use crate::guard::settle::Settle;
@@ -33,6 +33,7 @@ use crate::report::status::{SharedStatus, notify};
 use crate::report::text::plain;
 use crate::wake::clock::{Clock, Jump};
 use crate::wake::logind;
+use crate::wake::timer::Timer;
 use crate::witness::{Follow, INTERFACE_FILES_MAX, Witness};
 
 /// READY is sent after the first full pass, or after this long: a write may wait for the kernel's RTNL lock.
@@ -45,6 +46,8 @@ const CLOCKS: &str = "the clocks";
 const WITNESS: &str = "fanotify";
 /// There is room for as many before there are threads.
 const DESCRIPTORS: i32 = writers::FILES_MAX as i32 + 200;
+/// How often the status is told where there is no watchdog.
+const STATUS_EVERY: Duration = Duration::from_secs(3600);
 /// The kernel holds a write up for longer than this: worth a word in the status.
 const WAITS_USEC: u64 = 1_000_000;
 
@@ -149,11 +152,9 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
     let (heard, mut logind_events) = mpsc::channel(16);
     tokio::task::spawn_local(logind::listen(heard));
 
-    let mut audit = interval(audit_interval);
-    audit.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    audit.reset();
+    let audit = Timer::every(audit_interval).context("no timer for audits")?;
     let watchdog_period = sd_notify::watchdog_enabled().map(|limit| limit / 3);
-    let mut watchdog = interval(watchdog_period.unwrap_or(Duration::from_secs(3600)));
+    let watchdog = Timer::every(watchdog_period.unwrap_or(STATUS_EVERY)).context("no timer for the watchdog")?;
     let mut seen_turns = u64::MAX;
     let ready_at_latest = Instant::now() + READY_AT_LATEST;
 
@@ -173,10 +174,10 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
             jump = jumped(&mut clock) => daemon.jumped(jump, &mut clock),
             touched = touched(&mut watch) => daemon.touched(touched, &mut watch),
             Some(event) = logind_events.recv() => daemon.logind(event),
-            _ = audit.tick() => daemon.guard.send(Command::Audit(Cause::Audit)),
+            Ok(()) = audit.tick() => daemon.guard.send(Command::Audit(Cause::Audit)),
             () = settle_due(&daemon.settle) => daemon.settle(),
             () = at(daemon.reload_due) => daemon.reload(&mut watch, false).await,
-            _ = watchdog.tick() => {
+            Ok(()) = watchdog.tick() => {
                 let turns = daemon.pulse.turns.load(Ordering::Relaxed);
                 let inside = daemon.pulse.inside_since.load(Ordering::Relaxed) != 0;
                 if watchdog_period.is_some() && (turns != seen_turns || inside) {

@@ -3,3 +3,4 @@
 pub mod clock;
 pub mod logind;
 pub mod managers;
+pub mod timer;
