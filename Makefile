@@ -108,6 +108,11 @@ fuzz: ## Fuzz each target until it has had RUNS runs, SECONDS at a time (as root
 corpus: ## Make the least inputs that reach what `make fuzz` has found the corpus that `make test` runs
 	@fuzz/run.sh keep
 
+.PHONY: deny
+deny: ## Check the licences, banned crates and sources of what ends in the program (deny.toml)
+	@tests/install-programs.sh deny
+	$(CARGO) deny --locked check licenses bans sources
+
 # Programs that the tests drive: ip, unshare, sysctl, a real systemd-sysctl, a real dbus-daemon, journalctl, strace.
 .PHONY: test-programs
 test-programs:

@@ -33,7 +33,7 @@ pub struct Patience(libc::timer_t);
 /// While it lives, the thread's writes spin for a while at most.
 pub struct Spinning;
 
-// SAFETY: a timer's name is good in every thread of the process.
+// SAFETY: `timer_t` is a name, and never followed as a pointer here; it is good in every thread of the process.
 unsafe impl Send for Patience {}
 
 impl Patience {

@@ -1,5 +1,6 @@
 //! How soon a thread runs when it is woken, and where: without privileges, and without a real-time policy.
 
+use rustix::process::getpriority_process;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// The guard's slices: the shortest that the kernel takes (`__setparam_fair`, kernel/sched/syscalls.c).
@@ -23,8 +24,7 @@ pub fn step_back() {
 }
 
 fn niceness() -> i32 {
-    // SAFETY: getpriority(2) takes no pointer.
-    unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
+    getpriority_process(None).unwrap_or(0)
 }
 
 fn set_scheduling(policy: libc::c_int, nice: i32, nsec: u64) {
