@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -48,6 +49,8 @@ const WITNESS: &str = "fanotify";
 const DESCRIPTORS: i32 = writers::FILES_MAX as i32 + 200;
 /// How often the status is told where there is no watchdog.
 const STATUS_EVERY: Duration = Duration::from_secs(3600);
+/// Of a node with few interfaces, with some to spare.
+const DESCRIPTORS_MIN: u64 = 64;
 /// The kernel holds a write up for longer than this: worth a word in the status.
 const WAITS_USEC: u64 = 1_000_000;
 
@@ -56,6 +59,7 @@ const WAITS_USEC: u64 = 1_000_000;
 /// # Errors
 /// The guard could not start, or its thread ended: the service manager starts it anew.
 pub fn run(root: &Path, audit_interval: Duration) -> Result<()> {
+    enough_descriptors()?;
     share_an_arena();
     // No thread comes of a runtime of this kind, nor of its signal handlers.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no event loop")?;
@@ -63,6 +67,18 @@ pub fn run(root: &Path, audit_interval: Duration) -> Result<()> {
     let groups = take_and_drop_privileges()?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, serve(root, audit_interval, groups, signals))
+}
+
+/// The event loop would panic for want of them, and no descriptor must be missing when a setting is to be written.
+fn enough_descriptors() -> Result<()> {
+    match getrlimit(Resource::Nofile).current {
+        Some(limit) if limit < DESCRIPTORS_MIN => {
+            bail!(
+                "only {limit} open files are allowed, {DESCRIPTORS_MIN} are needed; raise LimitNOFILE= (the unit has 2048)"
+            )
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Caught before anything else: until then, a HUP or USR1 would end the service.
@@ -111,6 +127,9 @@ fn take_and_drop_privileges() -> Result<io::Result<Groups>> {
 }
 
 async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>, mut signals: Signals) -> Result<()> {
+    let audit = Timer::every(audit_interval).context("no timer for audits")?;
+    let watchdog_period = sd_notify::watchdog_enabled().map(|limit| limit / 3);
+    let watchdog = Timer::every(watchdog_period.unwrap_or(STATUS_EVERY)).context("no timer for the watchdog")?;
     let status = Arc::new(SharedStatus::default());
     // Watch first, then read: no change of a file falls between.
     let watch = Watch::new(root);
@@ -140,9 +159,6 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
         reload_due: None,
         conflicts: HashSet::new(),
     };
-    if watch.is_none() {
-        daemon.status.get().lost.insert(POLICY_WATCH);
-    }
     if let Some(reason) = lost_witness {
         daemon.lost(WITNESS, format!("{} (it takes CAP_SYS_ADMIN at start), so writers are unknown", plain(&reason)));
     }
@@ -152,9 +168,6 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
     let (heard, mut logind_events) = mpsc::channel(16);
     tokio::task::spawn_local(logind::listen(heard));
 
-    let audit = Timer::every(audit_interval).context("no timer for audits")?;
-    let watchdog_period = sd_notify::watchdog_enabled().map(|limit| limit / 3);
-    let watchdog = Timer::every(watchdog_period.unwrap_or(STATUS_EVERY)).context("no timer for the watchdog")?;
     let mut seen_turns = u64::MAX;
     let ready_at_latest = Instant::now() + READY_AT_LATEST;
 
@@ -286,7 +299,6 @@ impl Daemon {
             logind::Event::Awake => self.woke(Cause::Resume, logind::MANAGER, None),
             logind::Event::Lost { source, reason } => self.lost(source, reason),
             logind::Event::Back { source } => {
-                self.status.get().lost.remove(source);
                 self.reporter.tell(Record::SourceBack { source });
                 self.tell_status();
                 // What happened while it was away may include a whole sleep.
@@ -297,7 +309,6 @@ impl Daemon {
     }
 
     fn lost(&self, source: &'static str, reason: String) {
-        self.status.get().lost.insert(source);
         self.reporter.tell(Record::SourceLost { source, reason });
         self.tell_status();
     }

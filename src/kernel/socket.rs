@@ -57,8 +57,9 @@ impl Notifications {
     pub fn subscribe() -> io::Result<Notifications> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         // SO_RCVBUFFORCE needs CAP_NET_ADMIN; without it the limit of net.core.rmem_max holds.
-        sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER_BYTES)
-            .or_else(|_| sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER_BYTES))?;
+        // With less room more is lost at once, and read again.
+        _ = sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER_BYTES)
+            .or_else(|_| sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER_BYTES));
         socket.bind_auto()?;
         for group in [RTNLGRP_LINK, RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF] {
             socket.add_membership(group)?;

@@ -72,6 +72,7 @@ impl Reporter {
     /// Takes records, and what the guard knows now. Never waits, as [`Reporter::tell`].
     pub fn tell_all(&self, records: Vec<Record>, summary: Option<Summary>) {
         let count = records.len() as u64;
+        self.status.note_sources(&records);
         if let Err(TrySendError::Full(told) | TrySendError::Disconnected(told)) =
             self.queue.try_send(Told { records, summary })
         {
@@ -92,9 +93,12 @@ fn write_all(told: &Receiver<Told>, unsaid: &AtomicU64, status: &SharedStatus, w
         match next {
             Ok(Told { mut records, summary }) => {
                 records.iter_mut().for_each(|record| name_writers(record, witness, status));
+                let sources = |record: &Record| matches!(record, Record::SourceLost { .. } | Record::SourceBack { .. });
+                if summary.is_some() || records.iter().any(sources) {
+                    status_due.get_or_insert_with(|| Instant::now() + STATUS_INTERVAL);
+                }
                 if let Some(summary) = summary {
                     status.set_summary(summary, last_writer(&records));
-                    status_due.get_or_insert_with(|| Instant::now() + STATUS_INTERVAL);
                 }
                 records.iter().for_each(write);
                 match unsaid.swap(0, Ordering::Relaxed) {

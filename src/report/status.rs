@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use sd_notify::NotifyState;
 
-use super::record::Cause;
+use super::record::{Cause, Record};
 use super::text::{count, one_line};
 use crate::guard::Summary;
 
@@ -77,6 +77,17 @@ impl SharedStatus {
             status.last_writer = writer;
         }
         status.summary = summary;
+    }
+
+    /// A source that is lost is named until it is back.
+    pub fn note_sources(&self, records: &[Record]) {
+        for record in records {
+            match record {
+                Record::SourceLost { source, .. } => _ = self.get().lost.insert(source),
+                Record::SourceBack { source } => _ = self.get().lost.remove(source),
+                _ => {}
+            }
+        }
     }
 
     /// Sends the status line to the service manager.

@@ -11,10 +11,18 @@ use crate::setting::printable;
 /// As many settings are named in a resumed record; more are counted.
 const NAMED_MAX: usize = 10;
 
+/// Characters of a sentence: what another says of his failure, or a key that is wrong, may be as long as a message or a file.
+const TEXT_MAX: usize = 1000;
+
 impl Record {
-    /// The sentence for people: one line, whatever stands in it.
+    /// The sentence for people: one line that can be read, whatever stands in it.
     pub fn text(&self) -> String {
-        one_line(&self.sentence())
+        let mut text = one_line(&self.sentence());
+        if let Some((end, _)) = text.char_indices().nth(TEXT_MAX) {
+            text.truncate(end);
+            text.push('…');
+        }
+        text
     }
 
     fn sentence(&self) -> String {

@@ -46,13 +46,14 @@ impl Reading {
 
     /// What happened between `self` and `later`.
     fn jump(self, later: Reading) -> Option<Jump> {
-        let usec = |duration: Duration| duration.as_micros() as i64;
+        let usec = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
         let suspended =
             later.boot.saturating_sub(later.monotonic).saturating_sub(self.boot.saturating_sub(self.monotonic));
         if suspended >= SUSPEND_MIN {
             return Some(Jump::Slept(suspended));
         }
-        let stepped = (usec(later.real) - usec(later.boot)) - (usec(self.real) - usec(self.boot));
+        let ahead = |reading: Reading| usec(reading.real).saturating_sub(usec(reading.boot));
+        let stepped = ahead(later).saturating_sub(ahead(self));
         (stepped.unsigned_abs() >= STEP_MIN.as_micros() as u64).then_some(Jump::Stepped { usec: stepped })
     }
 }
@@ -125,6 +126,10 @@ mod tests {
             // Paused by its host for an hour, and then told the time.
             (reading(4_605_000, 55_000, 45_000), Some(Jump::Stepped { usec: 3_600_000_000 })),
             (reading(1_000, 55_000, 45_000), Some(Jump::Stepped { usec: -1_004_000_000 })),
+            // Years forth, and back to the first second.
+            (reading(1_000_000_000_000, 55_000, 45_000), Some(Jump::Stepped { usec: 999_998_995_000_000 })),
+            (reading(0, 55_000, 45_000), Some(Jump::Stepped { usec: -1_005_000_000 })),
+            (reading(u64::MAX, 55_000, 45_000), Some(Jump::Stepped { usec: i64::MAX - 55_000_000 - 950_000_000 })),
             // A time service at its work.
             (reading(1_005_400, 55_000, 45_000), None),
         ] {

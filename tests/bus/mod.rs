@@ -41,7 +41,7 @@ const CONFIG: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bu
 "#;
 const LOGIND: &str = "org.freedesktop.login1";
 const LOGIND_PATH: &str = "/org/freedesktop/login1";
-const MANAGER: &str = "org.freedesktop.login1.Manager";
+pub const MANAGER: &str = "org.freedesktop.login1.Manager";
 
 /// A dbus-daemon, which ends with this.
 pub struct Bus {
@@ -145,6 +145,19 @@ impl Bus {
         });
     }
 
+    /// The same, true and false, so many times.
+    pub fn flood(&self, target: &str, interface: &str, member: &str, times: usize) {
+        let liar = self.connect();
+        self.runtime.block_on(async {
+            for number in 0..times {
+                liar.emit_signal(Some(target), LOGIND_PATH, interface, member, &(number % 2 == 0))
+                    .await
+                    .expect("a signal");
+            }
+            fdo::DBusProxy::new(&liar).await.expect("the bus").get_id().await.expect("an answer");
+        });
+    }
+
     /// Somebody who is not logind announces a sleep or its end.
     pub fn lie_about_sleep(&self, target: &str, start: bool) {
         self.lie(target, MANAGER, "PrepareForSleep", &start);
@@ -193,6 +206,12 @@ impl Logind {
     pub fn sleep(&self, start: bool) {
         self.manager.0.lock().unwrap().preparing = start;
         let said = self.connection.emit_signal(None::<&str>, LOGIND_PATH, MANAGER, "PrepareForSleep", &start);
+        self.runtime.block_on(said).expect("a signal");
+    }
+
+    /// Says anything.
+    pub fn say(&self, member: &str, body: &(impl serde::Serialize + zbus::DynamicType)) {
+        let said = self.connection.emit_signal(None::<&str>, LOGIND_PATH, MANAGER, member, body);
         self.runtime.block_on(said).expect("a signal");
     }
 
