@@ -108,7 +108,8 @@ fuzz: ## Fuzz each target until it has had RUNS runs, SECONDS at a time (as root
 corpus: ## Make the least inputs that reach what `make fuzz` has found the corpus that `make test` runs
 	@fuzz/run.sh keep
 
-# Programs that the tests drive: ip, unshare, sysctl, a real systemd-sysctl, a real dbus-daemon, journalctl, strace.
+# Programs that the tests drive: ip, nft, iptables, unshare, setpriv, sysctl, a real systemd-sysctl, a real dbus-daemon,
+# journalctl, strace.
 .PHONY: test-programs
 test-programs:
 	@tests/install-programs.sh
