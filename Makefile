@@ -113,7 +113,8 @@ deny: ## Check the licences, banned crates and sources of what ends in the progr
 	@tests/install-programs.sh deny
 	$(CARGO) deny --locked check licenses bans sources
 
-# Programs that the tests drive: ip, unshare, sysctl, a real systemd-sysctl, a real dbus-daemon, journalctl, strace.
+# Programs that the tests drive: ip, nft, iptables, unshare, setpriv, sysctl, a real systemd-sysctl, a real dbus-daemon,
+# journalctl, strace.
 .PHONY: test-programs
 test-programs:
 	@tests/install-programs.sh

@@ -2,6 +2,7 @@
 
 mod apply;
 mod check;
+mod diagnose;
 mod policy;
 mod table;
 #[cfg(test)]
@@ -17,15 +18,15 @@ use crate::policy::PolicyError;
 use crate::report::text::one_line;
 use crate::setting::printable;
 
-/// Drift (check), or a repair that failed (apply).
+/// Drift (check), a repair that failed (apply), or traffic that is dropped (diagnose).
 const EXIT_DRIFT: u8 = 1;
 /// Wrong usage, no readable policy, or bad lines and no drift.
 const EXIT_USAGE: u8 = 2;
 
 const EXIT_STATUS_HELP: &str = "\
 Exit status:
-  0  all settings hold
-  1  drift (check, also with bad lines beside it), or a repair that failed (apply)
+  0  all settings hold, or traffic is forwarded (diagnose)
+  1  drift (check, also with bad lines beside it), a repair that failed (apply), or traffic dropped here (diagnose)
   2  wrong usage, no readable policy, or bad lines in the policy and no drift";
 
 /// Keeps a Kubernetes node forwarding: puts ip_forward and rp_filter back, and tells the journal what, when and why.
@@ -57,6 +58,9 @@ enum Command {
     /// Show the merged policy: every line, its file and line, what it overrides
     #[command(after_help = EXIT_STATUS_HELP)]
     Policy(Format),
+    /// Ask the kernel why traffic to a pod is not forwarded; change nothing
+    #[command(after_help = EXIT_STATUS_HELP)]
+    Diagnose(diagnose::Arguments),
 }
 
 #[derive(clap::Args, Clone, Copy)]
@@ -80,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Check(format) => Ok(check::run(&root, format.json)),
         Command::Apply(format) => apply::run(&root, format.json),
         Command::Policy(format) => Ok(policy::run(&root, format.json)),
+        Command::Diagnose(arguments) => Ok(diagnose::run(arguments)),
     };
     status.unwrap_or_else(|error| {
         eprintln!("fwdguard: {error:#}");

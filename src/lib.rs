@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod daemon;
+pub mod diagnose;
 pub mod guard;
 pub mod handle;
 pub mod keeper;

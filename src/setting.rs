@@ -14,10 +14,18 @@ pub enum Family {
 impl Family {
     pub const BOTH: [Family; 2] = [Family::V4, Family::V6];
 
-    fn folder(self) -> &'static str {
+    pub fn folder(self) -> &'static str {
         match self {
             Family::V4 => "ipv4",
             Family::V6 => "ipv6",
+        }
+    }
+
+    /// `AF_INET` or `AF_INET6`
+    pub fn number(self) -> u8 {
+        match self {
+            Family::V4 => libc::AF_INET as u8,
+            Family::V6 => libc::AF_INET6 as u8,
         }
     }
 }

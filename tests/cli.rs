@@ -372,7 +372,8 @@ fn help_version_and_wrong_usage() {
         let output = fwdguard(&[help]);
         assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()), "{help}");
         let text = stdout(&output);
-        for part in ["Exit status:", "  0  ", "  1  ", "  2  ", "check", "apply", "policy", "run", "--root"] {
+        for part in ["Exit status:", "  0  ", "  1  ", "  2  ", "check", "apply", "policy", "diagnose", "run", "--root"]
+        {
             assert!(text.contains(part), "{part} in {help}:\n{text}");
         }
         assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
@@ -387,6 +388,7 @@ fn help_version_and_wrong_usage() {
         vec!["check", "--root", "/no/such/folder"],
         vec!["check", "--root", "/dev/null"],
         vec!["run", "--audit-interval", "0"],
+        vec!["diagnose"],
     ] {
         let output = fwdguard(&wrong);
         assert_eq!((output.status.code(), stdout(&output)), (Some(2), String::new()), "{wrong:?}");

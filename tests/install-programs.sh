@@ -49,6 +49,9 @@ case ${1-} in
         need /usr/lib/systemd/systemd-sysctl systemd systemd
         need journalctl systemd systemd
         need strace strace strace
+        need nft nftables nftables
+        need iptables-save iptables iptables-nft
+        need setpriv util-linux util-linux
         need script bsdutils util-linux
         ;;
 esac

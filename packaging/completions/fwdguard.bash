@@ -22,6 +22,9 @@ _fwdguard() {
             fwdguard,check)
                 cmd="fwdguard__subcmd__check"
                 ;;
+            fwdguard,diagnose)
+                cmd="fwdguard__subcmd__diagnose"
+                ;;
             fwdguard,help)
                 cmd="fwdguard__subcmd__help"
                 ;;
@@ -36,6 +39,9 @@ _fwdguard() {
                 ;;
             fwdguard__subcmd__help,check)
                 cmd="fwdguard__subcmd__help__subcmd__check"
+                ;;
+            fwdguard__subcmd__help,diagnose)
+                cmd="fwdguard__subcmd__help__subcmd__diagnose"
                 ;;
             fwdguard__subcmd__help,help)
                 cmd="fwdguard__subcmd__help__subcmd__help"
@@ -53,7 +59,7 @@ _fwdguard() {
 
     case "${cmd}" in
         fwdguard)
-            opts="-h -V --root --help --version run check apply policy help"
+            opts="-h -V --root --help --version run check apply policy diagnose help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -115,8 +121,43 @@ _fwdguard() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        fwdguard__subcmd__diagnose)
+            opts="-h --from --in --json --root --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --from)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --in)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=()
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o plusdirs
+                    fi
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         fwdguard__subcmd__help)
-            opts="run check apply policy help"
+            opts="run check apply policy diagnose help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -144,6 +185,20 @@ _fwdguard() {
             return 0
             ;;
         fwdguard__subcmd__help__subcmd__check)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fwdguard__subcmd__help__subcmd__diagnose)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

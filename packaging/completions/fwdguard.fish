@@ -31,6 +31,7 @@ complete -c fwdguard -n "__fish_fwdguard_needs_command" -f -a "run" -d 'Guard th
 complete -c fwdguard -n "__fish_fwdguard_needs_command" -f -a "check" -d 'Compare kernel and policy, change nothing'
 complete -c fwdguard -n "__fish_fwdguard_needs_command" -f -a "apply" -d 'Repair once'
 complete -c fwdguard -n "__fish_fwdguard_needs_command" -f -a "policy" -d 'Show the merged policy: every line, its file and line, what it overrides'
+complete -c fwdguard -n "__fish_fwdguard_needs_command" -f -a "diagnose" -d 'Ask the kernel why traffic to a pod is not forwarded; change nothing'
 complete -c fwdguard -n "__fish_fwdguard_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c fwdguard -n "__fish_fwdguard_using_subcommand run" -l audit-interval -d 'Seconds between full audits; changes are heard of at once, whatever this is' -r -f
 complete -c fwdguard -n "__fish_fwdguard_using_subcommand run" -l root -d 'Read policy, sysctl.d and TuneD below DIR (settings are still this network namespace\'s)' -r -f -a "(__fish_complete_directories)"
@@ -44,8 +45,14 @@ complete -c fwdguard -n "__fish_fwdguard_using_subcommand apply" -s h -l help -d
 complete -c fwdguard -n "__fish_fwdguard_using_subcommand policy" -l root -d 'Read policy, sysctl.d and TuneD below DIR (settings are still this network namespace\'s)' -r -f -a "(__fish_complete_directories)"
 complete -c fwdguard -n "__fish_fwdguard_using_subcommand policy" -l json -d 'Print one JSON object instead of a table'
 complete -c fwdguard -n "__fish_fwdguard_using_subcommand policy" -s h -l help -d 'Print help'
-complete -c fwdguard -n "__fish_fwdguard_using_subcommand help; and not __fish_seen_subcommand_from run check apply policy help" -f -a "run" -d 'Guard the node until SIGTERM; SIGHUP reads the policy again (what the service starts)'
-complete -c fwdguard -n "__fish_fwdguard_using_subcommand help; and not __fish_seen_subcommand_from run check apply policy help" -f -a "check" -d 'Compare kernel and policy, change nothing'
-complete -c fwdguard -n "__fish_fwdguard_using_subcommand help; and not __fish_seen_subcommand_from run check apply policy help" -f -a "apply" -d 'Repair once'
-complete -c fwdguard -n "__fish_fwdguard_using_subcommand help; and not __fish_seen_subcommand_from run check apply policy help" -f -a "policy" -d 'Show the merged policy: every line, its file and line, what it overrides'
-complete -c fwdguard -n "__fish_fwdguard_using_subcommand help; and not __fish_seen_subcommand_from run check apply policy help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c fwdguard -n "__fish_fwdguard_using_subcommand diagnose" -l from -d 'Who sends; without it, an address behind each interface is assumed' -r -f
+complete -c fwdguard -n "__fish_fwdguard_using_subcommand diagnose" -l in -d 'Where it arrives; without it, every interface that traffic could arrive on is asked' -r -f
+complete -c fwdguard -n "__fish_fwdguard_using_subcommand diagnose" -l root -d 'Read policy, sysctl.d and TuneD below DIR (settings are still this network namespace\'s)' -r -f -a "(__fish_complete_directories)"
+complete -c fwdguard -n "__fish_fwdguard_using_subcommand diagnose" -l json -d 'Print one JSON object instead of a table'
+complete -c fwdguard -n "__fish_fwdguard_using_subcommand diagnose" -s h -l help -d 'Print help'
+complete -c fwdguard -n "__fish_fwdguard_using_subcommand help; and not __fish_seen_subcommand_from run check apply policy diagnose help" -f -a "run" -d 'Guard the node until SIGTERM; SIGHUP reads the policy again (what the service starts)'
+complete -c fwdguard -n "__fish_fwdguard_using_subcommand help; and not __fish_seen_subcommand_from run check apply policy diagnose help" -f -a "check" -d 'Compare kernel and policy, change nothing'
+complete -c fwdguard -n "__fish_fwdguard_using_subcommand help; and not __fish_seen_subcommand_from run check apply policy diagnose help" -f -a "apply" -d 'Repair once'
+complete -c fwdguard -n "__fish_fwdguard_using_subcommand help; and not __fish_seen_subcommand_from run check apply policy diagnose help" -f -a "policy" -d 'Show the merged policy: every line, its file and line, what it overrides'
+complete -c fwdguard -n "__fish_fwdguard_using_subcommand help; and not __fish_seen_subcommand_from run check apply policy diagnose help" -f -a "diagnose" -d 'Ask the kernel why traffic to a pod is not forwarded; change nothing'
+complete -c fwdguard -n "__fish_fwdguard_using_subcommand help; and not __fish_seen_subcommand_from run check apply policy diagnose help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

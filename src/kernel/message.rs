@@ -4,12 +4,10 @@ use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use netlink_packet_core::{
-    DecodeError, Emitable, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable, NlasIterator, Parseable,
-};
+use netlink_packet_core::{DecodeError, NetlinkDeserializable, NetlinkHeader, NlasIterator, Parseable};
 use netlink_packet_route::link::LinkFlags;
 
-use super::netconf::{NetconfMessage, RTM_GETNETCONF, RTM_NEWNETCONF};
+use super::netconf::{NetconfMessage, RTM_NEWNETCONF};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
@@ -40,14 +38,10 @@ pub struct Link {
     pub up: Option<bool>,
 }
 
-/// A message on its way from or to the kernel.
+/// A message on its way from the kernel.
 #[derive(Clone, Debug)]
 pub enum Message {
     Heard(Heard),
-    /// The settings of all interfaces are asked for, as a dump.
-    AskNetconf {
-        family: u8,
-    },
 }
 
 impl NetlinkDeserializable for Message {
@@ -90,31 +84,6 @@ fn link(kind: u16, payload: &[u8]) -> Heard {
         Some(name) => {
             let up = LinkFlags::from_bits_retain(flags).contains(LinkFlags::Up);
             Heard::Link(Link { ifindex, name: OsStr::from_bytes(name).into(), up: Some(up) })
-        }
-    }
-}
-
-impl Message {
-    fn body(&self) -> Option<NetconfMessage> {
-        match self {
-            Message::AskNetconf { family } => Some(NetconfMessage { family: *family, ..NetconfMessage::default() }),
-            Message::Heard(_) => None,
-        }
-    }
-}
-
-impl NetlinkSerializable for Message {
-    fn message_type(&self) -> u16 {
-        if self.body().is_some() { RTM_GETNETCONF } else { 0 }
-    }
-
-    fn buffer_len(&self) -> usize {
-        self.body().map_or(0, |body| body.buffer_len())
-    }
-
-    fn serialize(&self, buffer: &mut [u8]) {
-        if let Some(body) = self.body() {
-            body.emit(buffer);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The netconf message of rtnetlink (linux/netconf.h), which netlink-packet-route does not have.
 
-use netlink_packet_core::{DecodeError, Emitable, NlasIterator, Parseable};
+use netlink_packet_core::{DecodeError, NlasIterator, Parseable};
 
 pub const RTM_NEWNETCONF: u16 = 80;
 pub const RTM_GETNETCONF: u16 = 82;
@@ -17,7 +17,7 @@ const HEADER_LEN: usize = 4;
 pub struct NetconfMessage {
     /// `AF_INET` or `AF_INET6`
     pub family: u8,
-    /// -1 is `all`, -2 is `default`; `None` only in requests.
+    /// -1 is `all`, -2 is `default`; `None` only in a message that is broken.
     pub ifindex: Option<i32>,
     pub forwarding: Option<i32>,
     pub rp_filter: Option<i32>,
@@ -52,16 +52,5 @@ impl Parseable<[u8]> for NetconfMessage {
             *field = Some(i32::from_ne_bytes(value));
         }
         Ok(message)
-    }
-}
-
-/// Only requests are ever sent: the header alone.
-impl Emitable for NetconfMessage {
-    fn buffer_len(&self) -> usize {
-        HEADER_LEN
-    }
-
-    fn emit(&self, buffer: &mut [u8]) {
-        buffer[..HEADER_LEN].copy_from_slice(&[self.family, 0, 0, 0]);
     }
 }

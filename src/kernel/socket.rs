@@ -5,13 +5,15 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{
+    NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NetlinkPayload, Parseable,
+};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rustix::net::sockopt;
 
 use super::message::{Heard, Link, Message, messages};
 use super::mute;
-use super::netconf::NetconfMessage;
+use super::netconf::{NetconfMessage, RTM_GETNETCONF};
 use super::receive::{Batch, DATAGRAMS, Datagram};
 use crate::setting::{Attribute, Family};
 
@@ -25,6 +27,8 @@ const RTNLGRP_IPV6_NETCONF: u32 = 25;
 const RECEIVE_BUFFER_BYTES: usize = 16 << 20;
 /// Dumps fill what they are given, up to 32 KiB.
 const DUMP_BYTES: usize = 32 << 10;
+/// `struct nlmsghdr`: length, type, flags, sequence, port (linux/netlink.h).
+const NLMSG_HEADER: usize = 16;
 /// A dump that is interrupted this often is taken as it is: the changes that interrupted it are in the other socket.
 const DUMP_TRIES: u32 = 10;
 
@@ -177,7 +181,7 @@ impl AsFd for Notifications {
     }
 }
 
-/// The socket for dumps.
+/// The socket for questions.
 pub struct Dumps {
     socket: Socket,
     buffer: Vec<u8>,
@@ -224,10 +228,7 @@ impl Dumps {
     /// # Errors
     /// The kernel's reason.
     pub fn netconf(&mut self, family: Family) -> io::Result<Vec<NetconfMessage>> {
-        let family = match family {
-            Family::V4 => libc::AF_INET,
-            Family::V6 => libc::AF_INET6,
-        } as u8;
+        let family = family.number();
         match self.dump(family) {
             // A kernel without the family answers for AF_UNSPEC, or that it can't.
             Ok(mut heard) => {
@@ -251,34 +252,55 @@ impl Dumps {
     }
 
     fn dump_once(&mut self, family: u8) -> io::Result<(Vec<NetconfMessage>, bool)> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-        header.sequence_number = self.sequence;
-        let mut request = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(Message::AskNetconf { family }));
-        request.finalize();
-        let mut bytes = vec![0; request.buffer_len()];
-        request.serialize(&mut bytes);
-        retry(|| self.socket.send(&bytes, 0))?;
+        let mut heard = Vec::new();
+        let interrupted = self.ask(RTM_GETNETCONF, NLM_F_DUMP, &[family, 0, 0, 0], |payload| {
+            heard.extend(NetconfMessage::parse(payload).ok().filter(|message| message.ifindex.is_some()));
+        })?;
+        Ok((heard, interrupted))
+    }
 
-        let (mut heard, mut interrupted) = (Vec::new(), false);
+    /// Asks one question of rtnetlink(7), and hands on what stands behind the header of each answer: one, or with
+    /// `NLM_F_DUMP` among `flags` as many as there are. Whether a change interrupted the dump.
+    ///
+    /// # Errors
+    /// The kernel's reason.
+    pub fn ask(&mut self, kind: u16, flags: u16, body: &[u8], mut each: impl FnMut(&[u8])) -> io::Result<bool> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut question = Vec::with_capacity(NLMSG_HEADER + body.len());
+        question.extend((NLMSG_HEADER as u32 + body.len() as u32).to_ne_bytes());
+        question.extend(kind.to_ne_bytes());
+        question.extend((NLM_F_REQUEST | flags).to_ne_bytes());
+        question.extend(self.sequence.to_ne_bytes());
+        question.extend([0; 4]);
+        question.extend(body);
+        retry(|| self.socket.send(&question, 0))?;
+
+        let mut interrupted = false;
         loop {
             self.buffer.clear();
             let length = retry(|| self.socket.recv(&mut self.buffer, libc::MSG_TRUNC))?;
             if length > self.buffer.len() {
-                return Err(io::Error::other(format!("a dump message of {length} bytes was truncated")));
+                return Err(io::Error::other(format!("an answer of {length} bytes was truncated")));
             }
-            for message in messages(&self.buffer) {
-                let message = message.map_err(|error| io::Error::other(error.to_string()))?;
-                if message.header.sequence_number != self.sequence {
+            let mut rest = &self.buffer[..];
+            while !rest.is_empty() {
+                let answer = NetlinkBuffer::new_checked(rest).map_err(|error| io::Error::other(error.to_string()))?;
+                rest = rest.get((answer.length() as usize).next_multiple_of(4)..).unwrap_or_default();
+                if answer.sequence_number() != self.sequence {
                     continue; // the rest of a dump that was given up
                 }
-                interrupted |= message.header.flags & NLM_F_DUMP_INTR != 0;
-                match message.payload {
-                    NetlinkPayload::Done(_) => return Ok((heard, interrupted)),
-                    NetlinkPayload::Error(error) => return Err(error.to_io()),
-                    NetlinkPayload::InnerMessage(Message::Heard(Heard::Netconf(message))) => heard.push(message),
-                    _ => {}
+                interrupted |= answer.flags() & NLM_F_DUMP_INTR != 0;
+                match answer.message_type() {
+                    NLMSG_DONE => return Ok(interrupted),
+                    NLMSG_ERROR => {
+                        let errno =
+                            answer.payload().first_chunk().map_or(libc::EBADMSG, |code| -i32::from_ne_bytes(*code));
+                        return Err(io::Error::from_raw_os_error(errno));
+                    }
+                    _ => each(answer.payload()),
+                }
+                if flags & NLM_F_DUMP != NLM_F_DUMP {
+                    return Ok(false);
                 }
             }
         }

@@ -1,0 +1,153 @@
+//! `fwdguard diagnose`: why traffic to a pod is not forwarded, as a table for people or an object for programs.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::process::ExitCode;
+
+use clap::ValueHint;
+use serde_json::{Value, json};
+
+use super::table::{Table, Tone, say, say_json};
+use super::{EXIT_DRIFT, EXIT_USAGE};
+use crate::diagnose::{Fault, Mark, Report, Request, Step, diagnose};
+use crate::report::text::{duration, errno_text, one_line};
+use crate::setting::printable;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The pod's address, IPv4 or IPv6
+    #[arg(value_name = "ADDRESS", value_hint = ValueHint::Other)]
+    address: OsString,
+    /// Who sends; without it, an address behind each interface is assumed
+    #[arg(long, value_name = "ADDRESS", value_hint = ValueHint::Other)]
+    from: Option<OsString>,
+    /// Where it arrives; without it, every interface that traffic could arrive on is asked
+    #[arg(long = "in", value_name = "INTERFACE", value_hint = ValueHint::Other)]
+    interface: Option<OsString>,
+    #[command(flatten)]
+    format: super::Format,
+}
+
+pub fn run(arguments: Arguments) -> ExitCode {
+    let report = request(&arguments).and_then(|request| Ok((diagnose(&request)?, request)));
+    let (report, request) = match report {
+        Ok(both) => both,
+        Err(reason) => {
+            eprintln!("fwdguard: {}", one_line(&reason));
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    if arguments.format.json {
+        say_json(&object(&report, &request))
+    } else {
+        print(&report, &request)
+    }
+    if report.forwarded() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_DRIFT) }
+}
+
+fn request(arguments: &Arguments) -> Result<Request, String> {
+    let to = address(&arguments.address)?;
+    let reason = match to {
+        _ if to.is_multicast() => Some("a multicast address"),
+        _ if to.is_unspecified() => Some("no address of a host"),
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => Some("link-local, and no router forwards to it"),
+        _ => None,
+    };
+    if let Some(reason) = reason {
+        return Err(format!("{to} is {reason}; give a pod's address"));
+    }
+    let from = arguments.from.as_ref().map(address).transpose()?;
+    Ok(Request { to, from, interface: arguments.interface.clone() })
+}
+
+fn address(text: &OsString) -> Result<IpAddr, String> {
+    let address = text.to_str().and_then(|text| text.parse::<IpAddr>().ok());
+    let wrong = || format!("'{}' is no IPv4 or IPv6 address; give one such as 10.244.1.5", printable(text));
+    Ok(address.ok_or_else(wrong)?.to_canonical())
+}
+
+fn print(report: &Report, request: &Request) {
+    let mut table = Table::new(&["STEP", "WHERE", "FOUND", "MARK"]);
+    for Step { step, place, found, mark } in &report.steps {
+        let tone = match mark {
+            Mark::Ok => Tone::Good,
+            Mark::Dropped => Tone::Bad,
+            Mark::Warning | Mark::Unknown => Tone::Plain,
+        };
+        table.row(vec![step.to_string(), place.clone(), found.clone(), word(*mark).into()], tone);
+    }
+    table.print();
+    if !report.counters.is_empty() {
+        say("");
+        let mut table = Table::new(&["DROPS COUNTED", "SINCE BOOT", "IN 1 S"]);
+        for counter in &report.counters {
+            let tone = if counter.moved > 0 { Tone::Bad } else { Tone::Plain };
+            table.row(vec![counter.name.clone(), counter.since_boot.to_string(), format!("+{}", counter.moved)], tone);
+        }
+        table.print();
+    }
+    say("");
+    for suspect in &report.said.suspects {
+        say(&format!("Suspect: {}", one_line(suspect)));
+    }
+    for warning in &report.warnings {
+        say(&format!("Warning: {}", one_line(warning)));
+    }
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
+    for (at, text) in &report.said.repairs {
+        say(&format!("Repaired {} ago: {}", duration(now.saturating_sub(*at) * 1_000_000), one_line(text)));
+    }
+    if !report.said.not_looked_at.is_empty() {
+        say(&format!("Not looked at: {}", one_line(&report.said.not_looked_at.join("; "))));
+    }
+    say(&one_line(&report.verdict(request.to)));
+    if let Some(mend) = report.mend() {
+        say(&format!("Mend it: {}", one_line(&mend)));
+    }
+}
+
+fn word(mark: Mark) -> &'static str {
+    match mark {
+        Mark::Ok => "ok",
+        Mark::Dropped => "DROPPED",
+        Mark::Warning => "warning",
+        Mark::Unknown => "unknown",
+    }
+}
+
+fn object(report: &Report, request: &Request) -> Value {
+    let verdict = |verdict: &Result<(), i32>| match verdict {
+        Ok(()) => json!({"verdict": "forwarded"}),
+        Err(errno) => json!({"verdict": "dropped", "errno": errno, "error": errno_text(*errno)}),
+    };
+    let arrivals = report.arrivals.iter().map(|arrival| {
+        json!({"interface": arrival.interface, "from": arrival.from.to_string(), "expected": arrival.expected,
+               "there": verdict(&arrival.there), "back": arrival.back.as_ref().map(verdict)})
+    });
+    let steps = report.steps.iter().map(|step| {
+        json!({"step": step.step, "where": step.place, "found": step.found, "mark": word(step.mark).to_lowercase()})
+    });
+    let counters = report
+        .counters
+        .iter()
+        .map(|counter| json!({"name": counter.name, "since_boot": counter.since_boot, "moved": counter.moved}));
+    let repairs = report.said.repairs.iter().map(|(at, text)| json!({"seconds_since_1970": at, "message": text}));
+    json!({
+        "forwarded": report.forwarded(),
+        "local": report.local,
+        "verdict": report.verdict(request.to),
+        "mend": report.mend(),
+        "address": request.to.to_string(),
+        "from": report.from.map(|from| from.to_string()),
+        "from_assumed": report.assumed,
+        "in": request.interface.as_ref().map(|name| printable(name)),
+        "faults": report.faults.iter().map(Fault::json).collect::<Vec<_>>(),
+        "suspects": report.said.suspects,
+        "warnings": report.warnings,
+        "path": steps.collect::<Vec<_>>(),
+        "arrivals": arrivals.collect::<Vec<_>>(),
+        "counters": counters.collect::<Vec<_>>(),
+        "repairs": repairs.collect::<Vec<_>>(),
+        "not_looked_at": report.said.not_looked_at,
+    })
+}

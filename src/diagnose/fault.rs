@@ -1,0 +1,109 @@
+//! What is wrong: one thing at one place, with the setting or route that makes it and the command that mends it.
+
+use serde_json::{Value, json};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    IngressDown,
+    Source,
+    ForwardingOff,
+    NoRoute,
+    Refused,
+    ReversePath,
+    EgressDown,
+    NoCarrier,
+    NextHop,
+    Tunnel,
+    Unexplained,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::IngressDown => "ingress-down",
+            Kind::Source => "source",
+            Kind::ForwardingOff => "forwarding-off",
+            Kind::NoRoute => "no-route",
+            Kind::Refused => "refusing-route",
+            Kind::ReversePath => "rp-filter",
+            Kind::EgressDown => "egress-down",
+            Kind::NoCarrier => "no-carrier",
+            Kind::NextHop => "next-hop",
+            Kind::Tunnel => "tunnel",
+            Kind::Unexplained => "unexplained",
+        }
+    }
+}
+
+/// Whether the packet or its answer meets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    There,
+    Back,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub kind: Kind,
+    pub way: Way,
+    pub interface: String,
+    /// How many more interfaces have the same.
+    pub more: usize,
+    pub text: String,
+    pub key: Option<(String, i32)>,
+    pub route: Option<String>,
+    pub mend: Option<String>,
+}
+
+impl Fault {
+    pub fn new(kind: Kind, way: Way, interface: &str, text: String) -> Fault {
+        Fault { kind, way, interface: interface.into(), more: 0, text, key: None, route: None, mend: None }
+    }
+
+    pub fn at(self, interface: &str) -> Fault {
+        Fault { interface: interface.into(), ..self }
+    }
+
+    pub fn key(self, key: &str, value: i32) -> Fault {
+        Fault { key: Some((key.into(), value)), ..self }
+    }
+
+    pub fn route(self, route: &str) -> Fault {
+        Fault { route: Some(route.into()), ..self }
+    }
+
+    pub fn mend(self, command: String) -> Fault {
+        Fault { mend: Some(command), ..self }
+    }
+
+    /// Whether mending one mends the other.
+    pub fn is_same(&self, other: &Fault) -> bool {
+        self.kind == other.kind && self.mend == other.mend && (self.mend.is_some() || self.text == other.text)
+    }
+
+    /// Whether another interface could be without it.
+    pub fn is_of_interface(&self) -> bool {
+        matches!(self.kind, Kind::ForwardingOff | Kind::ReversePath)
+    }
+
+    /// As the verdict tells it.
+    pub fn sentence(&self) -> String {
+        let way = if self.way == Way::Back { "on the way back, " } else { "" };
+        let more = if self.more > 0 { format!(" (so it is on {} more)", self.more) } else { String::new() };
+        format!("{way}{}{more}", self.text)
+    }
+
+    pub fn json(&self) -> Value {
+        json!({
+            "fault": self.kind.name(),
+            "way": if self.way == Way::Back { "back" } else { "there" },
+            "interface": self.interface,
+            "more_interfaces": self.more,
+            "text": self.text,
+            "key": self.key.as_ref().map(|(key, _)| key),
+            "value": self.key.as_ref().map(|(_, value)| value.to_string()),
+            "route": self.route,
+            "mend": self.mend,
+        })
+    }
+}

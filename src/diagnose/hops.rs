@@ -1,0 +1,234 @@
+//! The way out of the node: the egress, the next hop behind it, and through a tunnel the same again for its outer packets.
+
+use std::net::{IpAddr, UdpSocket};
+
+use super::answers::{Link, Neighbour, Route};
+use super::fault::{Fault, Kind, Way};
+use super::node::{Lookup, Node, kind_name, number_of};
+use crate::report::text::errno_text;
+use crate::setting::printable;
+
+/// A tunnel in a tunnel in a tunnel is followed no further.
+const DEPTH_MAX: usize = 3;
+/// discard (RFC 863)
+const DISCARD_PORT: u16 = 9;
+/// Length of a MAC address that stands for all others in a VXLAN's forwarding table.
+const DEFAULT_ENTRY: [u8; 6] = [0; 6];
+
+/// `NUD_*` of linux/neighbour.h, as `ip neighbour` says them.
+const STATES: [(u16, &str); 8] = [
+    (1, "incomplete"),
+    (2, "reachable"),
+    (4, "stale"),
+    (8, "delay"),
+    (16, "probe"),
+    (32, "failed"),
+    (64, "noarp"),
+    (128, "permanent"),
+];
+const UNRESOLVED: u16 = 1 | 32;
+
+/// What stands behind one lookup.
+#[derive(Clone, Debug)]
+pub struct Hop {
+    pub link: Link,
+    pub to: IpAddr,
+    /// The gateway, or the address itself.
+    pub next: IpAddr,
+    pub route: String,
+    pub neighbour: Resolution,
+    pub wrapped: Option<Wrapped>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    NotNeeded,
+    /// By its state.
+    Known(&'static str),
+    Unanswered(&'static str),
+    /// Nobody has asked for it yet, and asking could not be provoked.
+    Unknown,
+}
+
+/// The outer packets of a tunnel.
+#[derive(Clone, Debug)]
+pub struct Wrapped {
+    pub remote: Option<IpAddr>,
+    /// Why the remote can't be reached, and the route that says so, if one does.
+    pub unreachable: Option<(String, Option<String>)>,
+    /// No route leads to it: the kernel takes it for a neighbour on the interface that the tunnel is bound to.
+    pub unrouted: bool,
+    /// The most that an outer packet may carry of an inner one, if that is known.
+    pub room: Option<u32>,
+}
+
+/// Follows a route to where packets leave the node, through tunnels.
+pub fn follow(node: &mut Node, to: IpAddr, route: &Route) -> Vec<Hop> {
+    let (mut hops, mut to, mut route) = (Vec::<Hop>::new(), to, route.clone());
+    while hops.len() < DEPTH_MAX {
+        let Some(next_hop) = route.hops.first() else { break };
+        let Some(link) = node.links.get(&next_hop.interface).cloned() else { break };
+        let next = next_hop.gateway.unwrap_or(to);
+        let text = node
+            .route(to, Lookup { whole: true, leaves: 0, arrives: None })
+            .map_or_else(|_| node.text(&route), |r| node.text(&r));
+        let mut hop = Hop { to, next, route: text, neighbour: Resolution::NotNeeded, wrapped: None, link };
+        let neighbours = node.neighbours(hop.link.index, number_of(next));
+        let known = neighbours.into_iter().find(|neighbour| neighbour.address == Some(next));
+        hop.neighbour = resolution(&hop.link, known.as_ref());
+        let outer = wrap(node, &mut hop, next_hop.encapsulated_to, known.as_ref());
+        let remote = hop.wrapped.as_ref().and_then(|wrapped| wrapped.remote);
+        hops.push(hop);
+        match (outer, remote) {
+            (Some(outer), Some(remote)) => (to, route) = (remote, outer),
+            _ => break,
+        }
+    }
+    hops
+}
+
+/// Fills in where a tunnel sends its outer packets, and returns the route that these take.
+fn wrap(node: &mut Node, hop: &mut Hop, encapsulated_to: Option<IpAddr>, known: Option<&Neighbour>) -> Option<Route> {
+    let tunnel = hop.link.tunnel.clone()?;
+    let unicast = |address: &IpAddr| !address.is_multicast();
+    let remote = encapsulated_to.or(tunnel.remote).or_else(|| match hop.link.kind.as_str() {
+        "vxlan" | "geneve" => forwarding_entry(node, hop.link.index, known),
+        // Many remotes on one interface, as Calico's tunl0 has them: the gateway is the remote.
+        _ => Some(hop.next).filter(|next| *next != hop.to),
+    });
+    let mut wrapped = Wrapped { remote: remote.filter(unicast), unreachable: None, unrouted: false, room: None };
+    let mut outer = None;
+    if let Some(remote) = wrapped.remote {
+        let lookup = Lookup { leaves: tunnel.link, ..Lookup::default() };
+        wrapped.unrouted = tunnel.link != 0 && node.route(remote, Lookup::default()).is_err();
+        match node.route(remote, lookup) {
+            Ok(route) if route.hops.first().is_some_and(|next| next.interface == hop.link.index) => {
+                wrapped.unreachable =
+                    Some(("its own outer packets would go into it again".into(), Some(node.text(&route))));
+            }
+            Ok(route) => {
+                let mtu = route.hops.first().and_then(|next| node.links.get(&next.interface)).map(|link| link.mtu);
+                // IPv6's outer header has 20 bytes more; those kinds that are of IPv6 alone have them counted already.
+                let longer = if remote.is_ipv6() && !hop.link.kind.starts_with("ip6") { 20 } else { 0 };
+                wrapped.room = mtu.map(|mtu| mtu.saturating_sub(tunnel.overhead + longer));
+                outer = Some(route);
+            }
+            Err(errno) => {
+                let refusing = node.matching(remote, |route| route.hops.is_empty() && refuses(route.kind, errno));
+                let text = refusing.map(|route| node.text(&route));
+                let why = match &text {
+                    Some(text) => format!("the route '{text}' lets nothing through to it"),
+                    None if errno == libc::ENETUNREACH => "no route leads to it".into(),
+                    None => format!("the kernel finds no way to it ({})", errno_text(errno)),
+                };
+                wrapped.unreachable = Some((why, text));
+            }
+        }
+    } else if remote.is_none() && known.is_some_and(|known| known.state & UNRESOLVED == 0) && !tunnel.external {
+        wrapped.unreachable = Some(("it has no remote for that next hop".into(), None));
+    }
+    hop.wrapped = Some(wrapped);
+    outer
+}
+
+/// Where a VXLAN interface sends frames for a neighbour (`vxlan_xmit`): the neighbour's entry, or the default one.
+fn forwarding_entry(node: &mut Node, interface: i32, known: Option<&Neighbour>) -> Option<IpAddr> {
+    let entries = node.forwarding_table(interface);
+    let of = |mac: &[u8]| entries.iter().find(|entry| entry.lladdr == mac && entry.address.is_some());
+    known.and_then(|known| of(&known.lladdr)).or_else(|| of(&DEFAULT_ENTRY))?.address
+}
+
+/// Whether a route of that kind makes a lookup fail so (`fib_props`, net/ipv4/fib_semantics.c).
+pub fn refuses(kind: u8, errno: i32) -> bool {
+    match kind_name(kind) {
+        Some("blackhole") => errno == libc::EINVAL,
+        Some("unreachable") => errno == libc::EHOSTUNREACH,
+        Some("prohibit") => errno == libc::EACCES,
+        _ => false,
+    }
+}
+
+fn resolution(link: &Link, known: Option<&Neighbour>) -> Resolution {
+    let name = |state: u16| STATES.iter().find(|(bit, _)| state & bit != 0).map_or("none", |(_, name)| *name);
+    match known {
+        _ if !link.resolves() => Resolution::NotNeeded,
+        Some(neighbour) if neighbour.state & UNRESOLVED != 0 => Resolution::Unanswered(name(neighbour.state)),
+        // Without a state the kernel has not tried.
+        Some(neighbour) if neighbour.state != 0 => Resolution::Known(name(neighbour.state)),
+        _ => Resolution::Unknown,
+    }
+}
+
+/// Has the kernel look for the neighbours that it does not know, by one empty datagram for each.
+pub fn provoke(hops: &[Hop]) {
+    for hop in hops.iter().filter(|hop| matches!(hop.neighbour, Resolution::Unknown | Resolution::Unanswered(_))) {
+        let any: IpAddr = if hop.to.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
+        let sent = UdpSocket::bind((any, 0)).and_then(|socket| socket.send_to(&[], (hop.to, DISCARD_PORT)));
+        // What came of it stands in the neighbour table.
+        drop(sent);
+    }
+}
+
+/// Looks again for the neighbours that were not known.
+pub fn look_again(node: &mut Node, hops: &mut [Hop]) {
+    for hop in hops.iter_mut().filter(|hop| matches!(hop.neighbour, Resolution::Unknown | Resolution::Unanswered(_))) {
+        let neighbours = node.neighbours(hop.link.index, number_of(hop.next));
+        hop.neighbour = resolution(&hop.link, neighbours.iter().find(|n| n.address == Some(hop.next)));
+    }
+}
+
+/// The faults on the way out, and what is only a warning. A next hop that can't be found since the tunnel before it does
+/// not carry is no fault of its own.
+pub fn faults(hops: &[Hop]) -> (Vec<Fault>, Vec<String>) {
+    let (mut faults, mut warnings) = (Vec::<Fault>::new(), Vec::new());
+    for (at, hop) in hops.iter().enumerate().rev() {
+        let link = &printable(&hop.link.name);
+        let fault = |kind, text| Fault::new(kind, Way::There, link, text);
+        let mut here = Vec::new();
+        if !hop.link.is_up() {
+            let text = format!("{link}, where it would leave, is down");
+            here.push(fault(Kind::EgressDown, text).mend(format!("ip link set {link} up")));
+        } else if !hop.link.has_carrier() {
+            let text = format!("{link}, where it would leave, has no carrier: the other end is down or unplugged");
+            here.push(fault(Kind::NoCarrier, text));
+        }
+        if let Some(wrapped) = &hop.wrapped {
+            here.extend(wrapped.fault(hop, link));
+            if let Some(room) = wrapped.room.filter(|room| *room < hop.link.mtu) {
+                let has = format!("the mtu of {link} is {}, and its outer packets have room for {room}", hop.link.mtu);
+                warnings.push(format!("{has}: ip link set {link} mtu {room}"));
+            }
+        }
+        if let (Resolution::Unanswered(state), true) = (&hop.neighbour, here.is_empty() && faults.is_empty()) {
+            let how = if hop.next.is_ipv4() { "ARP" } else { "neighbour discovery" };
+            let mut text =
+                format!("the next hop {} on {link} does not answer {how} ({})", hop.next, state.to_uppercase());
+            if let Some((before, wrapped)) =
+                at.checked_sub(1).and_then(|at| Some((&hops[at], hops[at].wrapped.as_ref()?)))
+            {
+                text +=
+                    &format!(", so the tunnel {} does not reach its remote {}", printable(&before.link.name), hop.to);
+                text += if wrapped.unrouted { ", which no route leads to" } else { "" };
+            }
+            here.push(fault(Kind::NextHop, text).route(&hop.route));
+        }
+        here.append(&mut faults);
+        faults = here;
+    }
+    (faults, warnings)
+}
+
+impl Wrapped {
+    /// Why outer packets get nowhere.
+    fn fault(&self, hop: &Hop, link: &str) -> Option<Fault> {
+        let (why, route) = self.unreachable.as_ref()?;
+        let to = self.remote.unwrap_or(hop.next);
+        let text = format!("the tunnel {link} ({}) wraps packets to {to}, and {why}", hop.link.kind);
+        let fault = Fault::new(Kind::Tunnel, Way::There, link, text);
+        Some(match route {
+            Some(route) => fault.route(route).mend(format!("ip route del {route}")),
+            None if self.remote.is_some() => fault.mend(format!("ip route add {to} via GATEWAY")),
+            None => fault,
+        })
+    }
+}

@@ -1,0 +1,224 @@
+//! The pure part: from what the kernel answered and what stands in its settings to the faults, in the order in which a
+//! packet meets them.
+
+use std::net::IpAddr;
+
+use super::fault::{Fault, Kind, Way};
+use crate::report::text::errno_text;
+use crate::setting::Family;
+
+/// One packet's way through the node, as far as routing decides it.
+#[derive(Clone, Debug)]
+pub struct Passage {
+    pub way: Way,
+    pub from: IpAddr,
+    pub to: IpAddr,
+    /// Its name, and whether it is up and has a carrier.
+    pub ingress: (String, bool, bool),
+    /// The kernel's own verdict on a packet that arrives there.
+    pub verdict: Result<(), i32>,
+    /// A lookup that knows of no ingress, and so of no forwarding and rp_filter.
+    pub lookup: Result<(), i32>,
+    /// The route that lets nothing through: its kind, and as `ip route` prints it.
+    pub refusing: Option<(&'static str, String)>,
+    /// An interface that is down: with it went the routes through it. Whether the address lies in its subnet.
+    pub down: Option<(String, bool)>,
+    pub settings: Settings,
+    /// Whether the source is one of the node's own addresses.
+    pub own_source: bool,
+    /// The interfaces that a route back to the source has, by name, and that route.
+    pub reverse: Result<(Vec<String>, String), i32>,
+}
+
+/// What stands in `conf` of all and of the ingress.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    pub all_forwarding: bool,
+    pub forwarding: bool,
+    pub all_rp_filter: i32,
+    pub rp_filter: i32,
+    /// IPv6's `force_forwarding` of the ingress (6.17 and later).
+    pub forced: bool,
+    /// An interface that has routes from router advertisements, which it loses once IPv6 forwards unless its accept_ra is 2.
+    pub advertised: Option<String>,
+}
+
+impl Settings {
+    /// The kernel uses the higher (IN_DEV_RPFILTER).
+    pub fn effective_rp_filter(&self) -> i32 {
+        self.all_rp_filter.max(self.rp_filter)
+    }
+}
+
+/// The faults of a passage.
+///
+/// IPv4's order is that of `ip_route_input_slow` and `ip_error`: a packet whose lookup failed is dropped for the ingress's
+/// forwarding before it is for the route, then `fib_validate_source` has its say. IPv6 looks up first (`ip6_pkt_discard`),
+/// and `ip6_forward` asks for forwarding.
+pub fn faults(passage: &Passage) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let Passage { ingress: (name, up, carrier), from, .. } = passage;
+    // The way back begins where the way there ends, and that link is judged there.
+    let link = match (up, carrier) {
+        _ if passage.way == Way::Back => None,
+        (false, _) => {
+            let text = format!("{name}, where it would arrive, is down");
+            Some(passage.fault(Kind::IngressDown, text).mend(format!("ip link set {name} up")))
+        }
+        (_, false) => {
+            let text = format!("{name}, where it would arrive, has no carrier: nothing comes in there");
+            Some(passage.fault(Kind::IngressDown, text))
+        }
+        _ => None,
+    };
+    let comes_in = link.is_none();
+    faults.extend(link);
+    if let Some(reason) = never_forwarded(*from) {
+        faults.push(passage.fault(Kind::Source, format!("the source {from} is {reason}; no router forwards from it")));
+        return faults;
+    }
+    let forwarding = passage.forwarding();
+    let route = passage.route();
+    let (first, second) = if from.is_ipv4() { (forwarding, route) } else { (route, forwarding) };
+    faults.extend(first.into_iter().chain(second));
+    if passage.own_source {
+        let text =
+            format!("the source {from} is an address of this node: what arrives from it is dropped as a forgery");
+        faults.push(passage.fault(Kind::Source, text));
+    } else if comes_in {
+        // Of an interface that is down, the routes are gone, too.
+        faults.extend(passage.reverse_path());
+        faults.extend(passage.answerable().filter(|_| passage.way == Way::There));
+    }
+    if let (Err(errno), true) = (passage.verdict, faults.is_empty()) {
+        let text =
+            format!("the kernel drops it ({}), and none of the reasons that fwdguard knows holds", errno_text(errno));
+        faults.push(passage.fault(Kind::Unexplained, text));
+    }
+    faults
+}
+
+impl Passage {
+    /// Whether an answer to the source would be forwarded, too.
+    pub fn has_answer(&self) -> bool {
+        self.reverse.is_ok() && !self.own_source && never_forwarded(self.from).is_none()
+    }
+
+    fn fault(&self, kind: Kind, text: String) -> Fault {
+        Fault::new(kind, self.way, &self.ingress.0, text)
+    }
+
+    fn key(&self, scope: &str, name: &str) -> String {
+        let family = if self.from.is_ipv4() { Family::V4 } else { Family::V6 };
+        // A dot in an interface's name is a slash in its key (sysctl.d(5)).
+        format!("net.{}.conf.{}.{name}", family.folder(), scope.replace('.', "/"))
+    }
+
+    fn forwarding(&self) -> Option<Fault> {
+        let (name, settings) = (&self.ingress.0, &self.settings);
+        let (key, what) = if self.from.is_ipv6() {
+            // The lookup does not know of it, so the settings alone say so (ip6_forward).
+            if settings.all_forwarding || settings.forced {
+                return None;
+            }
+            ("net.ipv6.conf.all.forwarding".to_string(), "the node forwards no IPv6".to_string())
+        } else {
+            if settings.forwarding || self.verdict.is_ok() {
+                return None;
+            }
+            match settings.all_forwarding {
+                false => ("net.ipv4.ip_forward".into(), format!("what arrives on {name} is not forwarded")),
+                true => (self.key(name, "forwarding"), format!("what arrives on {name} is not forwarded")),
+            }
+        };
+        // Forwarding takes the advertised routes away unless accept_ra is 2 before (addrconf_sysctl_forward).
+        let (first, note) = match settings.advertised.as_ref().map(|interface| self.key(interface, "accept_ra")) {
+            Some(key) => (format!("{key}=2 "), format!(" ({key} first, or its routes from router advertisements go)")),
+            None => Default::default(),
+        };
+        let fault = self.fault(Kind::ForwardingOff, format!("{key} is 0: {what}{note}"));
+        Some(fault.key(&key, 0).mend(format!("sysctl -w {first}{key}=1")))
+    }
+
+    fn route(&self) -> Option<Fault> {
+        let to = self.to;
+        if let Some((down, true)) = &self.down {
+            let text = format!("{down}, which {to} is behind, is down, and the routes through it are gone");
+            return Some(self.fault(Kind::EgressDown, text).at(down).mend(format!("ip link set {down} up")));
+        }
+        self.verdict.err().and(self.lookup.err())?;
+        if let Some((kind, route)) = &self.refusing {
+            let fault = self.fault(Kind::Refused, format!("the route '{route}' lets nothing through to {to} ({kind})"));
+            return Some(fault.route(route).mend(format!("ip{} route del {route}", six(to))));
+        }
+        if self.lookup != Err(libc::ENETUNREACH) {
+            return None;
+        }
+        let text = format!("no route leads to {to}");
+        let mended = format!("ip{} route add {to} via GATEWAY", six(to));
+        Some(match &self.down {
+            Some((down, _)) => {
+                let text = format!("{text}; {down} is down, and the routes through it are gone");
+                self.fault(Kind::NoRoute, text).at(down).mend(format!("ip link set {down} up"))
+            }
+            None => self.fault(Kind::NoRoute, text).mend(mended),
+        })
+    }
+
+    fn reverse_path(&self) -> Option<Fault> {
+        let (name, settings) = (&self.ingress.0, &self.settings);
+        self.verdict.err().filter(|_| self.from.is_ipv4())?;
+        let effective = settings.effective_rp_filter();
+        let stumbles = match (&self.reverse, effective) {
+            (_, ..=0) => return None,
+            (Ok((interfaces, _)), 1) if interfaces.contains(name) => return None,
+            (Ok((interfaces, route)), 1) => {
+                format!("the route back to {} leads to {} ({route})", self.from, interfaces.join(" and "))
+            }
+            (Ok(_), _) => return None,
+            (Err(_), _) => format!("no route leads back to {}", self.from),
+        };
+        let how = if effective == 1 { "strict" } else { "loose" };
+        let all = ("net.ipv4.conf.all.rp_filter".to_string(), settings.all_rp_filter);
+        let own = (self.key(name, "rp_filter"), settings.rp_filter);
+        // Whichever is as high as the higher makes it.
+        let makers: Vec<_> = [all, own].into_iter().filter(|(_, value)| *value == effective).collect();
+        let keys = makers.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>();
+        let text = format!("{} {} {effective} ({how}) on {name}, and {stumbles}", keys.join(" and "), is(keys.len()));
+        let zeroes: String = keys.iter().map(|key| format!(" {key}=0")).collect();
+        let fault = self.fault(Kind::ReversePath, text).key(keys[0], effective).mend(format!("sysctl -w{zeroes}"));
+        Some(match &self.reverse {
+            Ok((_, route)) => fault.route(route),
+            Err(_) => fault,
+        })
+    }
+
+    /// Forwarded or not: nothing can be sent back.
+    fn answerable(&self) -> Option<Fault> {
+        self.reverse.as_ref().err()?;
+        let text = format!("the source {} can't be answered: no route leads back to it", self.from);
+        Some(self.fault(Kind::Source, text).mend(format!("ip{} route add {} via GATEWAY", six(self.from), self.from)))
+    }
+}
+
+fn is(keys: usize) -> &'static str {
+    if keys == 1 { "is" } else { "are" }
+}
+
+/// `ip` needs to be told where an address does not say it.
+fn six(address: IpAddr) -> &'static str {
+    if address.is_ipv6() { " -6" } else { "" }
+}
+
+/// Addresses that no router forwards from (`ip_route_input_slow`, `ip6_forward`).
+fn never_forwarded(address: IpAddr) -> Option<&'static str> {
+    match address {
+        _ if address.is_multicast() => Some("a multicast address"),
+        _ if address.is_loopback() => Some("a loopback address"),
+        IpAddr::V4(v4) if v4.octets()[0] == 0 => Some("no address of a host"),
+        IpAddr::V4(v4) if v4.is_broadcast() => Some("a broadcast address"),
+        IpAddr::V6(v6) if v6.is_unspecified() => Some("no address of a host"),
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => Some("link-local"),
+        _ => None,
+    }
+}

@@ -1,0 +1,8 @@
+//! `fwdguard diagnose` on nodes with real faults: the verdict, its key or route, and what mends it.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod faults;
+mod healthy;
+mod node;
+mod output;
