@@ -11,11 +11,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::runtime::Runtime;
 use zbus::fdo::RequestNameFlags;
-use zbus::message::Header;
-use zbus::{Connection, fdo};
+use zbus::message::{Header, Type};
+use zbus::{Connection, MessageStream, fdo};
 
 use crate::common::{Namespace, PATIENCE, Running};
 
@@ -158,9 +159,57 @@ impl Bus {
         });
     }
 
+    /// Hears every method call on the bus from now on.
+    pub fn monitor(&self) -> Monitor {
+        let connection = self.connect();
+        let mut stream = MessageStream::from(&connection);
+        self.runtime.block_on(async {
+            let monitoring = fdo::MonitoringProxy::new(&connection).await.expect("the bus");
+            monitoring.become_monitor(&[], 0).await.expect("a monitor");
+        });
+        let heard = Monitor::default();
+        let calls = heard.0.clone();
+        self.runtime.spawn(async move {
+            while let Some(Ok(message)) = stream.next().await {
+                let header = message.header();
+                if header.message_type() != Type::MethodCall {
+                    continue;
+                }
+                let text = |name: Option<String>| name.unwrap_or_default();
+                calls.lock().unwrap().push(Call {
+                    sender: text(header.sender().map(ToString::to_string)),
+                    interface: text(header.interface().map(ToString::to_string)),
+                    member: text(header.member().map(ToString::to_string)),
+                    argument: message.body().deserialize::<String>().unwrap_or_default(),
+                });
+            }
+        });
+        heard
+    }
+
     /// Somebody who is not logind announces a sleep or its end.
     pub fn lie_about_sleep(&self, target: &str, start: bool) {
         self.lie(target, MANAGER, "PrepareForSleep", &start);
+    }
+}
+
+/// A method call.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The unique name of who calls.
+    pub sender: String,
+    pub interface: String,
+    pub member: String,
+    /// Its argument, if that is one text.
+    pub argument: String,
+}
+
+#[derive(Clone, Default)]
+pub struct Monitor(Arc<Mutex<Vec<Call>>>);
+
+impl Monitor {
+    pub fn calls(&self) -> Vec<Call> {
+        self.0.lock().unwrap().clone()
     }
 }
 
