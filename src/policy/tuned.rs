@@ -14,6 +14,9 @@ const MAIN_CONF: &str = "/etc/tuned/tuned-main.conf";
 /// but where a distribution keeps it (CentOS 9).
 const FOLDERS: [&str; 4] = ["/etc/tuned/profiles", "/etc/tuned", "/usr/lib/tuned/profiles", "/usr/lib/tuned"];
 
+/// The bytes of a file, if there is one.
+type Read<'a> = &'a dyn Fn(&Path) -> Option<Vec<u8>>;
+
 /// What TuneD sets.
 #[derive(Default)]
 pub struct Tuned {
@@ -29,14 +32,19 @@ pub struct Tuned {
 impl Tuned {
     /// Reads the active profile below `root`. What can't be read or used is passed over: it is its administrator's business.
     pub fn read(root: &Path) -> Tuned {
+        Tuned::of(root, &|path| files::read(root, path, files::Writers::Any).ok())
+    }
+
+    /// The same of files as `read` has them, by their paths below `root`.
+    pub fn of(root: &Path, read: Read) -> Tuned {
         let mut tuned = Tuned::default();
-        let main = tuned.bytes(root, Path::new(MAIN_CONF)).map(|bytes| sections(&bytes)).unwrap_or_default();
+        let main = tuned.bytes(read, Path::new(MAIN_CONF)).map(|bytes| sections(&bytes)).unwrap_or_default();
         let reapply = main.first().and_then(|main| main.value("reapply_sysctl"));
         tuned.reapplies_sysctl_d =
             !reapply.is_some_and(|value| ["0", "no", "false", "off"].contains(&&*value.to_ascii_lowercase()));
         for path in ACTIVE {
-            let names = tuned.bytes(root, Path::new(path)).unwrap_or_default();
-            String::from_utf8_lossy(&names).split_whitespace().for_each(|name| tuned.load(root, name));
+            let names = tuned.bytes(read, Path::new(path)).unwrap_or_default();
+            String::from_utf8_lossy(&names).split_whitespace().for_each(|name| tuned.load(root, read, name));
         }
         for unit in tuned.units.drain(..).filter(|unit| unit.is_sysctl && unit.enabled && !unit.conditional) {
             for option in unit.options {
@@ -52,14 +60,14 @@ impl Tuned {
         tuned
     }
 
-    fn bytes(&mut self, root: &Path, path: &Path) -> Option<Vec<u8>> {
+    fn bytes(&mut self, read: Read, path: &Path) -> Option<Vec<u8>> {
         self.paths.push(path.to_path_buf());
-        files::read(root, path, files::Writers::Any).ok()
+        read(path)
     }
 
     /// Merges a profile onto what was loaded before, its includes first. Each file counts once, so that a profile may include
     /// the one of the same name that it hides.
-    fn load(&mut self, root: &Path, name: &str) {
+    fn load(&mut self, root: &Path, read: Read, name: &str) {
         // '-NAME' may be missing; so may any here.
         let name = name.strip_prefix('-').unwrap_or(name);
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-')) {
@@ -69,14 +77,14 @@ impl Tuned {
             if self.paths.contains(&path) {
                 continue;
             }
-            let Some(bytes) = self.bytes(root, &path) else { continue };
+            let Some(bytes) = self.bytes(read, &path) else { continue };
             let sections = sections(&bytes);
             let includes =
                 sections.iter().find(|section| section.name == "main").and_then(|main| main.value("include"));
             includes
                 .into_iter()
                 .flat_map(|names| names.split([',', ';']))
-                .for_each(|name| self.load(root, name.trim()));
+                .for_each(|name| self.load(root, read, name.trim()));
             let file: Arc<Path> = files::below(root, &path).into();
             sections
                 .into_iter()
@@ -170,7 +178,9 @@ fn sections(bytes: &[u8]) -> Vec<Section> {
             if let Some(option) = options.iter_mut().max_by_key(|option| option.2) {
                 option.1 = format!("{}\n{text}", option.1);
             }
-        } else if let Some((name, _)) = text.strip_prefix('[').and_then(|text| text.split_once(']')) {
+        } else if let Some((name, _)) = text.strip_prefix('[').and_then(|text| text.split_once(']'))
+            && !name.is_empty()
+        {
             at = sections.iter().position(|section| section.name == name).unwrap_or_else(|| {
                 sections.push(Section { name: name.to_string(), options: Vec::new() });
                 sections.len() - 1
