@@ -164,7 +164,7 @@ impl Section {
 /// The sections of one file as Python's configparser reads them for TuneD; the first is what stands before any header.
 fn sections(bytes: &[u8]) -> Vec<Section> {
     let mut sections = vec![Section { name: String::new(), options: Vec::new() }];
-    let (mut at, mut indent) = (0, None);
+    let (mut at, mut last, mut indent) = (0, 0, None);
     for (line, number) in String::from_utf8_lossy(bytes).lines().zip(1..) {
         let line = without_remark(line);
         let text = line.trim();
@@ -175,8 +175,9 @@ fn sections(bytes: &[u8]) -> Vec<Section> {
         let options = &mut sections[at].options;
         if indent.is_some_and(|indent| depth > indent) {
             // It goes on with the value above.
-            if let Some(option) = options.iter_mut().max_by_key(|option| option.2) {
-                option.1 = format!("{}\n{text}", option.1);
+            if let Some(option) = options.get_mut(last) {
+                option.1.push('\n');
+                option.1.push_str(text);
             }
         } else if let Some((name, _)) = text.strip_prefix('[').and_then(|text| text.split_once(']'))
             && !name.is_empty()
@@ -188,7 +189,8 @@ fn sections(bytes: &[u8]) -> Vec<Section> {
             indent = None;
         } else if let Some((name, value)) = text.split_once('=') {
             let option = (name.trim_end().to_string(), value.trim_start().to_string(), number);
-            match options.iter_mut().find(|earlier| earlier.0 == option.0) {
+            last = options.iter().position(|earlier| earlier.0 == option.0).unwrap_or(options.len());
+            match options.get_mut(last) {
                 Some(earlier) => *earlier = option,
                 None => options.push(option),
             }
