@@ -21,7 +21,7 @@ use crate::guard::resume::{Sleep, Woke};
 use crate::guard::settle::Settle;
 use crate::guard::{Move, Summary};
 use crate::keeper::{Command, Handle, Keeper, Outlet};
-use crate::kernel::memory::share_an_arena;
+use crate::kernel::memory;
 use crate::kernel::privilege::drop_privileges;
 use crate::kernel::scheduling::{SHORTEST_NSEC, ask_for_slices};
 use crate::kernel::sysctl::Pulse;
@@ -60,7 +60,7 @@ const WAITS_USEC: u64 = 1_000_000;
 /// The guard could not start, or its thread ended: the service manager starts it anew.
 pub fn run(root: &Path, audit_interval: Duration) -> Result<()> {
     enough_descriptors()?;
-    share_an_arena();
+    memory::prepare();
     // No thread comes of a runtime of this kind, nor of its signal handlers.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no event loop")?;
     let signals = runtime.block_on(async { Signals::catch() }).context("no signal handlers")?;

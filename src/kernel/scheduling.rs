@@ -42,9 +42,10 @@ fn set_scheduling(policy: libc::c_int, nice: i32, nsec: u64) {
         period: u64,
     }
     let size = size_of::<SchedAttr>() as u32;
-    let attr = SchedAttr { size, policy: policy as u32, nice, runtime: nsec, ..SchedAttr::default() };
-    // SAFETY: the kernel reads `size` bytes of a live SchedAttr and keeps no pointer; thread 0 is the calling one.
-    _ = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) };
+    let mut attr = SchedAttr { size, policy: policy as u32, nice, runtime: nsec, ..SchedAttr::default() };
+    // SAFETY: the kernel reads `size` bytes of a live SchedAttr, may write its size there (E2BIG), and keeps no pointer; thread
+    // 0 is the calling one.
+    _ = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw mut attr, 0) };
 }
 
 /// The processors that the calling thread may run on; none if there are more than a [`CpuSet`] has room for.

@@ -15,7 +15,6 @@ use super::record::{Priority, Record};
 use super::status::SharedStatus;
 use super::writer::{self, Blame};
 use crate::guard::Summary;
-use crate::kernel::memory::give_back;
 use crate::kernel::scheduling::step_back;
 use crate::witness::Witness;
 
@@ -23,8 +22,6 @@ use crate::witness::Witness;
 const QUEUE: usize = 1024;
 /// The status line is not written more often, however many repairs there are.
 const STATUS_INTERVAL: Duration = Duration::from_millis(200);
-/// While there is something to tell, unused memory is given back so often.
-const GIVE_BACK_EVERY: Duration = Duration::from_secs(10);
 /// A record about several writers names the last of them.
 const WRITERS_NAMED: usize = 3;
 
@@ -84,7 +81,7 @@ impl Reporter {
 
 /// Writes until every [`Reporter`] is gone.
 fn write_all(told: &Receiver<Told>, unsaid: &AtomicU64, status: &SharedStatus, witness: &Witness) {
-    let (mut status_due, mut gave_back) = (None::<Instant>, Instant::now());
+    let mut status_due: Option<Instant> = None;
     loop {
         let next = match status_due {
             None => told.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -109,10 +106,6 @@ fn write_all(told: &Receiver<Told>, unsaid: &AtomicU64, status: &SharedStatus, w
             Err(RecvTimeoutError::Timeout) => {
                 status.tell();
                 status_due = None;
-                if gave_back.elapsed() >= GIVE_BACK_EVERY {
-                    give_back();
-                    gave_back = Instant::now();
-                }
             }
             Err(RecvTimeoutError::Disconnected) => return,
         }
