@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::sync::Arc;
 
 /// The two families that have per-interface settings and netconf messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,9 +57,10 @@ const ALL_FORWARDING: &[u8] = b"net/ipv4/conf/all/forwarding";
 
 /// A path below `/proc/sys`, such as `net/ipv4/conf/eth0.100/rp_filter`.
 ///
-/// Bytes and not a `String`: an interface name may hold any byte but `/`, `:` and white space.
+/// Bytes and not a `String`: an interface name may hold any byte but `/`, `:` and white space. Shared by all who have it: with
+/// copies of their own, made and dropped with every repair, the heap is full of holes in the end.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key(Box<[u8]>);
+pub struct Key(Arc<[u8]>);
 
 impl Key {
     /// Reads a key as sysctl.d(5) writes it: the first separator decides; if it is `.`, then `.` and `/` change places
