@@ -10,7 +10,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -21,6 +20,7 @@ use crate::guard::resume::{Sleep, Woke};
 use crate::guard::settle::Settle;
 use crate::guard::{Move, Summary};
 use crate::keeper::{Command, Handle, Keeper, Outlet};
+use crate::kernel::descriptors::ensure_enough;
 use crate::kernel::memory;
 use crate::kernel::privilege::drop_privileges;
 use crate::kernel::scheduling::{SHORTEST_NSEC, ask_for_slices};
@@ -49,8 +49,6 @@ const WITNESS: &str = "fanotify";
 const DESCRIPTORS: i32 = writers::FILES_MAX as i32 + 200;
 /// How often the status is told where there is no watchdog.
 const STATUS_EVERY: Duration = Duration::from_secs(3600);
-/// Of a node with few interfaces, with some to spare.
-const DESCRIPTORS_MIN: u64 = 64;
 /// The kernel holds a write up for longer than this: worth a word in the status.
 const WAITS_USEC: u64 = 1_000_000;
 
@@ -59,7 +57,7 @@ const WAITS_USEC: u64 = 1_000_000;
 /// # Errors
 /// The guard could not start, or its thread ended: the service manager starts it anew.
 pub fn run(root: &Path, audit_interval: Duration) -> Result<()> {
-    enough_descriptors()?;
+    ensure_enough()?; // the event loop panics where it has some, but too few
     memory::share_an_arena();
     // No thread comes of a runtime of this kind, nor of its signal handlers.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no event loop")?;
@@ -67,18 +65,6 @@ pub fn run(root: &Path, audit_interval: Duration) -> Result<()> {
     let groups = take_and_drop_privileges()?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, serve(root, audit_interval, groups, signals))
-}
-
-/// The event loop would panic for want of them, and no descriptor must be missing when a setting is to be written.
-fn enough_descriptors() -> Result<()> {
-    match getrlimit(Resource::Nofile).current {
-        Some(limit) if limit < DESCRIPTORS_MIN => {
-            bail!(
-                "only {limit} open files are allowed, {DESCRIPTORS_MIN} are needed; raise LimitNOFILE= (the unit has 2048)"
-            )
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Caught before anything else: until then, a HUP or USR1 would end the service.

@@ -83,9 +83,12 @@ impl Daemon {
     /// Reads the policy again. Asked for by an administrator, it is always applied; otherwise only if it has changed.
     pub(super) async fn reload(&mut self, watch: &mut Option<Watch>, asked: bool) {
         self.reload_due = None;
-        if let Some(watch) = watch {
+        if let Some(Err(error)) = watch.as_mut().map(|watch| {
             watch.drain();
-            watch.renew();
+            watch.renew()
+        }) {
+            *watch = None;
+            self.lost(POLICY_WATCH, error.to_string());
         }
         let policy = Policy::load(&self.root);
         let same =

@@ -37,7 +37,9 @@ impl<O: Outlet> Keeper<O> {
     /// Tells that writes are not watched, if that is so; audits find them later.
     pub(super) fn tell_if_unwatched(&mut self) {
         if let Err(error) = &self.writes {
-            let reason = format!("{error}; raise fs.inotify.max_user_instances");
+            let remedy =
+                if error.raw_os_error() == Some(libc::EMFILE) { "; raise fs.inotify.max_user_instances" } else { "" };
+            let reason = format!("{error}{remedy}");
             self.tell(Record::SourceLost { source: SOURCE, reason });
         }
     }

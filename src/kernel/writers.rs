@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::sys::fanotify::{EventFFlags, Fanotify, FanotifyEvent, InitFlags, MarkFlags, MaskFlags};
 use rustix::fs::CWD;
 
+use super::descriptors::is_one_of_the_last;
 use super::sysctl::path;
 use crate::setting::Key;
 
@@ -73,6 +74,9 @@ impl Marks {
 
     fn try_add(&mut self, key: &Key) -> io::Result<()> {
         let file = File::open(path(key))?;
+        if is_one_of_the_last(&file) {
+            return Err(io::ErrorKind::Other.into());
+        }
         let inode = file.metadata()?.ino();
         self.mark(MarkFlags::FAN_MARK_ADD, &file)?;
         self.keys.insert(inode, key.clone());

@@ -9,6 +9,7 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::fs::{Mode, OFlags, fstat, open};
 use rustix::io::Errno;
 
+use super::descriptors::is_one_of_the_last;
 use super::sysctl::path;
 use crate::setting::Key;
 
@@ -90,6 +91,9 @@ impl Writes {
 
     fn add(&mut self, key: &Key, yields: bool) -> Result<(), Errno> {
         let file = open(path(key), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        if is_one_of_the_last(&file) {
+            return Err(Errno::MFILE);
+        }
         // By the descriptor, so that both are of one inode.
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let watch = inotify::add_watch(&self.fd, path, WatchFlags::MODIFY)?;

@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -46,7 +47,7 @@ impl Watch {
     /// Watches for changes below `root` from now on.
     ///
     /// # Errors
-    /// No inotify instance left (`fs.inotify.max_user_instances`).
+    /// No inotify instance left (`fs.inotify.max_user_instances`), or as [`Watch::renew`].
     pub fn new(root: &Path) -> io::Result<Watch> {
         let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let mut watch = Watch {
@@ -55,13 +56,16 @@ impl Watch {
             names: HashMap::new(),
             buffer: Box::new([MaybeUninit::uninit(); EVENT_BUFFER_BYTES]),
         };
-        watch.renew();
+        watch.renew()?;
         Ok(watch)
     }
 
     /// Follows the paths anew, since links and folders may lead elsewhere now. To be called before the policy is read
     /// again, so that no change falls between.
-    pub fn renew(&mut self) {
+    ///
+    /// # Errors
+    /// The kernel grants no more watches, with the remedy.
+    pub fn renew(&mut self) -> io::Result<()> {
         let mut folders = HashMap::<PathBuf, Names>::new();
         for folder in super::FOLDERS.iter().chain(&conflicts::FOLDERS) {
             let chased = chase(&self.root, Path::new(folder));
@@ -79,22 +83,28 @@ impl Watch {
         }
         let mut names = HashMap::new();
         for (path, wanted) in folders {
-            // What is not there, or can't be watched, has a parent that is.
-            if let Ok(watch) = inotify::add_watch(self.fd.get_ref(), &path, FILE_EVENTS) {
-                match (names.remove(&watch), wanted) {
-                    (Some(Names::Some(mut earlier)), Names::Some(more)) => {
-                        earlier.extend(more);
-                        names.insert(watch, Names::Some(earlier));
-                    }
-                    (Some(Names::All), _) => _ = names.insert(watch, Names::All),
-                    (_, wanted) => _ = names.insert(watch, wanted),
+            let watch = match inotify::add_watch(self.fd.get_ref(), &path, FILE_EVENTS) {
+                Ok(watch) => watch,
+                Err(Errno::NOSPC) => {
+                    return Err(io::Error::other("no watches left; raise fs.inotify.max_user_watches"));
                 }
+                Err(error @ (Errno::NOMEM | Errno::PERM)) => return Err(error.into()),
+                Err(_) => continue, // what is not there, or can't be read, has a parent that is watched
+            };
+            match (names.remove(&watch), wanted) {
+                (Some(Names::Some(mut earlier)), Names::Some(more)) => {
+                    earlier.extend(more);
+                    names.insert(watch, Names::Some(earlier));
+                }
+                (Some(Names::All), _) => _ = names.insert(watch, Names::All),
+                (_, wanted) => _ = names.insert(watch, wanted),
             }
         }
         for watch in self.names.keys().filter(|watch| !names.contains_key(watch)) {
             _ = inotify::remove_watch(self.fd.get_ref(), *watch);
         }
         self.names = names;
+        Ok(())
     }
 
     /// Waits until something that matters is touched.
