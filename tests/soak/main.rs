@@ -27,7 +27,7 @@ fn soak() {
     let seconds = std::env::var(SECONDS).map_or(SECONDS_AS_A_TEST, |text| text.parse().expect("a number of seconds"));
     let ns = Namespace::enter();
     let mut drifts = Drifts::prepare(&ns);
-    let guard = Running::start(&ns, |command| match std::env::var_os(PROGRAM) {
+    let mut guard = Running::start(&ns, |command| match std::env::var_os(PROGRAM) {
         None => command,
         Some(program) => reworded(command, |words| std::iter::once(program).chain(words.into_iter().skip(1)).collect()),
     });
@@ -44,6 +44,7 @@ fn soak() {
             sample = Instant::now();
             samples.take(begun.elapsed().as_secs(), drifts.made);
             drifts.count(guard.take_records());
+            guard.notifications(); // a service manager reads; else the status would wait for it in the end
         }
         next += DRIFT_EVERY;
         match next.checked_duration_since(Instant::now()) {
