@@ -142,6 +142,7 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
         settle: Settle::default(),
         status,
         ready: false,
+        owes_ready: false,
         reload_due: None,
         conflicts: HashSet::new(),
     };
@@ -183,6 +184,9 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
                     notify(&[NotifyState::Watchdog]);
                 }
                 seen_turns = turns;
+                if daemon.owes_ready {
+                    daemon.tell_ready();
+                }
                 daemon.guard.send(Command::Ping);
                 daemon.tell_status();
             }
@@ -251,6 +255,8 @@ struct Daemon {
     settle: Settle,
     status: Arc<SharedStatus>,
     ready: bool,
+    /// The service manager had no room for READY=1.
+    owes_ready: bool,
     reload_due: Option<Instant>,
     /// Lines against the policy, and what they say, that have been told.
     conflicts: HashSet<(Source, Arc<str>)>,
@@ -259,10 +265,15 @@ struct Daemon {
 impl Daemon {
     fn ready(&mut self) {
         if !std::mem::replace(&mut self.ready, true) {
-            notify(&[NotifyState::Ready]);
+            self.tell_ready();
             self.tell_conflicts();
         }
         self.tell_status();
+    }
+
+    /// At the start and after a reload, the service manager waits for this.
+    fn tell_ready(&mut self) {
+        self.owes_ready = !notify(&[NotifyState::Ready]);
     }
 
     fn tell_status(&self) {

@@ -42,3 +42,38 @@ fn a_setting_is_mended_as_soon_as_it_can_be_written() {
     guard.signal("USR1");
     wait_sysctl("net/ipv4/ip_forward", "1");
 }
+
+/// Others still have it writable, as a container's runtime has.
+#[test]
+fn while_it_is_read_only_each_setting_is_told_of_once() {
+    const KEYS: [(&str, &str, &str); 2] =
+        [("net/core/somaxconn", "100", "4000"), ("net/ipv4/conf/b0/arp_ignore", "0", "1")];
+    let ns = Namespace::enter();
+    ns.veth("a0", "b0");
+    ns.write("etc/fwdguard.d/10.conf", "net.core.somaxconn = 4000\nnet.ipv4.conf.*.arp_ignore = 1\n");
+    KEYS.iter().for_each(|(key, _, right)| sysctl_write(key, right));
+    let mut guard = ns.guard();
+    let writable = KEYS.map(|(key, wrong, right)| {
+        let file = std::fs::OpenOptions::new().write(true).open(std::path::Path::new("/proc/sys").join(key));
+        (file.expect("writable"), key, wrong, right)
+    });
+    run("mount --bind /proc/sys /proc/sys");
+    run("mount -o remount,bind,ro /proc/sys");
+    for round in 0..5 {
+        for (file, key, wrong, _) in &writable {
+            std::os::unix::fs::FileExt::write_at(file, wrong.as_bytes(), 0).expect("a write");
+            let name = key.replace('/', ".");
+            guard.wait_record(&name, |record| record.get("SYSCTL") == Some(&name) && record.contains_key("ERRNO"));
+            assert_eq!(sysctl_read(key), *wrong, "in round {round}");
+        }
+        guard.signal("USR1");
+    }
+    guard.wait_notified("2 settings can't be put right");
+    let told = guard.records().into_iter().filter(|record| record.get("ERRNO").is_some_and(|errno| errno == "30"));
+    let mut told: Vec<String> = told.map(|record| record["SYSCTL"].clone()).collect();
+    told.sort();
+    assert_eq!(told, ["net.core.somaxconn", "net.ipv4.conf.b0.arp_ignore"]);
+    run("umount --lazy /proc/sys");
+    guard.signal("USR1");
+    writable.iter().for_each(|(_, key, _, right)| wait_sysctl(key, right));
+}

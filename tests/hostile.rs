@@ -256,7 +256,7 @@ fn a_hostile_logind_is_one_line() {
     let ns = Namespace::enter();
     let bus = Bus::start(&ns);
     let logind = bus.logind(false);
-    logind.refuse("no\nMESSAGE=forged\u{1b}[2J\u{9b}\u{202e}");
+    logind.refuse(Some("no\nMESSAGE=forged\u{1b}[2J\u{9b}\u{202e}".into()));
     let mut guard = bus.guard(&ns);
     let record = guard.wait_message("Lost the sleep inhibitor: ");
     assert!(record["MESSAGE"].contains("no MESSAGE=forged\\u{1b}[2J\\u{9b}\\u{202e}"), "{record:#?}");

@@ -74,6 +74,39 @@ fn a_reload_is_answered_though_nothing_has_changed() {
     }
 }
 
+/// Status lines alone fill its queue in a quarter of an hour.
+#[test]
+fn a_service_manager_that_hangs_holds_nothing_up() {
+    let ns = Namespace::enter();
+    ns.write("etc/fwdguard.d/10.conf", "net.ipv4.ip_forward = 1\n");
+    let mut guard = Running::start(&ns, with_watchdog);
+    guard.fill_notifications();
+    for round in 1..=3 {
+        sysctl_write("net/ipv4/ip_forward", "0");
+        wait_sysctl("net/ipv4/ip_forward", "1");
+        let deadline = Instant::now() + PATIENCE;
+        while guard.repairs().len() < round + 1 {
+            assert!(Instant::now() < deadline, "repaired, and not told: {:?}", messages(&guard.records()));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // Long enough for a status line.
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    guard.signal("HUP");
+    ns.write("etc/fwdguard.d/20.conf", "net.core.somaxconn = 4000\n");
+    wait_sysctl("net/core/somaxconn", "4000");
+    // It reads again: what it waits for is told after all.
+    guard.wait_notified("READY=1");
+    guard.fill_notifications();
+    guard.signal("TERM");
+    let deadline = Instant::now() + PATIENCE;
+    while guard.is_running() {
+        assert!(Instant::now() < deadline, "it does not stop");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(guard.stop().0.success());
+}
+
 #[test]
 fn it_stops_when_told_to() {
     for signal in ["TERM", "INT"] {

@@ -117,7 +117,7 @@ impl Daemon {
             }
         }
         if asked {
-            notify(&[NotifyState::Ready]);
+            self.tell_ready();
         }
         self.tell_status();
     }

@@ -27,6 +27,8 @@ const FILE_EVENTS: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::DELETE_SELF)
     .union(WatchFlags::MOVE_SELF);
 const EVENT_BUFFER_BYTES: usize = 4096;
+/// So many buffers are more than a full queue (fs.inotify.max_queued_events, 16,384).
+const BUFFERS_MAX: usize = 256;
 
 /// Which names in a watched folder matter.
 #[derive(Debug)]
@@ -116,16 +118,21 @@ impl Watch {
             let mut ready = self.fd.readable().await?;
             match read_events(self.fd.get_ref(), &mut self.buffer[..], &self.names) {
                 Ok(true) => return Ok(()),
-                Ok(false) => {}
+                // A file that is written without end beside those that matter must not have the event loop for itself.
+                Ok(false) => tokio::task::yield_now().await,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Forgets what has been said so far: it will be read anyway.
+    /// Forgets what has been said so far: it will be read anyway. What comes without end is not waited for.
     pub fn drain(&mut self) {
-        while read_events(self.fd.get_ref(), &mut self.buffer[..], &self.names).is_ok() {}
+        for _ in 0..BUFFERS_MAX {
+            if read_events(self.fd.get_ref(), &mut self.buffer[..], &self.names).is_err() {
+                return;
+            }
+        }
     }
 }
 

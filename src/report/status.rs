@@ -1,13 +1,22 @@
 //! What `systemctl status` shows, and the other words for the service manager (sd_notify(3)).
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, MutexGuard};
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 
 use super::record::{Cause, Record};
 use super::text::{count, one_line};
 use crate::guard::Summary;
+
+/// How long a word for the service manager may wait for room in its queue, which other services fill, too.
+const NOTIFY_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Everything the status line is made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,10 +106,30 @@ impl SharedStatus {
     }
 }
 
-/// Tells the service manager; without one, nobody.
-pub fn notify(states: &[NotifyState]) {
+/// Tells the service manager; without one, nobody. Whether it has taken that.
+pub fn notify(states: &[NotifyState]) -> bool {
     // A service manager that can't be reached is not ours to mend, and guarding goes on.
-    _ = sd_notify::notify(states);
+    std::env::var_os("NOTIFY_SOCKET").is_none_or(|address| send(&address, states).is_ok())
+}
+
+/// sd_notify(3), but that waits for ever for a service manager that hangs, and takes a new descriptor each time: none may be
+/// left, and then the watchdog would end the guard.
+fn send(address: &OsStr, states: &[NotifyState]) -> io::Result<()> {
+    static SOCKET: OnceLock<UnixDatagram> = OnceLock::new();
+    let socket = match SOCKET.get() {
+        Some(socket) => socket,
+        None => {
+            let socket = UnixDatagram::unbound()?;
+            socket.set_write_timeout(Some(NOTIFY_TIMEOUT))?;
+            SOCKET.get_or_init(|| socket)
+        }
+    };
+    let address = match address.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        path => SocketAddr::from_pathname(OsStr::from_bytes(path))?,
+    };
+    let text: String = states.iter().map(|state| format!("{state}\n")).collect();
+    socket.send_to_addr(text.as_bytes(), &address).map(drop)
 }
 
 /// The local clock time, `14:03:07`.

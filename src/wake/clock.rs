@@ -108,6 +108,7 @@ fn arm(timer: &OwnedFd) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::time::timerfd_gettime;
 
     fn reading(real: u64, boot: u64, monotonic: u64) -> Reading {
         let ms = Duration::from_millis;
@@ -135,5 +136,27 @@ mod tests {
         ] {
             assert_eq!(before.jump(later), jump, "{later:?}");
         }
+    }
+    /// The timer is what hears of a step; the clock itself stays as it is.
+    #[test]
+    fn a_step_of_years_is_heard_of() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let step = Duration::from_secs(40 * 365 * 86_400);
+            for forward in [true, false] {
+                let mut clock = Clock::new().unwrap();
+                // As if the clock had said so before it was set.
+                clock.last.real = if forward { clock.last.real - step } else { clock.last.real + step };
+                let soon = Timespec { tv_sec: 0, tv_nsec: 1 };
+                let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: soon };
+                timerfd_settime(clock.timer.get_ref(), TimerfdTimerFlags::empty(), &once).unwrap();
+                let Ok(Jump::Stepped { usec }) = clock.jumped().await else { panic!("a step") };
+                assert_eq!(usec > 0, forward);
+                assert!(usec.unsigned_abs().abs_diff(step.as_micros() as u64) < 60_000_000, "{usec}");
+                // It is armed again, for what comes next.
+                let armed = timerfd_gettime(clock.timer.get_ref()).unwrap();
+                assert!(armed.it_value.tv_sec > 1_000_000_000, "{armed:?}");
+            }
+        });
     }
 }

@@ -126,6 +126,9 @@ async fn session(teller: &mut Teller, reached: &mut bool) -> zbus::Result<()> {
                     teller.lost(MANAGER, "it left the system bus".into()).await;
                 }
             }
+            () = tokio::time::sleep(RETRY_LAST), if teller.lost.contains(&INHIBITOR) => {
+                _inhibitor = teller.judge(inhibit(&manager).await).await;
+            }
             change = managers.next() => {
                 let Some(_) = change else { return Ok(()) };
                 teller.send(Event::Restarted).await;

@@ -127,6 +127,26 @@ impl Bus {
         Holder { runtime: self.runtime.clone(), connection }
     }
 
+    /// Somebody with logind's name for whom no sleep is in preparation, and who answers whoever asks for a lock with this
+    /// text in its place, or never.
+    pub fn false_logind(&self, answer: Option<String>) -> Holder {
+        let connection = self.connect();
+        let (mut calls, answering) = (MessageStream::from(&connection), connection.clone());
+        self.runtime.spawn(async move {
+            while let Some(Ok(call)) = calls.next().await {
+                let header = call.header();
+                let member = header.member().map(ToString::to_string);
+                _ = match (member.as_deref(), &answer) {
+                    (Some("Inhibit"), Some(text)) => answering.reply(&header, text).await,
+                    (Some("Get"), _) => answering.reply(&header, &zbus::Variant::from(false)).await,
+                    _ => Ok(()),
+                };
+            }
+        });
+        self.take(&connection, LOGIND);
+        Holder { runtime: self.runtime.clone(), connection }
+    }
+
     fn take(&self, connection: &Connection, name: &str) {
         let flags = RequestNameFlags::ALLOW_REPLACEMENT | RequestNameFlags::REPLACE_EXISTING;
         let taken = connection.request_name_with_flags(name, flags | RequestNameFlags::DO_NOT_QUEUE);
@@ -292,12 +312,21 @@ impl Logind {
         }
     }
 
-    /// Answers whoever asks for a lock from now on with an error of this text.
-    pub fn refuse(&self, text: &str) {
-        self.manager.0.lock().unwrap().refuses_with = Some(text.into());
+    /// Answers whoever asks for a lock from now on with an error of this text, or grants it.
+    pub fn refuse(&self, text: Option<String>) {
+        self.manager.0.lock().unwrap().refuses_with = text;
     }
 
-    /// How often somebody asked for a lock while a sleep was in preparation, which logind refuses.
+    /// Waits until so many have been refused.
+    pub fn wait_refused(&self, times: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.refused() < times {
+            assert!(Instant::now() < deadline, "not refused {times} times");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// How often somebody asked for a lock in vain, as while a sleep is in preparation.
     pub fn refused(&self) -> usize {
         self.manager.0.lock().unwrap().refused
     }
@@ -332,8 +361,9 @@ impl Manager {
         mode: String,
     ) -> fdo::Result<zbus::OwnedFd> {
         let mut state = self.0.lock().unwrap();
-        if let Some(text) = &state.refuses_with {
-            return Err(fdo::Error::Failed(text.clone()));
+        if let Some(text) = state.refuses_with.clone() {
+            state.refused += 1;
+            return Err(fdo::Error::Failed(text));
         }
         if state.preparing {
             state.refused += 1;

@@ -17,12 +17,12 @@ use std::time::{Duration, Instant};
 
 /// Long enough for a busy two-core machine; a test that passes never waits for it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
+pub const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
 /// The MESSAGE_ID of a repair.
 pub const REPAIRED: &str = "02a3fbd85f774dd6911132d4e66f40b6";
 /// Of a summary of repairs without a record of their own.
 pub const STILL_CONTESTED: &str = "91a3ec93c5b941a594846d69d57e768a";
-const NOTIFY_SOCKET: &str = "/run/notify";
+pub const NOTIFY_SOCKET: &str = "/run/notify";
 
 /// The namespaces of the calling thread.
 pub struct Namespace {
@@ -147,6 +147,12 @@ impl Running {
         self.child.id()
     }
 
+    /// Not ended, be it stopped or not.
+    pub fn is_running(&self) -> bool {
+        fs::read_to_string(format!("/proc/{}/stat", self.pid()))
+            .is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z')))
+    }
+
     pub fn signal(&self, signal: &str) {
         run(&format!("kill -{signal} {}", self.pid()));
     }
@@ -175,6 +181,13 @@ impl Running {
         self.notify.set_nonblocking(false).expect("blocking");
         self.notified.extend_from_slice(&states);
         states
+    }
+
+    /// The service manager takes nothing more, until its notifications are read.
+    pub fn fill_notifications(&self) {
+        let filler = UnixDatagram::unbound().expect("a socket");
+        filler.set_nonblocking(true).expect("not blocking");
+        while filler.send_to(b"", NOTIFY_SOCKET).is_ok() {}
     }
 
     /// Reads the journal from here on, where [`Running::start_with`] was given none.

@@ -65,9 +65,44 @@ fn a_logind_that_refuses_with_a_long_text_is_one_short_record() {
     ns.write("etc/fwdguard.d/10.conf", POLICY);
     let bus = Bus::start(&ns);
     let logind = bus.logind(false);
-    logind.refuse(&"\x1b]0;\n".repeat(LONG / 5));
+    logind.refuse(Some("\x1b]0;\n".repeat(LONG / 5)));
     let guard = bus.guard(&ns);
     let record = guard.wait_record("logind", |record| record.contains_key("SOURCE"));
     assert!(record["MESSAGE"].len() < 2048 && !record["MESSAGE"].contains(char::is_control), "{record:.200?}");
     assert_it_repairs();
+    // It is asked again, and that is not told again.
+    logind.wait_refused(2);
+    logind.refuse(None);
+    logind.wait_inhibitors(1, 1);
+    guard.wait_message("the sleep inhibitor is back");
+    let (_, records) = guard.stop();
+    assert_eq!(super::lost(&records), ["the sleep inhibitor"; 2]);
+}
+
+#[test]
+fn a_logind_that_answers_with_no_lock_or_never_is_one_short_record() {
+    for answer in [Some(String::new()), Some("\x1b]0;\n".repeat(LONG / 5)), None] {
+        let ns = Namespace::enter();
+        ns.veth("a0", "b0");
+        ns.write("etc/fwdguard.d/10.conf", POLICY);
+        let bus = Bus::start(&ns);
+        let what = answer.as_ref().map_or("never".into(), |text| format!("{} bytes", text.len()));
+        let false_one = bus.false_logind(answer);
+        let mut guard = bus.guard(&ns);
+        // Before the answer, or in place of it.
+        assert_it_repairs();
+        let lost = guard.wait_record(&what, |record| record.get("SOURCE").is_some_and(|s| s == "the sleep inhibitor"));
+        assert!(lost["MESSAGE"].len() < 2048 && !lost["MESSAGE"].contains(char::is_control), "{what}: {lost:.200?}");
+        guard.wait_notified("lost: the sleep inhibitor");
+        assert_it_repairs();
+        // A logind that keeps to its interface is as good as ever.
+        let logind = bus.logind(false);
+        logind.wait_inhibitors(1, 1);
+        guard.wait_message("the sleep inhibitor is back");
+        drop(false_one);
+        let (status, records) = guard.stop();
+        assert!(status.success(), "{what}");
+        let told = super::lost(&records);
+        assert_eq!(told, ["the sleep inhibitor"; 2], "{what}: {:?}", messages(&records));
+    }
 }

@@ -1,9 +1,11 @@
 //! Too few descriptors, too little memory, a disk that takes nothing.
 
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{assert_all_holds, attempt, broken};
-use crate::common::{Namespace, Running, messages, reworded, run, sysctl_write, wait_sysctl};
+use crate::common::{Namespace, Running, messages, reworded, run, sysctl_read, sysctl_write, wait_sysctl};
 
 fn limited<'c>(command: &'c mut std::process::Command, limit: &str) -> &'c mut std::process::Command {
     reworded(command, |words| ["prlimit", limit].map(Into::into).into_iter().chain(words).collect())
@@ -98,6 +100,82 @@ fn little_memory_is_enough_or_it_ends() {
         }
     }
     assert!(ended > 0 && ready > 2, "{ended} ended, {ready} READY");
+}
+
+/// So many changes that its socket overruns, and a table of interfaces that has to grow, while the kernel gives no page more.
+#[test]
+fn no_more_memory_while_it_runs_is_survived_or_mended_by_the_next_start() {
+    let ns = broken();
+    let guard = Running::start(&ns, |command| command);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", guard.pid())).expect("it runs");
+    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).expect("VmSize");
+    let kib: u64 = size.trim().trim_end_matches(" kB").parse().expect("a number");
+    run(&format!("prlimit --pid {} --as={}", guard.pid(), kib << 10));
+    guard.signal("STOP");
+    let file = std::fs::OpenOptions::new().write(true).open("/proc/sys/net/ipv4/conf/b0/rp_filter").expect("a setting");
+    for number in 0..80_000 {
+        file.write_at([b"1", b"2"][number % 2], 0).expect("a write");
+    }
+    let links: String = (0..100).map(|n| format!("link add m{n} type veth peer name w{n}\n")).collect();
+    ns.write("batch", &links);
+    run(&format!("ip -batch {}", ns.path("batch").display()));
+    super::break_all();
+    sysctl_write("net/ipv4/conf/m99/rp_filter", "1");
+    guard.signal("CONT");
+    let mended = super::WRONG.map(|(key, _, right)| (key, right));
+    let mended = mended.into_iter().chain([("net/ipv4/conf/b0/rp_filter", "0"), ("net/ipv4/conf/m99/rp_filter", "0")]);
+    let deadline = std::time::Instant::now() + crate::common::PATIENCE;
+    let mut holds = false;
+    while !holds && guard.is_running() {
+        holds = mended.clone().all(|(key, right)| sysctl_read(key) == right);
+        assert!(std::time::Instant::now() < deadline, "it runs, and something is wrong: {:?}", guard.stderr);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    if holds {
+        guard.wait_record("an overrun", |record| record.get("CAUSE").is_some_and(|cause| cause == "overrun"));
+    } else {
+        drop(guard);
+        let next = attempt(&ns, |command| command);
+        assert!(next.ended.is_none(), "{}", next.reason());
+        mended.for_each(|(key, right)| assert_eq!(sysctl_read(key), right, "{key} when READY again"));
+    }
+}
+
+/// Files written without end beside the policy's, and beside its folders, leave the event loop its time.
+#[test]
+fn files_that_are_written_without_end_hold_nothing_up() {
+    let ns = broken();
+    // Two each, since the kernel makes one event of several that are alike.
+    let noise = [["noise", "more"], ["etc/fwdguard.d/.10.conf.swp", "etc/fwdguard.d/.10.conf.swx"]];
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let over = &over;
+        for paths in noise {
+            let files = paths.map(|path| std::fs::File::create(ns.path(path)).expect("a file"));
+            scope.spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    files.iter().for_each(|file| _ = file.write_at(b"x", 0).expect("a write"));
+                }
+            });
+        }
+        let _ends = Ends(over);
+        let mut guard = ns.guard();
+        assert_all_holds("when READY");
+        ns.write("etc/fwdguard.d/20.conf", "net.core.somaxconn = 5000\n");
+        wait_sysctl("net/core/somaxconn", "5000");
+        guard.signal("HUP");
+        guard.wait_notified("READY=1");
+        assert!(guard.stop().0.success());
+    });
+}
+
+/// Has the writers end with the test, however it ends.
+struct Ends<'o>(&'o AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 #[test]
