@@ -174,7 +174,7 @@ impl Guard {
         if self.episodes[Family::V4 as usize].is_none() {
             self.redirects = None; // it went with `all.forwarding`, if that was nobody's
         }
-        Family::BOTH.into_iter().for_each(|family| self.end_episode(family));
+        Family::BOTH.into_iter().for_each(|family| self.leave_episode(family));
         self.jobs.clear();
         self.waiting.clear();
         self.records.extend(self.contests.forget_all());

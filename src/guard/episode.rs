@@ -122,6 +122,15 @@ impl Guard {
         self.records.push(record);
     }
 
+    /// Forgets an episode in the middle. What stood before it is still what stood before, should the next read find another.
+    pub(super) fn leave_episode(&mut self, family: Family) {
+        self.tell_episode(family);
+        if self.episodes[family as usize].take().is_some() {
+            let interfaces = self.interfaces.values_mut();
+            interfaces.for_each(|interface| interface.cell_mut(family, Attribute::Forwarding).went_with_all = false);
+        }
+    }
+
     /// From here on interfaces speak for themselves; those that are still wrong are looked at.
     pub(super) fn end_episode(&mut self, family: Family) {
         self.tell_episode(family);

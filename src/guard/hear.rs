@@ -225,6 +225,13 @@ impl Guard {
                 }
             }
         }
+        if cause == Cause::Overrun && !self.guards_ipv6() {
+            // What was lost of it is not read again, and what was known need not be so any more.
+            for interface in self.interfaces.values_mut() {
+                let cell = interface.cell_mut(Family::V6, Attribute::Forwarding);
+                (cell.seen, cell.settled) = (None, None);
+            }
+        }
         let is_of_all = |message: &&NetconfMessage| message.ifindex == Some(ALL);
         snapshot.netconf.iter().filter(is_of_all).for_each(|message| self.hear(message, cause, None));
         for message in snapshot.netconf.iter().filter(|message| !is_of_all(message)) {

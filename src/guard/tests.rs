@@ -100,8 +100,10 @@ impl Bench {
                 message(libc::AF_INET6, ifindex, value(format!("net.ipv6.conf.{name}.forwarding")), None),
             ]
         });
+        let is_read = |message: &NetconfMessage| message.family == libc::AF_INET as u8 || self.guard.guards_ipv6();
+        let netconf = netconf.filter(is_read).collect();
         let redirects = Some(self.get("net.ipv4.conf.all.accept_redirects").to_string());
-        let snapshot = Snapshot { links: Some(links), netconf: netconf.collect(), redirects };
+        let snapshot = Snapshot { links: Some(links), netconf, redirects };
         self.guard.snapshot(&snapshot, cause);
     }
 
@@ -275,6 +277,37 @@ fn an_unnamed_interface_keeps_what_it_had_before_the_drift() {
     bench.write("net.ipv4.conf.all.forwarding", "0");
     bench.hear();
     assert_eq!(bench.get("net.ipv4.conf.closed0.forwarding"), "1");
+}
+
+#[test]
+fn a_reload_in_the_middle_of_a_drift_does_not_take_it_for_what_stood_before() {
+    const POLICY: &str = "net.ipv4.ip_forward = 1\n";
+    let mut bench = Bench::started(POLICY);
+    bench.write("net.ipv4.conf.all.forwarding", "0");
+    for message in std::mem::take(&mut bench.said) {
+        bench.guard.netconf(&message, bench.now);
+    }
+    bench.guard.reload(policy(POLICY));
+    bench.read_everything(Cause::Reload);
+    bench.work();
+    assert_eq!(bench.get("net.ipv4.conf.eth0.forwarding"), "1");
+    assert_eq!(bench.get("net.ipv4.conf.closed0.forwarding"), "0");
+    assert_eq!(bench.get("net.ipv4.conf.all.accept_redirects"), "0");
+}
+
+#[test]
+fn what_an_overrun_may_have_hidden_of_ipv6_is_not_put_back() {
+    let mut bench = Bench::started("net.ipv4.ip_forward = 1\n");
+    bench.write("net.ipv6.conf.default.forwarding", "0");
+    bench.hear();
+    bench.write("net.ipv6.conf.default.forwarding", "1");
+    bench.said.clear();
+    bench.read_everything(Cause::Overrun);
+    bench.set("net.ipv6.conf.all.forwarding", "0");
+    bench.guard.reload(policy("net.ipv4.ip_forward = 1\nnet.ipv6.conf.all.forwarding = 1\n"));
+    bench.read_everything(Cause::Reload);
+    bench.work();
+    assert_eq!(bench.get("net.ipv6.conf.default.forwarding"), "1");
 }
 
 #[test]
