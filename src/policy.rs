@@ -16,7 +16,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::setting::{Attribute, Family, Key, number};
+use crate::setting::{Attribute, Family, Key, number, printable};
 use files::Writers;
 use merge::{Entry, Merged, Merger, Target};
 
@@ -40,7 +40,7 @@ pub struct Source {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.file.file_name().unwrap_or(self.file.as_os_str());
-        write!(f, "{}:{}", crate::setting::printable(name), self.line)
+        write!(f, "{}:{}", printable(name), self.line)
     }
 }
 
@@ -64,7 +64,7 @@ impl PolicyError {
 
 impl fmt::Display for PolicyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let file = crate::setting::printable(self.source.file.as_os_str());
+        let file = printable(self.source.file.as_os_str());
         match self.source.line {
             0 => write!(f, "{file}: {}", self.message),
             line => write!(f, "{file}:{line}: {}", self.message),
@@ -266,10 +266,11 @@ fn drop_patterns_against_off(merged: Merged, errors: &mut Vec<PolicyError>) -> M
             return true;
         };
         let message = format!(
-            "'{} = {value}' is left out, because '{} = 0' stands at {}:{}; remove one of the two",
+            "'{} = {}' is left out, because '{} = 0' stands at {}:{}; remove one of the two",
             entry.name,
+            printable(OsStr::new(&**value)),
             off.name,
-            crate::setting::printable(off.source.file.as_os_str()),
+            printable(off.source.file.as_os_str()),
             off.source.line
         );
         errors.push(PolicyError::at(entry.source.clone(), message));
