@@ -198,6 +198,10 @@ impl World {
     fn policy(&mut self, at: (usize, &'static str), file: Option<File>, hup: bool) -> Result<(), String> {
         let how = if hup { ", SIGHUP" } else { "" };
         self.log.push(format!("{}/{}: {file:?}{how}", FOLDERS[at.0], at.1));
+        if !hup && self.marks == 0 {
+            // Without any file, for a moment, the built-in policy would apply.
+            self.files.put(self.ns.root(), MARK, Some(File::Text(Vec::new())));
+        }
         self.files.put(self.ns.root(), at, file);
         if !hup {
             // Applied with what was written just now, it says that this was read.
