@@ -229,9 +229,22 @@ impl Running {
     pub fn stop(mut self) -> (ExitStatus, Vec<Record>) {
         self.signal("TERM");
         let status = self.child.wait().expect("wait");
-        std::thread::sleep(Duration::from_millis(50));
-        let records = self.records();
-        (status, records)
+        (status, self.last_records())
+    }
+
+    /// All of them, when nothing waits to be read any more.
+    fn last_records(&self) -> Vec<Record> {
+        const LAST: &str = "nothing comes after this";
+        let is_last = |record: &Record| record.get("MESSAGE").is_some_and(|text| text == LAST);
+        let sender = UnixDatagram::unbound().expect("a socket");
+        let is_read = Arc::strong_count(&self.journal) > 1;
+        let is_sent = is_read && sender.send_to(format!("MESSAGE={LAST}\n").as_bytes(), JOURNAL_SOCKET).is_ok();
+        let deadline = Instant::now() + PATIENCE;
+        while is_sent && !self.records().iter().any(is_last) {
+            assert!(Instant::now() < deadline, "the journal is not read");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.records().into_iter().filter(|record| !is_last(record)).collect()
     }
 }
 
