@@ -21,8 +21,6 @@ const SEED: &str = "FWDGUARD_SEED";
 /// A file that keeps how far a long run has come, and for how many minutes to go on with it.
 const STATE: &str = "FWDGUARD_MODEL_STATE";
 const MINUTES: &str = "FWDGUARD_MODEL_MINUTES";
-/// A failure that does not come again in so many plays is told, and is no reason to refuse a change: see docs/testing.md.
-const AGAIN: &str = "FWDGUARD_AGAIN";
 /// Side by side. Each sleeps most of the time, and takes two of root's 128 inotify instances.
 const LANES: usize = 20;
 /// A candidate may have to be played more than once until it fails, and shrinking must end some day.
@@ -64,14 +62,7 @@ pub fn run() {
             });
         }
     });
-    let (mut failures, done) = (failures.into_inner().unwrap(), done.into_inner());
-    if let Some(times) = number(AGAIN) {
-        failures.retain(|(seed, _)| {
-            let again = fail_somehow(&tree(*seed).current(), times as usize).is_some();
-            println!("seed {seed} {} in {times} more plays", if again { "fails again" } else { "does not fail again" });
-            again
-        });
-    }
+    let (failures, done) = (failures.into_inner().unwrap(), done.into_inner());
     state.done += done;
     state.failed.extend(failures.iter().map(|(seed, _)| *seed));
     state.save();
