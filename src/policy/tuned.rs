@@ -168,7 +168,7 @@ fn sections(bytes: &[u8]) -> Vec<Section> {
     for (line, number) in String::from_utf8_lossy(bytes).lines().zip(1..) {
         let line = without_remark(line);
         let text = line.trim();
-        let depth = line.len() - line.trim_start().len();
+        let depth = line.chars().take_while(|c| c.is_whitespace()).count();
         if text.is_empty() || text.starts_with(';') {
             continue;
         }

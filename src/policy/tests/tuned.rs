@@ -60,6 +60,8 @@ fn lines_of_a_profile() {
         ("[sysctl]\nnet.ipv4.ip_forward=0\n  0\n", vec![]),
         ("[sysctl]\nnet.ipv4.ip_forward=\x1b0\n", vec![]),
         ("[sysctl]\nnet.ipv4.ip_forward=\n", vec![]),
+        // As deep as the line above in characters, of which one takes two bytes.
+        ("[sysctl]\n kernel.panic=1\n\u{85}net.ipv4.ip_forward=0\n", forward("0", 3)),
         // TuneD knows neither patterns nor a minus sign.
         ("[sysctl]\nnet.ipv4.conf.*.rp_filter=1\n-net.ipv4.ip_forward=0\n", vec![]),
         (
