@@ -30,7 +30,7 @@ fn ready_comes_after_the_first_full_pass() {
     guard.wait_notified("STATUS=Guarding ");
 }
 
-/// The allocator is told at a program's start alone; who has told it otherwise is obeyed.
+/// The allocator is told at a program's start alone; who has told it otherwise is obeyed, and no start is the third.
 #[test]
 fn the_allocator_is_tuned_in_the_same_process() {
     let ns = Namespace::enter();
@@ -45,6 +45,10 @@ fn the_allocator_is_tuned_in_the_same_process() {
     guard.stop();
     let guard = Running::start(&ns, |command| command.env("GLIBC_TUNABLES", "glibc.malloc.check=0"));
     assert!(own(&guard, "environ").split('\0').any(|text| text == "GLIBC_TUNABLES=glibc.malloc.check=0"));
+    guard.stop();
+    // As where glibc has taken the first away.
+    let guard = Running::start(&ns, |command| command.env_remove("GLIBC_TUNABLES").env("FWDGUARD_STARTED_ANEW", "1"));
+    assert!(!own(&guard, "environ").contains("GLIBC_TUNABLES"));
 }
 
 #[test]
