@@ -272,8 +272,12 @@ impl Guard {
         }
         // Where it holds, the episode is over once all that waits has been heard ([`Guard::idle`]): what is known of an
         // interface may be what our own write made of it.
-        if let Some(family) = all_of.filter(|_| !holds) {
-            self.end_episode(family);
+        if let Some(family) = all_of {
+            if !holds {
+                self.end_episode(family);
+            } else if let Some(episode) = &mut self.episodes[family as usize] {
+                episode.said_wrong = false;
+            }
         }
         None
     }

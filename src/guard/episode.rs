@@ -18,13 +18,15 @@ pub struct Episode {
     pub record: Option<Record>,
     /// The kernel has begun to tell of our write.
     pub echoed: bool,
+    /// What the kernel last said of `all`, or was found there since, is wrong.
+    pub said_wrong: bool,
     /// Interfaces that were put back to what they were before, by ifindex.
     pub put_back: HashSet<i32>,
 }
 
 impl Episode {
     pub fn new(cause: Cause, received: Option<u64>) -> Episode {
-        Episode { cause, received, record: None, echoed: false, put_back: HashSet::new() }
+        Episode { cause, received, record: None, echoed: false, said_wrong: false, put_back: HashSet::new() }
     }
 }
 
@@ -87,7 +89,17 @@ impl Guard {
             // Somebody wrote in between: the episode goes on, and what stood before it is still what stood before.
             return;
         }
-        self.end_episode(family);
+        self.end_unless_in_doubt(family);
+    }
+
+    /// Ends an episode, unless nothing was heard of our write: of two that write at once the kernel may take neither for a
+    /// change (`devinet_sysctl_forward` compares before it has the lock), and then all stands as the drift has left it.
+    pub(super) fn end_unless_in_doubt(&mut self, family: Family) {
+        if family == Family::V4 && self.episodes[family as usize].as_ref().is_some_and(|episode| episode.said_wrong) {
+            self.check(Slot::Announced(family, Attribute::Forwarding, ALL), Cause::Write, None);
+        } else {
+            self.end_episode(family);
+        }
     }
 
     /// Whether the last that was heard of `all.forwarding` is not what the policy wants.

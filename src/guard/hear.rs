@@ -162,6 +162,9 @@ impl Guard {
             }
         }
         let in_episode = attribute == Attribute::Forwarding && self.episodes[family as usize].is_some();
+        if let Some(episode) = self.episodes[family as usize].as_mut().filter(|_| in_episode && ifindex == ALL) {
+            episode.said_wrong = wrong;
+        }
         let excluded = || self.key_of(&slot).is_some_and(|key| self.policy.excludes(&key));
         let right = cell.entry.is_some() && !wrong;
         let keep_closed = in_episode && cell.settled.is_none() && (right || excluded());
@@ -271,7 +274,7 @@ impl Guard {
             if self.episodes[family as usize].is_some() && !self.is_to_come(all) {
                 // Whoever broke `all` has mended it before it could be looked at.
                 self.tell_episode(family);
-                self.end_episode(family);
+                self.end_unless_in_doubt(family);
                 self.redirects_in_doubt |= family == Family::V4;
             }
         }

@@ -335,6 +335,30 @@ fn an_interface_that_another_writer_closes_first_is_not_taken_for_open() {
 }
 
 #[test]
+fn a_write_that_the_kernel_takes_for_none_leaves_what_stood_before_the_drift_in_mind() {
+    let mut bench = Bench::started("net.ipv4.ip_forward = 1\n");
+    bench.write("net.ipv4.conf.all.forwarding", "0");
+    for message in std::mem::take(&mut bench.said) {
+        bench.guard.netconf(&message, bench.now);
+    }
+    let repair = bench.guard.next_repair(0).expect("all is wrong");
+    let family = bench.carry_out(repair).expect("a fan-out");
+    // Another wrote the drift's value in this moment: that is what stands, and nothing is said of either.
+    bench.said.clear();
+    for (_, name) in Bench::names() {
+        bench.set(&format!("net.ipv4.conf.{name}.forwarding"), "0");
+    }
+    bench.set("net.ipv4.conf.all.accept_redirects", "1");
+    bench.guard.absorbed(family);
+    bench.work();
+    bench.hear();
+    for (key, value) in [("all.forwarding", "1"), ("eth0.forwarding", "1"), ("closed0.forwarding", "0")] {
+        assert_eq!(bench.get(&format!("net.ipv4.conf.{key}")), value, "{key}");
+    }
+    assert_eq!(bench.get("net.ipv4.conf.all.accept_redirects"), "0");
+}
+
+#[test]
 fn ipv6_tells_of_all_last_and_is_one_record_all_the_same() {
     let mut bench = Bench::started(POLICY);
     bench.write("net.ipv6.conf.all.forwarding", "0");

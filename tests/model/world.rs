@@ -12,11 +12,12 @@ use super::settings::{V4, key, links, observe};
 use super::steps::{KINDS, LinkStep, NEW_NAMES, Sequence, Step, Write, resolve};
 use super::system::{Bus, flood, ip, is_taken, link_commands, overrun, shell, stop, write, writer};
 use super::tally;
-use crate::common::{Namespace, Record, Running};
+use crate::common::{Namespace, Record, Running, messages};
 
 /// What is not right by then never will be.
 const PATIENCE: Duration = Duration::from_secs(20);
-
+/// Of the guard's records, those that a failure shows.
+const LAST_RECORDS: usize = 40;
 const RESYNCHRONISED: &str = "b90d6a12c4a44e1483f4b76ccdf9a44a";
 
 pub struct World {
@@ -42,7 +43,9 @@ pub fn play(sequence: &Sequence) -> Result<(), String> {
     let mut world = World::start(sequence)?;
     let done = world.play(&sequence.steps);
     let log = world.log.join("\n  ");
-    done.and_then(|()| world.stop()).map_err(|error| format!("{error}\nafter\n  {log}"))
+    let records = world.guard.records();
+    let said = messages(&records[records.len().saturating_sub(LAST_RECORDS)..]).join("\n  ");
+    done.and_then(|()| world.stop()).map_err(|error| format!("{error}\nafter\n  {log}\nlast told\n  {said}"))
 }
 
 impl World {
