@@ -4,6 +4,7 @@ mod policy;
 
 use std::collections::HashSet;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -99,6 +100,14 @@ impl Outlet for News {
 
     fn moved(&mut self, moves: Vec<Move>) {
         self.witness.follow(Follow::Moves(moves));
+    }
+
+    fn touches(&self) -> Option<BorrowedFd<'_>> {
+        self.witness.writes()
+    }
+
+    fn touched(&mut self) {
+        self.witness.read_writes();
     }
 }
 

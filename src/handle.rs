@@ -33,9 +33,14 @@ impl<T> Handle<T> {
     /// Never waits. A thread that has ended takes nothing, and its end is seen elsewhere.
     pub fn send(&self, command: T) {
         if self.commands.send(command).is_ok() {
-            // An eventfd is full only after 2^64 - 2 unread wake-ups.
-            _ = rustix::io::write(&*self.bell, &1u64.to_ne_bytes());
+            self.ring();
         }
+    }
+
+    /// Wakes the thread, with nothing new in its inbox.
+    pub fn ring(&self) {
+        // An eventfd is full only after 2^64 - 2 unread wake-ups.
+        _ = rustix::io::write(&*self.bell, &1u64.to_ne_bytes());
     }
 
     /// Readable when there is something in the inbox.

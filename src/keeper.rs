@@ -74,6 +74,9 @@ impl<O: Outlet> Keeper<O> {
         if let Ok(writes) = &writes {
             waits.add(Source::Writes, writes)?;
         }
+        if let Some(touches) = outlet.touches() {
+            waits.add(Source::Touches, touches)?;
+        }
         Ok(Keeper {
             guard: Guard::new(policy),
             notifications,
@@ -127,12 +130,16 @@ impl<O: Outlet> Keeper<O> {
                 self.waits.mind_writes(writes, flood.is_none());
             }
             let woken = self.waits.sleep(self.timeout(quiet, flood))?;
-            self.reflex();
+            self.notifications.expect_more();
+            let woken = woken.and(self.reflex().unwrap_or_default());
             if woken.rung {
                 handle.hush();
             }
             if woken.written {
                 self.read_written(None);
+            }
+            if woken.touched {
+                self.outlet.touched();
             }
         }
     }
@@ -212,10 +219,13 @@ impl<O: Outlet> Keeper<O> {
     fn carry_out(&mut self, mut repair: Repair) {
         self.watch(&repair);
         let ahead = self.ahead.take_if(|ahead| repair.is_of(&ahead.slot)).map(|ahead| ahead.outcome);
+        let is_new = ahead.is_none();
         let mut outcome =
             ahead.unwrap_or_else(|| self.door.repair(&repair.key, &repair.wanted, |value| repair.holds(value)));
         if outcome.write.is_some() {
-            self.notifications.expect_more();
+            if is_new {
+                self.notifications.expect_more();
+            }
             self.door.read_back(&repair.key, &repair.wanted, repair.learn, &mut outcome);
             self.looks.start(outcome.finished);
             let otherwise = outcome.now.as_ref().is_none_or(|now| !repair.holds(now));

@@ -4,7 +4,7 @@ mod watcher;
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -71,6 +71,7 @@ impl Shared {
 #[derive(Clone)]
 struct Threads {
     handle: Handle<Follow>,
+    writes: Arc<OwnedFd>,
     watcher: Arc<Mutex<Watcher>>,
 }
 
@@ -83,8 +84,9 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// Starts the threads: one for writes and orders, which has time, and one for opened files, which has none. That one
-    /// runs where the kernel sends it; on a machine of two processors it is two, one on each. There, the processor that does
+    /// Starts the threads: one for writes and orders, which has time, and one for opened files, which has none. Writes do not
+    /// wake the first, for they come together with the repair, and to wake a thread takes as long as that: whoever has seen
+    /// that there are some calls [`Witness::read_writes`]. The other runs where the kernel sends it; on a machine of two processors it is two, one on each. There, the processor that does
     /// not write often sleeps, and takes a millisecond to wake in a virtual machine, while a thread on the writer's own takes
     /// it from the writer at once.
     ///
@@ -94,7 +96,7 @@ impl Witness {
         let (handle, inbox) = Handle::new()?;
         let shared = Arc::<Shared>::default();
         let [opens, writes] = [&groups.opens, &groups.writes].map(|group| group.as_fd().try_clone_to_owned());
-        let (opens, writes) = (opens?, writes?);
+        let (opens, writes) = (opens?, Arc::new(writes?));
         let mut watcher = Watcher::new(groups, shared.clone());
         watcher.follow(Follow::Policy(policy)); // at once, so that nobody writes `all` or `default` unseen
         let watcher = Arc::new(Mutex::new(watcher));
@@ -106,10 +108,22 @@ impl Witness {
             })
         };
         for processor in both.map_or(vec![None], |both| both.into_iter().map(Some).collect()) {
-            start(Post { watcher: watcher.clone(), events: opens.try_clone()?, orders: None }, processor)?;
+            start(Post::Opens(watcher.clone(), opens.try_clone()?), processor)?;
         }
-        start(Post { watcher: watcher.clone(), events: writes, orders: Some((handle.clone(), inbox)) }, None)?;
-        Ok(Witness { threads: Some(Threads { handle, watcher }), shared })
+        start(Post::Orders(watcher.clone(), handle.clone(), inbox), None)?;
+        Ok(Witness { threads: Some(Threads { handle, writes, watcher }), shared })
+    }
+
+    /// What becomes readable when somebody writes a setting.
+    pub fn writes(&self) -> Option<BorrowedFd<'_>> {
+        self.threads.as_ref().map(|threads| threads.writes.as_fd())
+    }
+
+    /// There are writes to be read. Never waits.
+    pub fn read_writes(&self) {
+        if let Some(threads) = &self.threads {
+            threads.handle.ring();
+        }
     }
 
     /// Knows nothing.

@@ -1,5 +1,6 @@
 //! How other threads reach the guard thread, and how it tells them what it did: neither way ever waits.
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use crate::guard::{Move, Summary};
@@ -30,4 +31,10 @@ pub trait Outlet {
     fn tell(&mut self, records: Vec<Record>, summary: Option<Summary>);
     /// Takes what interfaces came and went, in order. Must not wait.
     fn moved(&mut self, moves: Vec<Move>);
+    /// What becomes readable when somebody has written a setting, if that is watched.
+    fn touches(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+    /// It became readable; whoever made it so has his repair. Must not wait.
+    fn touched(&mut self) {}
 }

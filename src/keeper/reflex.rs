@@ -1,5 +1,6 @@
 //! The write before the bookkeeping: a setting that holds otherwise is put right as soon as its first message is read.
 
+use super::wait::Woken;
 use super::{Keeper, Outlet};
 use crate::guard::Slot;
 use crate::kernel::sysctl::{Outcome, now_usec};
@@ -14,19 +15,17 @@ pub struct Ahead {
 
 impl<O: Outlet> Keeper<O> {
     /// Repairs what the first message that waits tells of, if it is sure that the guard asks for that once it has heard it.
-    /// Then rests, unless something has to follow at once.
-    pub(super) fn reflex(&mut self) {
+    /// Then rests, unless something has to follow at once, and says what there is after that.
+    pub(super) fn reflex(&mut self) -> Option<Woken> {
         let received = now_usec();
-        let Some(message) = self.notifications.first() else { return };
-        let Some(slot) = self.guard.foresee(&message) else { return };
-        let Some((key, wanted)) = self.guard.wanted(&slot) else { return };
+        let message = self.notifications.first()?;
+        let slot = self.guard.foresee(&message)?;
+        let (key, wanted) = self.guard.wanted(&slot)?;
         let outcome = self.door.repair(&key, wanted, |value| crate::setting::same_value(wanted, value));
-        if outcome.write.is_some() {
-            self.notifications.expect_more();
-            if self.guard.may_rest(&slot) {
-                self.waits.rest();
-            }
-            self.ahead = Some(Ahead { slot, outcome, received });
-        }
+        outcome.write.as_ref()?;
+        self.notifications.expect_more();
+        let woken = self.guard.may_rest(&slot).then(|| self.waits.rest());
+        self.ahead = Some(Ahead { slot, outcome, received });
+        woken
     }
 }

@@ -35,6 +35,7 @@ impl<O: Outlet> Keeper<O> {
     /// Empties the queue. Nothing new comes into it meanwhile, so that nobody who writes without end can keep it full.
     pub(super) fn drain(&mut self) {
         let (mut errors, deaf) = (0, self.notifications.deafen());
+        self.notifications.expect_more();
         loop {
             match self.notifications.receive() {
                 Received::Nothing => break,
@@ -65,6 +66,7 @@ impl<O: Outlet> Keeper<O> {
 
     pub(super) fn read_everything(&mut self, cause: Cause) {
         let redirects = self.door.read(&Key::all_accept_redirects()).ok();
+        self.notifications.expect_more();
         let pulse = self.pulse.clone();
         let read = pulse.inside(None, || -> io::Result<Snapshot> {
             let mut netconf = self.dumps.netconf(Family::V4)?;

@@ -18,11 +18,15 @@ pub enum Source {
     Notifications,
     Bell,
     Writes,
+    /// Wakes nobody for what was there already, nor a guard that rests.
+    Touches,
 }
 
 /// What there is to be woken by.
 pub struct Waits {
     epoll: OwnedFd,
+    /// Where it rests: the same notifications, and nothing else.
+    resting: OwnedFd,
     /// Whether [`Source::Writes`] is one.
     writes: bool,
 }
@@ -32,13 +36,26 @@ pub struct Waits {
 pub struct Woken {
     pub rung: bool,
     pub written: bool,
+    pub touched: bool,
+}
+
+impl Woken {
+    /// By any of the two.
+    pub fn and(self, other: Woken) -> Woken {
+        Woken {
+            rung: self.rung | other.rung,
+            written: self.written | other.written,
+            touched: self.touched | other.touched,
+        }
+    }
 }
 
 impl Waits {
     /// # Errors
     /// No descriptor or memory.
     pub fn new() -> io::Result<Waits> {
-        Ok(Waits { epoll: epoll::create(CreateFlags::CLOEXEC)?, writes: true })
+        let create = || epoll::create(CreateFlags::CLOEXEC);
+        Ok(Waits { epoll: create()?, resting: create()?, writes: true })
     }
 
     /// A descriptor that is closed goes by itself.
@@ -46,8 +63,15 @@ impl Waits {
     /// # Errors
     /// No memory, or no room in fs.epoll.max_user_watches.
     pub fn add(&self, source: Source, fd: impl AsFd) -> io::Result<()> {
-        let edge = if source == Source::Notifications { EventFlags::ET } else { EventFlags::empty() };
-        Ok(epoll::add(&self.epoll, fd, EventData::new_u64(source as u64), EventFlags::IN | edge)?)
+        let edge = match source {
+            Source::Notifications | Source::Touches => EventFlags::ET,
+            Source::Bell | Source::Writes => EventFlags::empty(),
+        };
+        let (data, flags) = (EventData::new_u64(source as u64), EventFlags::IN | edge);
+        if source == Source::Notifications {
+            epoll::add(&self.resting, &fd, data, flags)?;
+        }
+        Ok(epoll::add(&self.epoll, fd, data, flags)?)
     }
 
     /// Whether writes wake from now on.
@@ -64,25 +88,31 @@ impl Waits {
     /// # Errors
     /// epoll_wait(2) failed, which it does only by a mistake of this program.
     pub fn sleep(&self, usec: Option<u64>) -> io::Result<Woken> {
-        let timeout = usec.map(|usec| {
-            let msec = usec.div_ceil(1000);
-            Timespec { tv_sec: (msec / 1000) as i64, tv_nsec: (msec % 1000 * 1_000_000) as i64 }
-        });
-        let mut room = [MaybeUninit::uninit(); 3];
-        let events: &[Event] = match epoll::wait(&self.epoll, &mut room, timeout.as_ref()) {
-            Ok((events, _)) => events,
-            Err(Errno::INTR) => &[],
-            Err(error) => return Err(error.into()),
-        };
-        let from = |source: Source| events.iter().any(|event| event.data.u64() == source as u64);
-        Ok(Woken { rung: from(Source::Bell), written: from(Source::Writes) })
+        sleep(&self.epoll, usec)
     }
 
     /// After a write sleeps for a moment, so that who waits for the repair on this processor sees it before it is counted and
-    /// told. What the kernel has said so far wakes nobody; what it says next does.
-    pub fn rest(&self) {
-        if self.sleep(Some(0)).is_ok() {
-            _ = self.sleep(Some(REST_USEC));
+    /// told. What the kernel has said so far wakes nobody; what it says next does, but not that the write was seen, which
+    /// it is as soon as who waits goes on. Says what there is after it.
+    pub fn rest(&self) -> Woken {
+        if sleep(&self.resting, Some(0)).is_ok() {
+            _ = sleep(&self.resting, Some(REST_USEC));
         }
+        self.sleep(Some(0)).unwrap_or_default()
     }
+}
+
+fn sleep(epoll: &OwnedFd, usec: Option<u64>) -> io::Result<Woken> {
+    let timeout = usec.map(|usec| {
+        let msec = usec.div_ceil(1000);
+        Timespec { tv_sec: (msec / 1000) as i64, tv_nsec: (msec % 1000 * 1_000_000) as i64 }
+    });
+    let mut room = [MaybeUninit::uninit(); 4];
+    let events: &[Event] = match epoll::wait(epoll, &mut room, timeout.as_ref()) {
+        Ok((events, _)) => events,
+        Err(Errno::INTR) => &[],
+        Err(error) => return Err(error.into()),
+    };
+    let from = |source: Source| events.iter().any(|event| event.data.u64() == source as u64);
+    Ok(Woken { rung: from(Source::Bell), written: from(Source::Writes), touched: from(Source::Touches) })
 }

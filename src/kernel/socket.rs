@@ -92,21 +92,24 @@ impl Notifications {
         mute::mute(self.socket.as_fd(), &self.muted)
     }
 
-    /// A write of this program's may have made the kernel say something since the last [`Notifications::receive`].
+    /// The kernel may have said something since the queue was last seen to be empty.
     pub fn expect_more(&mut self) {
         self.emptied = false;
     }
 
-    /// Takes some of what is there, without waiting. Once the queue was seen to be empty it is [`Received::Nothing`], once,
-    /// or until more is expected.
+    /// Takes some of what is there, without waiting. Once the queue was seen to be empty it is [`Received::Nothing`] until
+    /// more is expected.
     pub fn receive(&mut self) -> Received {
         if self.batch.is_given_out() {
-            if std::mem::take(&mut self.emptied) {
+            if self.emptied {
                 return Received::Nothing;
             }
             match self.receive_at_most(DATAGRAMS) {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Received::Nothing,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.emptied = true;
+                    return Received::Nothing;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Received::Lost(error.to_string()),
             }

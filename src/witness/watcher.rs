@@ -32,44 +32,45 @@ const CPU_PER_MILLE: u64 = 10;
 /// How long they look away when they have spent that.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// What one of the threads waits for: that a file is opened, which is urgent, or that it is written, and for orders.
-pub struct Post {
-    pub watcher: Arc<Mutex<Watcher>>,
-    pub events: OwnedFd,
-    pub orders: Option<(Handle<Follow>, Receiver<Follow>)>,
+/// What one of the threads waits for: that a file is opened, which is urgent, or for orders, and to be told of writes.
+pub enum Post {
+    Opens(Arc<Mutex<Watcher>>, OwnedFd),
+    Orders(Arc<Mutex<Watcher>>, Handle<Follow>, Receiver<Follow>),
 }
 
 /// One of the threads, for as long as the program runs.
 pub fn watch(post: &Post) -> ! {
-    let (events, urgent) = (post.events.as_fd(), post.orders.is_none());
-    if urgent {
-        ask_for_slices(SHORT_NSEC);
-    } else {
+    let (watcher, source, orders) = match post {
+        Post::Opens(watcher, events) => (watcher, events.as_fd(), None),
+        Post::Orders(watcher, handle, inbox) => (watcher, handle.bell(), Some((handle, inbox))),
+    };
+    if orders.is_some() {
         // A write wakes the guard, too, often on this very processor; who wrote has been looked at when he opened the file.
         step_back();
+    } else {
+        ask_for_slices(SHORT_NSEC);
     }
-    let bell = post.orders.as_ref().map_or(events, |(handle, _)| handle.bell());
+    let mut paused = false;
     loop {
-        let mut sources = [events, bell].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-        // It fails for want of memory alone, and then the pause keeps the loop from being a busy one.
-        if poll(&mut sources, None).is_err() {
+        // It fails for want of memory alone, and then the pause keeps the loop from being a busy one. What was left unread by
+        // a pause wakes nobody again.
+        if !paused && poll(&mut [PollFd::from_borrowed_fd(source, PollFlags::IN)], None).is_err() {
             std::thread::sleep(PAUSE);
         }
-        let rung = !sources[1].revents().is_empty();
+        orders.inspect(|(handle, _)| handle.hush());
         // A writer may be gone within some ten microseconds: nothing comes before looking at it.
-        let mut watcher = lock(&post.watcher);
-        let has_to_rest = !watcher.catch_up(!urgent);
-        if let Some((handle, inbox)) = post.orders.as_ref().filter(|_| rung) {
-            handle.hush();
-            inbox.try_iter().for_each(|follow| watcher.follow(follow));
+        let mut locked = lock(watcher);
+        paused = !locked.catch_up(orders.is_some());
+        if let Some((_, inbox)) = orders {
+            inbox.try_iter().for_each(|follow| locked.follow(follow));
         }
-        if has_to_rest {
-            watcher.shared.state().paused = true;
-            drop(watcher);
+        if paused {
+            locked.shared.state().paused = true;
+            drop(locked);
             std::thread::sleep(PAUSE);
-            watcher = lock(&post.watcher);
-            watcher.shared.state().paused = false;
-            watcher.behind = true;
+            locked = lock(watcher);
+            locked.shared.state().paused = false;
+            locked.behind = true;
         }
     }
 }
