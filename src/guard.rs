@@ -99,7 +99,8 @@ pub enum Move {
 /// See the module's documentation.
 pub struct Guard {
     policy: Arc<Policy>,
-    interfaces: BTreeMap<i32, Interface>,
+    /// By ifindex. Boxed, so that the way to one touches little memory, however many there are.
+    interfaces: BTreeMap<i32, Box<Interface>>,
     /// Settings whose changes the kernel does not announce.
     others: HashMap<Key, Other>,
     /// Those of them that belong to no interface.
@@ -163,8 +164,8 @@ impl Guard {
             last: None,
             counts: None,
         };
-        guard.interfaces.insert(ALL, Interface::new("all".into()));
-        guard.interfaces.insert(DEFAULT, Interface::new("default".into()));
+        guard.interfaces.insert(ALL, Interface::new("all".into()).into());
+        guard.interfaces.insert(DEFAULT, Interface::new("default".into()).into());
         guard.reload(policy);
         guard
     }

@@ -42,7 +42,7 @@ impl Guard {
     /// An interface's name and state. `complete`: the kernel's link message said so, which comes last when an interface
     /// is made; without it only a netconf message has come so far.
     pub fn link(&mut self, link: &Link, complete: bool) {
-        let interface = self.interfaces.entry(link.ifindex).or_insert_with(|| Interface::new(link.name.clone()));
+        let interface = self.interfaces.entry(link.ifindex).or_insert_with(|| Interface::new(link.name.clone()).into());
         let renamed = interface.name != link.name;
         if renamed || interface.is_new {
             drop_others(interface, &mut self.others, &mut self.gone);

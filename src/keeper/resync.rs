@@ -19,6 +19,8 @@ const SUBSCRIBE_RETRY: Duration = Duration::from_secs(1);
 const SOCKET: &str = "the rtnetlink socket";
 /// NETDEV_HASHENTRIES (include/linux/netdevice.h)
 const INDEX_LISTS: i32 = 256;
+/// To ask for the names of so many interfaces takes longer than to start a thread that asks for half of them.
+const MANY: usize = 1000;
 /// `all` and `default`.
 const PSEUDO_INTERFACES: usize = 2;
 
@@ -96,7 +98,16 @@ impl<O: Outlet> Keeper<O> {
         }
         // The kernel finds an interface in one of 256 lists (dev_get_by_index): one after the other, each stays in the cache.
         indices.sort_unstable_by_key(|ifindex| (ifindex % INDEX_LISTS, *ifindex));
-        let mut links: Vec<Link> = indices.into_iter().filter_map(|ifindex| self.dumps.link(ifindex, lost)).collect();
+        let dumps = &self.dumps;
+        let ask = |indices: &[i32]| indices.iter().filter_map(|i| dumps.link(*i, lost)).collect::<Vec<Link>>();
+        let (here, there) = indices.split_at(if indices.len() < MANY { indices.len() } else { indices.len() / 2 });
+        let mut links = std::thread::scope(|scope| {
+            let helper = || std::thread::Builder::new().spawn_scoped(scope, || ask(there)).ok();
+            let helper = if there.is_empty() { None } else { helper() };
+            let mut links = ask(here);
+            links.extend(helper.and_then(|helper| helper.join().ok()).unwrap_or_else(|| ask(there)));
+            links
+        });
         links.sort_unstable_by_key(|link| link.ifindex);
         Some(links)
     }
