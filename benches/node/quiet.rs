@@ -47,7 +47,8 @@ impl Quiet {
             let _ = ended.recv();
             sleep(at_least.saturating_sub(since.elapsed()));
             let (cpu, wakes) = (processor_time(running.pid())? - cpu, wake_ups(running.pid())? - wakes);
-            let ticks = since.elapsed().as_secs_f64() / (WATCHDOG / 3).as_secs_f64();
+            // As many as a span of this length can have in it.
+            let ticks = (since.elapsed().as_secs_f64() / (WATCHDOG / 3).as_secs_f64()).ceil();
             let mut section = Section::new("Nothing happens", &["what", "measured"]);
             section.row(["for, s".into(), format!("{:.0}", since.elapsed().as_secs_f64())]);
             section.row(["wake-ups of all threads".into(), wakes.to_string()]);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use fwdguard::kernel::scheduling::stay_on;
 
 use crate::contender::{Contender, Guard, Running};
@@ -125,16 +125,38 @@ pub fn busy(node: &Node, guard: &Guard, rounds: &dyn Fn(usize) -> usize) -> Resu
     real_time()?;
     let flips = Flips::new(node, What::IpForward, Some(LOOK_EVERY))?;
     let mut times = [(Contender::Floor, Vec::new()), (Contender::Guard, Vec::new())];
+    let mut waited = Duration::ZERO;
     for _ in 0..TURNS {
         for (contender, times) in &mut times {
             let running = contender.start(guard, &node.target(What::IpForward))?;
+            let before = waited_for_processor(running.pid())?;
             times.extend(flips.many(rounds(600).div_ceil(TURNS), Duration::from_millis(10))?);
+            if *contender == Contender::Guard {
+                waited += waited_for_processor(running.pid())?.saturating_sub(before);
+            }
             drop(running);
         }
     }
     drop(busy);
+    let repairs = times[1].1.len();
     section.compare("ip_forward", "busy", times.into());
+    let mean = format!("{:.0} on average", waited.as_secs_f64() * 1e6 / repairs as f64);
+    let what = "its thread waits for a processor";
+    section.row([what, "fwdguard", "", "", &mean, "", &repairs.to_string()].map(str::to_owned));
     Ok(section)
+}
+
+/// How long the thread that repairs was ready to run and did not: the guard's by its name, else the only one.
+fn waited_for_processor(pid: u32) -> Result<Duration> {
+    let mut waited = Duration::ZERO;
+    let threads: Vec<_> = std::fs::read_dir(format!("/proc/{pid}/task"))?.collect::<io::Result<_>>()?;
+    for thread in &threads {
+        if threads.len() == 1 || std::fs::read_to_string(thread.path().join("comm"))?.trim() == "guard" {
+            let schedstat = std::fs::read_to_string(thread.path().join("schedstat"))?;
+            waited += Duration::from_nanos(schedstat.split(' ').nth(1).context("schedstat")?.parse()?);
+        }
+    }
+    Ok(waited)
 }
 
 /// SCHED_FIFO for the calling thread, not for its children.
