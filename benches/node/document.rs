@@ -56,7 +56,7 @@ const HOLDS_UP: &[(&str, &str)] = &[
     ),
     (
         "time to repair ip_forward on a busy node",
-        "a thread that was woken waits for its turn on a processor (the row below the table's): niceness makes turns longer \
+        "a thread that was woken waits for its turn on a processor (the last row of its table): niceness makes turns longer \
          and more frequent, but does not end the one of a thread whose turn it is. A real-time policy would, and is ruled out.",
     ),
     (
