@@ -86,9 +86,9 @@ pub struct Witness {
 impl Witness {
     /// Starts the threads: one for writes and orders, which has time, and one for opened files, which has none. Writes do not
     /// wake the first, for they come together with the repair, and to wake a thread takes as long as that: whoever has seen
-    /// that there are some calls [`Witness::read_writes`]. The other runs where the kernel sends it; on a machine of two processors it is two, one on each. There, the processor that does
-    /// not write often sleeps, and takes a millisecond to wake in a virtual machine, while a thread on the writer's own takes
-    /// it from the writer at once.
+    /// that there are some calls [`Witness::read_writes`]. The other runs where the kernel sends it; on a machine of two
+    /// processors it is two, one on each. There, the processor that does not write often sleeps, and takes a millisecond to
+    /// wake in a virtual machine, while a thread on the writer's own takes it from the writer at once.
     ///
     /// # Errors
     /// No thread or descriptor.
