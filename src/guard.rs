@@ -271,14 +271,8 @@ impl Guard {
             (found, Some(Err(errno))) => self.fail(&repair, found.clone().ok(), Some(*errno)),
             (Err(errno), None) => self.fail(&repair, None, Some(*errno)),
         }
-        // Where it holds, the episode is over once all that waits has been heard ([`Guard::idle`]): what is known of an
-        // interface may be what our own write made of it.
         if let Some(family) = all_of {
-            if !holds {
-                self.end_episode(family);
-            } else if let Some(episode) = &mut self.episodes[family as usize] {
-                episode.said_wrong = false;
-            }
+            self.looked_at_all(family, holds);
         }
         None
     }

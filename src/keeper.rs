@@ -131,7 +131,7 @@ impl<O: Outlet> Keeper<O> {
             }
             let woken = self.waits.sleep(self.timeout(quiet, flood))?;
             self.notifications.expect_more();
-            let woken = woken.and(self.reflex().unwrap_or_default());
+            let woken = woken.or(self.reflex().unwrap_or_default());
             if woken.rung {
                 handle.hush();
             }

@@ -129,11 +129,10 @@ pub fn busy(node: &Node, guard: &Guard, rounds: &dyn Fn(usize) -> usize) -> Resu
     for _ in 0..TURNS {
         for (contender, times) in &mut times {
             let running = contender.start(guard, &node.target(What::IpForward))?;
-            let before = waited_for_processor(running.pid())?;
+            let wait = || if *contender == Contender::Guard { waited_for_processor(running.pid()) } else { Ok(waited) };
+            let before = wait()?;
             times.extend(flips.many(rounds(600).div_ceil(TURNS), Duration::from_millis(10))?);
-            if *contender == Contender::Guard {
-                waited += waited_for_processor(running.pid())?.saturating_sub(before);
-            }
+            waited += wait()?.saturating_sub(before);
             drop(running);
         }
     }
@@ -146,17 +145,16 @@ pub fn busy(node: &Node, guard: &Guard, rounds: &dyn Fn(usize) -> usize) -> Resu
     Ok(section)
 }
 
-/// How long the thread that repairs was ready to run and did not: the guard's by its name, else the only one.
+/// How long the guard's thread was ready to run and did not.
 fn waited_for_processor(pid: u32) -> Result<Duration> {
-    let mut waited = Duration::ZERO;
-    let threads: Vec<_> = std::fs::read_dir(format!("/proc/{pid}/task"))?.collect::<io::Result<_>>()?;
-    for thread in &threads {
-        if threads.len() == 1 || std::fs::read_to_string(thread.path().join("comm"))?.trim() == "guard" {
-            let schedstat = std::fs::read_to_string(thread.path().join("schedstat"))?;
-            waited += Duration::from_nanos(schedstat.split(' ').nth(1).context("schedstat")?.parse()?);
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let thread = thread?.path();
+        if std::fs::read_to_string(thread.join("comm"))?.trim() == "guard" {
+            let schedstat = std::fs::read_to_string(thread.join("schedstat"))?;
+            return Ok(Duration::from_nanos(schedstat.split(' ').nth(1).context("schedstat")?.parse()?));
         }
     }
-    Ok(waited)
+    bail!("no thread of {pid} is the guard's")
 }
 
 /// SCHED_FIFO for the calling thread, not for its children.

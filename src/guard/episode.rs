@@ -92,6 +92,16 @@ impl Guard {
         self.end_unless_in_doubt(family);
     }
 
+    /// Nothing was written: `all` holds, or can't be put right. Where it holds, the episode is over once all that waits has been
+    /// heard ([`Guard::idle`]): what is known of an interface may be what our own write made of it.
+    pub(super) fn looked_at_all(&mut self, family: Family, holds: bool) {
+        if !holds {
+            self.end_episode(family);
+        } else if let Some(episode) = &mut self.episodes[family as usize] {
+            episode.said_wrong = false;
+        }
+    }
+
     /// Ends an episode, unless nothing was heard of our write: of two that write at once the kernel may take neither for a
     /// change (`devinet_sysctl_forward` compares before it has the lock), and then all stands as the drift has left it.
     pub(super) fn end_unless_in_doubt(&mut self, family: Family) {

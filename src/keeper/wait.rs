@@ -41,7 +41,7 @@ pub struct Woken {
 
 impl Woken {
     /// By any of the two.
-    pub fn and(self, other: Woken) -> Woken {
+    pub fn or(self, other: Woken) -> Woken {
         Woken {
             rung: self.rung | other.rung,
             written: self.written | other.written,
