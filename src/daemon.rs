@@ -24,7 +24,7 @@ use crate::keeper::{Command, Handle, Keeper, Outlet};
 use crate::kernel::descriptors::ensure_enough;
 use crate::kernel::memory;
 use crate::kernel::privilege::drop_privileges;
-use crate::kernel::scheduling::{SHORTEST_NSEC, ask_for_slices};
+use crate::kernel::scheduling::{SHORTEST_NSEC, ask_for_slices, stand_alone};
 use crate::kernel::sysctl::Pulse;
 use crate::kernel::writers::{self, Groups};
 use crate::policy::watch::Watch;
@@ -117,6 +117,7 @@ fn take_and_drop_privileges() -> Result<io::Result<Groups>> {
     // each time); one that has had a high number in it is large enough for the witness's files.
     drop(rustix::io::fcntl_dupfd_cloexec(io::stderr(), DESCRIPTORS));
     let groups = writers::open();
+    stand_alone();
     drop_privileges().context("capabilities can't be given up; is capset or prctl filtered?")?;
     Ok(groups)
 }

@@ -1,6 +1,8 @@
 //! How soon a thread runs when it is woken, and where: without privileges, and without a real-time policy.
 
-use rustix::process::getpriority_process;
+use std::fs::{self, File};
+
+use rustix::process::{getpid, getpriority_process, getsid, setsid};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// The guard's slices: the shortest that the kernel takes (`__setparam_fair`, kernel/sched/syscalls.c).
@@ -21,6 +23,20 @@ pub fn ask_for_slices(nsec: u64) {
 /// than the node's programs, and takes turns after them. Where the call is filtered, as in the unit's sandbox, it stays.
 pub fn step_back() {
     set_scheduling(libc::SCHED_BATCH, niceness().max(0), LONG_NSEC);
+}
+
+/// Makes the process's niceness count against everybody's. Where the kernel groups processes by session (sched(7), "The
+/// autogroup feature"), it counts only within the session, whose own niceness is what counts outside: so the process needs
+/// a session of its own, as a service has, with the same niceness.
+///
+/// It stays in the session of a terminal, and in one that others lead; a niceness below 0 takes CAP_SYS_NICE, or an
+/// RLIMIT_NICE that allows it (`proc_sched_autogroup_set_nice`, kernel/sched/autogroup.c). Then all works as it is.
+pub fn stand_alone() {
+    let has_terminal = File::open("/dev/tty").is_ok();
+    let alone = !has_terminal && setsid().is_ok() || getsid(None).is_ok_and(|session| session == getpid());
+    if alone {
+        _ = fs::write("/proc/self/autogroup", niceness().to_string());
+    }
 }
 
 fn niceness() -> i32 {
