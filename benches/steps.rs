@@ -33,7 +33,7 @@ fn netconf(ifindex: i32, forwarding: i32) -> NetconfMessage {
 }
 
 fn snapshot(interfaces: i32) -> Snapshot {
-    let link = |ifindex| Link { ifindex, name: format!("if{ifindex}").into(), up: None };
+    let link = |ifindex| Link { ifindex, name: format!("if{ifindex}").as_str().into(), up: None };
     let netconf = (1..=interfaces).chain([ALL, -2]).map(|ifindex| netconf(ifindex, 1)).collect();
     Snapshot { links: Some((1..=interfaces).map(link).collect()), netconf, redirects: None }
 }
@@ -78,6 +78,14 @@ fn steps(criterion: &mut Criterion) {
                 });
             },
         );
+        let first = snapshot(interfaces);
+        criterion.bench_function(&format!("the first full read, {interfaces} interfaces"), |bench| {
+            bench.iter_with_large_drop(|| {
+                let mut guard = Guard::new(policy.clone());
+                guard.snapshot(&first, Cause::Start);
+                guard
+            });
+        });
         let everything = Snapshot { links: None, ..snapshot(interfaces) };
         criterion.bench_function(&format!("a full read that finds nothing, {interfaces} interfaces"), |bench| {
             bench.iter(|| guard.snapshot(&everything, Cause::Audit));

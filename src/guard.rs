@@ -6,6 +6,7 @@
 mod contest;
 mod episode;
 mod foresee;
+mod full_read;
 mod hear;
 pub mod interface;
 mod put_off;
@@ -15,16 +16,17 @@ mod summary;
 mod tell;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::sync::Arc;
 
+use crate::kernel::name::Name;
 use crate::kernel::sysctl::{Outcome, is_absent};
 use crate::policy::Policy;
 use crate::report::record::{Cause, Record};
 use crate::setting::{self, ALL, Attribute, DEFAULT, Family, Key, same_value};
 use contest::Contests;
 use episode::Episode;
-pub use hear::Snapshot;
+pub use full_read::Snapshot;
 use interface::{Cell, Interface, Other};
 use settle::LinkSettles;
 pub use summary::Summary;
@@ -92,8 +94,8 @@ impl Repair {
 /// An interface's settings appeared under a name, be it new, renamed or made anew, or disappeared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Move {
-    Here(OsString),
-    Gone(OsString),
+    Here(Name),
+    Gone(Name),
 }
 
 /// See the module's documentation.

@@ -3,6 +3,7 @@
 mod cost;
 mod handle;
 mod looks;
+mod names;
 mod once;
 mod reflex;
 mod resync;
@@ -22,6 +23,7 @@ use reflex::Ahead;
 use wait::{Source, Waits};
 
 use crate::guard::{Guard, Repair, Slot, Summary};
+use crate::kernel::links::Links;
 use crate::kernel::message::Heard;
 use crate::kernel::socket::{Dumps, Notifications, Received};
 use crate::kernel::sysctl::{Door, Pulse, now_usec};
@@ -39,6 +41,7 @@ pub struct Keeper<O> {
     notifications: Notifications,
     waits: Waits,
     dumps: Dumps,
+    links: Links,
     door: Door,
     writes: io::Result<Writes>,
     pulse: Arc<Pulse>,
@@ -82,6 +85,7 @@ impl<O: Outlet> Keeper<O> {
             notifications,
             waits,
             dumps: Dumps::open()?,
+            links: Links::open()?,
             door,
             writes,
             pulse,
@@ -197,7 +201,7 @@ impl<O: Outlet> Keeper<O> {
                 let Some(ifindex) = message.ifindex else { return };
                 if !self.guard.knows(ifindex) {
                     // A new interface's netconf message comes before its link message.
-                    let Some(link) = self.dumps.link(ifindex, false) else { return };
+                    let Some(link) = self.links.link(ifindex, false) else { return };
                     self.guard.link(&link, false);
                 }
                 self.guard.netconf(message, at);

@@ -1,9 +1,11 @@
 //! The kernel's side: its notifications and dumps over rtnetlink, `/proc/sys`, and who writes there.
 
 pub mod descriptors;
+pub mod links;
 pub mod memory;
 pub mod message;
 pub mod mute;
+pub mod name;
 pub mod netconf;
 mod patience;
 pub mod privilege;

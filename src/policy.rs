@@ -10,15 +10,18 @@ mod tests;
 pub mod tuned;
 pub mod watch;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::setting::{Attribute, Family, Key, number, printable};
 use files::Writers;
 use merge::{Entry, Merged, Merger, Target};
+use pattern::Pattern;
 
 /// Highest priority first (sysctl.d(5), "CONFIGURATION DIRECTORIES AND PRECEDENCE").
 pub const FOLDERS: [&str; 4] =
@@ -85,6 +88,8 @@ pub struct Policy {
     /// Interfaces whose `forwarding = 0` stands written out in sysctl.d, which the vendor's pattern leaves alone.
     pub exempt: BTreeMap<OsString, Source>,
     vendor_file: PathBuf,
+    /// What decides the settings of most interfaces: those that no line stands for, and no pattern but `*` matches.
+    usual: Vec<usize>,
 }
 
 impl Policy {
@@ -118,13 +123,15 @@ impl Policy {
                 by_interface.entry(place.interface.to_os_string()).or_default().push(index);
             }
         }
-        let mut policy = Policy { merged, errors, by_interface, exempt: BTreeMap::new(), vendor_file };
+        let mut policy =
+            Policy { merged, errors, by_interface, exempt: BTreeMap::new(), vendor_file, usual: Vec::new() };
         for (interface, source) in sysctl_d.closed_interfaces() {
             let key = Key::conf(Family::V4, &interface, Attribute::Forwarding);
             if policy.only_the_vendor_opens(&key) {
                 policy.exempt.insert(interface, source);
             }
         }
+        policy.usual = policy.decide(&[], |pattern| pattern.is_any());
         policy
     }
 
@@ -156,21 +163,35 @@ impl Policy {
 
     /// All settings of one interface, of `all` or of `default`.
     pub fn for_interface(&self, interface: &OsStr) -> Vec<Wanted> {
-        self.deciding(interface).into_iter().map(|index| (self.key_for(index, interface), index)).collect()
+        self.deciding(interface).iter().map(|index| (self.key_for(*index, interface), *index)).collect()
     }
 
     /// The entries that decide its settings, one for each.
-    pub fn deciding(&self, interface: &OsStr) -> Vec<usize> {
+    pub fn deciding(&self, interface: &OsStr) -> Cow<'_, [usize]> {
+        let named = self.by_interface.get(interface);
+        let is_exempt = self.exempt.contains_key(interface);
+        let name = CString::new(interface.as_bytes()).unwrap_or_default();
+        let is_usual = |entry: &Entry| match &entry.target {
+            Target::Many(pattern) => pattern.matches_name(&name) == pattern.is_any(),
+            Target::One(_) => true,
+        };
+        if named.is_none() && !is_exempt && self.merged.entries.iter().all(is_usual) {
+            return Cow::Borrowed(&self.usual);
+        }
+        let named = named.map(Vec::as_slice).unwrap_or_default();
+        Cow::Owned(self.decide(named, |pattern| {
+            pattern.matches_name(&name) && !(is_exempt && self.is_exempt(&pattern.key_for(interface)))
+        }))
+    }
+
+    /// The entries that decide settings, one for each, of an interface that lines stand for and patterns match.
+    fn decide(&self, named: &[usize], matches: impl Fn(&Pattern) -> bool) -> Vec<usize> {
         let entries = &self.merged.entries;
-        let named = self.by_interface.get(interface).map(Vec::as_slice).unwrap_or_default();
         let mut deciding: Vec<usize> = named.iter().copied().filter(|index| entries[*index].sets().is_some()).collect();
         for (index, entry) in entries.iter().enumerate() {
             let Target::Many(pattern) = &entry.target else { continue };
-            if entry.value.is_none() || !pattern.matches(interface) {
-                continue;
-            }
             let is_named = named.iter().any(|index| entries[*index].is_of(pattern));
-            if is_named || self.exempt.contains_key(interface) && self.is_exempt(&pattern.key_for(interface)) {
+            if entry.value.is_none() || is_named || !matches(pattern) {
                 continue;
             }
             match deciding.iter_mut().find(|earlier| entries[**earlier].is_of(pattern)) {

@@ -3,12 +3,14 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use fwdguard::kernel::message::Heard;
+use fwdguard::kernel::message::{Heard, Link};
+use fwdguard::kernel::name::Name;
 use fwdguard::kernel::socket::hear;
 use fwdguard::setting::{Attribute, Family, Key};
 
 const HEADER: usize = 16;
 const FIRST_OF_RTNETLINK: u16 = 16;
+const LONGEST_NAME: usize = 15;
 
 pub fn holds(data: &[u8]) {
     let mut heard = Vec::new();
@@ -85,12 +87,13 @@ fn message(kind: u16, payload: &[u8]) -> Option<Heard> {
                     let (attributes, _) = attributes(payload.get(16..).unwrap_or_default());
                     let value = attributes.iter().find(|a| a.0 == 3)?.1;
                     let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());
-                    let name = &value[..end];
-                    if matches!(name, b"" | b"." | b"..") || name.contains(&b'/') {
+                    let bytes = &value[..end];
+                    if matches!(bytes, b"" | b"." | b"..") || bytes.contains(&b'/') || end > LONGEST_NAME {
                         return None;
                     }
-                    let (name, up) = (OsStr::from_bytes(name).into(), Some(flags & 1 == 1));
-                    Some(Heard::Link(fwdguard::kernel::message::Link { ifindex, name, up }))
+                    let name = Name::new(bytes).expect("a name");
+                    assert_eq!(&*name, OsStr::from_bytes(bytes));
+                    Some(Heard::Link(Link { ifindex, name, up: Some(flags & 1 == 1) }))
                 }
                 _ => Some(Heard::Other),
             }

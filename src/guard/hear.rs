@@ -1,6 +1,6 @@
 //! What the guard makes of what it hears: interfaces that come and go, netconf messages, full reads.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::episode::Episode;
 use super::interface::{self, Interface, Other};
@@ -13,16 +13,6 @@ use crate::setting::{ALL, Attribute, DEFAULT, Family, Key};
 
 /// Some 100 µs of reading.
 const LINKS_A_TURN: usize = 16;
-
-/// Everything read at once.
-#[derive(Debug, Default)]
-pub struct Snapshot {
-    /// `None`: the interfaces known are all there are.
-    pub links: Option<Vec<Link>>,
-    pub netconf: Vec<NetconfMessage>,
-    /// `all.accept_redirects`, read before the rest.
-    pub redirects: Option<String>,
-}
 
 impl Guard {
     /// How many interfaces there are, `all` and `default` included.
@@ -42,23 +32,8 @@ impl Guard {
     /// An interface's name and state. `complete`: the kernel's link message said so, which comes last when an interface
     /// is made; without it only a netconf message has come so far.
     pub fn link(&mut self, link: &Link, complete: bool) {
-        let interface = self.interfaces.entry(link.ifindex).or_insert_with(|| Interface::new(link.name.clone()).into());
-        let renamed = interface.name != link.name;
-        if renamed || interface.is_new {
-            drop_others(interface, &mut self.others, &mut self.gone);
-            if renamed {
-                self.moves.push(Move::Gone(std::mem::take(&mut interface.name)));
-                self.moves.push(Move::Here(link.name.clone()));
-            }
-            interface.name.clone_from(&link.name);
-            interface.apply(&self.policy, &mut self.others);
-            interface.is_new = false;
-            self.counts = None;
-        }
-        if !complete {
-            return;
-        }
-        let (first, came_up) = interface.arrive(link.up);
+        let (renamed, arrival) = self.place(link, complete);
+        let Some((first, came_up)) = arrival else { return };
         for (family, attribute) in interface::ANNOUNCED {
             // Linux 3.10 sends no netconf message for a new interface (net/ipv4/devinet.c before 4.9).
             let slot = Slot::Announced(family, attribute, link.ifindex);
@@ -68,7 +43,7 @@ impl Guard {
             }
         }
         if first {
-            self.moves.push(Move::Here(link.name.clone()));
+            self.moves.push(Move::Here(link.name));
         }
         if first || renamed || came_up {
             self.settles.stir(link.ifindex, first || renamed);
@@ -76,10 +51,29 @@ impl Guard {
         }
     }
 
+    /// Puts a link where it belongs, under the name that it has now. Says whether it had another before, and where it is
+    /// `complete`, what [`Interface::arrive`] says.
+    pub(super) fn place(&mut self, link: &Link, complete: bool) -> (bool, Option<(bool, bool)>) {
+        let interface = self.interfaces.entry(link.ifindex).or_insert_with(|| Interface::new(link.name).into());
+        let renamed = interface.name != link.name;
+        if renamed || interface.is_new {
+            drop_others(interface, &mut self.others, &mut self.gone);
+            if renamed {
+                self.moves.push(Move::Gone(interface.name));
+                self.moves.push(Move::Here(link.name));
+            }
+            interface.name = link.name;
+            interface.apply(&self.policy, &mut self.others);
+            interface.is_new = false;
+            self.counts = None;
+        }
+        (renamed, complete.then(|| interface.arrive(link.up)))
+    }
+
     pub fn link_gone(&mut self, ifindex: i32) {
         self.settles.forget(ifindex);
         let gone = self.interfaces.remove(&ifindex);
-        self.moves.extend(gone.as_ref().map(|interface| Move::Gone(interface.name.clone())));
+        self.moves.extend(gone.as_ref().map(|interface| Move::Gone(interface.name)));
         for key in gone.into_iter().flat_map(|interface| interface.others) {
             self.others.remove(&key);
             self.failed.remove(&Slot::Other(key.clone()));
@@ -102,12 +96,12 @@ impl Guard {
         // Settings made anew from default, as when the MTU was below the family's least: of the others nothing is said.
         let made_anew = |ifindex| registration && self.interfaces.get(&ifindex).is_some_and(|known| known.complete);
         if let Some(ifindex) = message.ifindex.filter(|ifindex| made_anew(*ifindex)) {
-            self.moves.extend(self.interfaces.get(&ifindex).map(|known| Move::Here(known.name.clone())));
+            self.moves.extend(self.interfaces.get(&ifindex).map(|known| Move::Here(known.name)));
             self.check_others(ifindex, Cause::Link);
         }
     }
 
-    fn hear(&mut self, message: &NetconfMessage, cause: Cause, at: Option<u64>) {
+    pub(super) fn hear(&mut self, message: &NetconfMessage, cause: Cause, at: Option<u64>) {
         let Some(ifindex) = message.ifindex else { return };
         let family = match i32::from(message.family) {
             libc::AF_INET => Family::V4,
@@ -201,70 +195,6 @@ impl Guard {
         } else if cell.entry.is_some() && !self.jobs.is_empty() {
             self.jobs.remove(&(rank(&slot), slot));
         }
-    }
-
-    /// Takes everything that was read at once. Decides in the design's order, whatever the order of the dump.
-    pub fn snapshot(&mut self, snapshot: &Snapshot, cause: Cause) {
-        if let Some(links) = &snapshot.links {
-            let there: HashSet<i32> = links.iter().map(|link| link.ifindex).collect();
-            let gone: Vec<i32> = self.interfaces.keys().copied().filter(|i| *i > 0 && !there.contains(i)).collect();
-            gone.into_iter().for_each(|ifindex| self.link_gone(ifindex));
-            // Names may have been exchanged: all old ones go before the first new one comes.
-            for link in links {
-                if let Some(known) = self.interfaces.get_mut(&link.ifindex).filter(|known| known.name != link.name) {
-                    drop_others(known, &mut self.others, &mut self.gone);
-                    self.settles.stir(link.ifindex, false);
-                }
-            }
-            for link in links {
-                self.link(link, false);
-                let arrived = self.interfaces.get_mut(&link.ifindex).map(|interface| interface.arrive(link.up));
-                if arrived.is_some_and(|(first, _)| first) {
-                    self.moves.push(Move::Here(link.name.clone()));
-                }
-                // Its messages are lost, or will be no news.
-                if arrived.is_some_and(|(first, came_up)| first || came_up) && cause != Cause::Start {
-                    self.settles.stir(link.ifindex, false);
-                }
-            }
-        }
-        if cause == Cause::Overrun && !self.guards_ipv6() {
-            // What was lost of it is not read again, and what was known need not be so any more.
-            for interface in self.interfaces.values_mut() {
-                let cell = interface.cell_mut(Family::V6, Attribute::Forwarding);
-                (cell.seen, cell.settled) = (None, None);
-            }
-        }
-        let is_of_all = |message: &&NetconfMessage| message.ifindex == Some(ALL);
-        snapshot.netconf.iter().filter(is_of_all).for_each(|message| self.hear(message, cause, None));
-        for message in snapshot.netconf.iter().filter(|message| !is_of_all(message)) {
-            if !self.is_known_and_right(message) {
-                self.hear(message, cause, None);
-            }
-        }
-        if self.redirects.is_none() || self.episodes[Family::V4 as usize].is_none() {
-            self.redirects.clone_from(&snapshot.redirects);
-        }
-        let others =
-            self.interfaces.values().flat_map(|interface| interface.others.iter().cloned()).collect::<Vec<_>>();
-        others.into_iter().for_each(|key| self.check(Slot::Other(key), cause, None));
-        self.check_elsewhere(cause);
-        self.reread = false;
-    }
-
-    /// Whether a message of a full read says nothing new and nothing wrong, as most of them do.
-    fn is_known_and_right(&self, message: &NetconfMessage) -> bool {
-        let Some(interface) = message.ifindex.and_then(|ifindex| self.interfaces.get(&ifindex)) else { return false };
-        let family = if message.family == libc::AF_INET as u8 { Family::V4 } else { Family::V6 };
-        let holds = |attribute, value: Option<i32>| {
-            let Some(value) = value else { return true };
-            let cell = interface.cell(family, attribute);
-            let right = cell.entry.map_or(self.written.is_empty(), |entry| self.wants(entry, value));
-            right && cell.seen == Some(value) && cell.settled == Some(value)
-        };
-        self.episodes[family as usize].is_none()
-            && holds(Attribute::Forwarding, message.forwarding)
-            && (family == Family::V6 || holds(Attribute::RpFilter, message.rp_filter))
     }
 
     /// Nothing waits to be heard. Says whether everything has to be read again all the same.
@@ -362,7 +292,7 @@ impl Guard {
         }
     }
 
-    fn check_elsewhere(&mut self, cause: Cause) {
+    pub(super) fn check_elsewhere(&mut self, cause: Cause) {
         for key in self.elsewhere.clone() {
             self.check(Slot::Other(key), cause, None);
         }
@@ -390,7 +320,7 @@ impl Guard {
     }
 }
 
-fn drop_others(interface: &mut Interface, others: &mut HashMap<Key, Other>, gone: &mut Vec<Key>) {
+pub(super) fn drop_others(interface: &mut Interface, others: &mut HashMap<Key, Other>, gone: &mut Vec<Key>) {
     for key in interface.others.drain(..) {
         others.remove(&key);
         gone.push(key);

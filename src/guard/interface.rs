@@ -1,9 +1,9 @@
 //! What the guard knows of one interface, or of `all` or `default`.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
 use std::sync::Arc;
 
+use crate::kernel::name::Name;
 use crate::policy::Policy;
 use crate::setting::{Attribute, Family, Key};
 
@@ -41,7 +41,7 @@ impl Other {
 
 #[derive(Debug)]
 pub struct Interface {
-    pub name: OsString,
+    pub name: Name,
     up: Option<bool>,
     /// The policy has not been applied to it yet.
     pub is_new: bool,
@@ -53,7 +53,7 @@ pub struct Interface {
 }
 
 impl Interface {
-    pub fn new(name: OsString) -> Interface {
+    pub fn new(name: Name) -> Interface {
         Interface { name, up: None, is_new: true, complete: false, cells: Default::default(), others: Vec::new() }
     }
 
@@ -61,7 +61,7 @@ impl Interface {
     pub fn apply(&mut self, policy: &Policy, others: &mut HashMap<Key, Other>) {
         self.cells.iter_mut().for_each(|cell| cell.entry = None);
         self.others.clear();
-        for entry in policy.deciding(&self.name) {
+        for &entry in &*policy.deciding(&self.name) {
             match policy.entries()[entry].announced {
                 Some((family, attribute)) => self.cell_mut(family, attribute).entry = Some(entry),
                 None => {

@@ -48,8 +48,12 @@ impl Guard {
             interface.cells().filter(|cell| cell.entry.is_some() && cell.seen.is_some()).count()
                 + interface.others.iter().filter(|key| there(key)).count()
         };
-        let settings = self.interfaces.values().map(|interface| of(interface)).sum::<usize>()
-            + self.elsewhere.iter().filter(|key| there(key)).count();
-        (settings, self.interfaces.iter().filter(|(index, interface)| **index > 0 && of(interface) > 0).count())
+        let (mut settings, mut interfaces) = (self.elsewhere.iter().filter(|key| there(key)).count(), 0);
+        for (ifindex, interface) in &self.interfaces {
+            let guarded = of(interface);
+            settings += guarded;
+            interfaces += usize::from(*ifindex > 0 && guarded > 0);
+        }
+        (settings, interfaces)
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::names::Names;
 use super::wait::Source;
 use super::{Keeper, Outlet};
 use crate::guard::Snapshot;
@@ -17,10 +18,6 @@ use crate::setting::{Family, Key};
 const RECEIVE_ERRORS_MAX: u32 = 16;
 const SUBSCRIBE_RETRY: Duration = Duration::from_secs(1);
 const SOCKET: &str = "the rtnetlink socket";
-/// NETDEV_HASHENTRIES (include/linux/netdevice.h)
-const INDEX_LISTS: i32 = 256;
-/// To ask for the names of so many interfaces takes longer than to start a thread that asks for half of them.
-const MANY: usize = 1000;
 /// `all` and `default`.
 const PSEUDO_INTERFACES: usize = 2;
 
@@ -70,45 +67,44 @@ impl<O: Outlet> Keeper<O> {
         let redirects = self.door.read(&Key::all_accept_redirects()).ok();
         self.notifications.expect_more();
         let pulse = self.pulse.clone();
-        let read = pulse.inside(None, || -> io::Result<Snapshot> {
-            let mut netconf = self.dumps.netconf(Family::V4)?;
-            if self.guard.guards_ipv6() {
-                netconf.extend(self.dumps.netconf(Family::V6)?);
-            }
-            let links = self.links(&netconf, cause);
-            Ok(Snapshot { links, netconf, redirects })
-        });
-        match read {
-            Ok(snapshot) => self.guard.snapshot(&snapshot, cause),
+        match pulse.inside(None, || self.dump(cause)) {
+            Ok((links, netconf)) => self.guard.snapshot(&Snapshot { links, netconf, redirects }, cause),
             Err(error) => self.tell(Record::SourceLost { source: "rtnetlink dumps", reason: error.to_string() }),
         }
     }
-    /// The interfaces of a dump. `None`: those that are known. Of each that comes, goes or gets another name the kernel tells,
-    /// unless that was lost.
-    fn links(&self, netconf: &[NetconfMessage], cause: Cause) -> Option<Vec<Link>> {
+
+    /// The interfaces and their settings. Interfaces are `None` where those are all there are that are known: of each that
+    /// comes, goes or gets another name the kernel tells, unless that was lost.
+    fn dump(&mut self, cause: Cause) -> io::Result<(Option<Vec<Link>>, Vec<NetconfMessage>)> {
+        let Keeper { dumps, links, guard, .. } = self;
+        let (lost, first) = (cause == Cause::Overrun, guard.known() == PSEUDO_INTERFACES);
         let of_interface = |message: &NetconfMessage| message.ifindex.filter(|ifindex| *ifindex > 0);
-        let mut indices: Vec<i32> = netconf.iter().filter_map(of_interface).collect();
-        indices.sort_unstable();
-        indices.dedup();
-        let all_known =
-            indices.len() + PSEUDO_INTERFACES == self.guard.known() && indices.iter().all(|i| self.guard.knows(*i));
-        let lost = cause == Cause::Overrun;
-        if all_known && !lost {
-            return None;
-        }
-        // The kernel finds an interface in one of 256 lists (dev_get_by_index): one after the other, each stays in the cache.
-        indices.sort_unstable_by_key(|ifindex| (ifindex % INDEX_LISTS, *ifindex));
-        let dumps = &self.dumps;
-        let ask = |indices: &[i32]| indices.iter().filter_map(|i| dumps.link(*i, lost)).collect::<Vec<Link>>();
-        let (here, there) = indices.split_at(if indices.len() < MANY { indices.len() } else { indices.len() / 2 });
-        let mut links = std::thread::scope(|scope| {
-            let helper = || std::thread::Builder::new().spawn_scoped(scope, || ask(there)).ok();
-            let helper = if there.is_empty() { None } else { helper() };
-            let mut links = ask(here);
-            links.extend(helper.and_then(|helper| helper.join().ok()).unwrap_or_else(|| ask(there)));
-            links
-        });
-        links.sort_unstable_by_key(|link| link.ifindex);
-        Some(links)
+        std::thread::scope(|scope| {
+            let mut names = Names::new(scope, links, lost);
+            let mut netconf = dumps.netconf(Family::V4, |message| {
+                of_interface(message).filter(|_| lost || first).into_iter().for_each(|ifindex| names.tell(ifindex));
+            })?;
+            if guard.guards_ipv6() {
+                netconf.extend(dumps.netconf(Family::V6, |_| {})?);
+            }
+            let mut indices: Vec<i32> = netconf.iter().filter_map(of_interface).collect();
+            indices.sort_unstable();
+            indices.dedup();
+            let all_known =
+                indices.len() + PSEUDO_INTERFACES == guard.known() && indices.iter().all(|i| guard.knows(*i));
+            if all_known && !lost {
+                return Ok((None, netconf));
+            }
+            let mut links = Vec::with_capacity(indices.len());
+            names.each(&indices, |link| {
+                if first {
+                    guard.link(&link, false); // beside those that are still asked for
+                }
+                links.push(link);
+            });
+            links.sort_unstable_by_key(|link| link.ifindex);
+            links.dedup_by_key(|link| link.ifindex);
+            Ok((Some(links), netconf))
+        })
     }
 }

@@ -1,12 +1,11 @@
 //! rtnetlink messages, decoded leniently: what the guard does not need or know is no error.
 
 use std::convert::Infallible;
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
 
 use netlink_packet_core::{DecodeError, NetlinkDeserializable, NetlinkHeader, NlasIterator, Parseable};
 use netlink_packet_route::link::LinkFlags;
 
+use super::name::Name;
 use super::netconf::{NetconfMessage, RTM_NEWNETCONF};
 
 const RTM_NEWLINK: u16 = 16;
@@ -30,10 +29,10 @@ pub enum Heard {
     Other,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Link {
     pub ifindex: i32,
-    pub name: OsString,
+    pub name: Name,
     /// `IFF_UP`, where that is known.
     pub up: Option<bool>,
 }
@@ -77,13 +76,12 @@ fn link(kind: u16, payload: &[u8]) -> Heard {
     let mut attributes = NlasIterator::new(payload.get(IFINFOMSG_LEN..).unwrap_or_default()).map_while(Result::ok);
     // The kernel names every link (rtnl_fill_ifinfo), by any bytes, with a NUL at the end.
     let name = attributes.find(|attribute| attribute.kind() == IFLA_IFNAME);
-    match name.as_ref().and_then(|name| name.value().split(|byte| *byte == 0).next()) {
-        // The kernel lets none of these be a name (dev_valid_name); a key of it would lead elsewhere.
-        None | Some([] | b"." | b"..") => Heard::Broken,
-        Some(name) if name.contains(&b'/') => Heard::Broken,
+    // A key of what can't be a name would lead elsewhere.
+    match name.and_then(|name| Name::new(name.value())) {
+        None => Heard::Broken,
         Some(name) => {
             let up = LinkFlags::from_bits_retain(flags).contains(LinkFlags::Up);
-            Heard::Link(Link { ifindex, name: OsStr::from_bytes(name).into(), up: Some(up) })
+            Heard::Link(Link { ifindex, name, up: Some(up) })
         }
     }
 }

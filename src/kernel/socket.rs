@@ -1,9 +1,7 @@
 //! The two rtnetlink sockets: one that hears what changes, one in no group for reading everything.
 
-use std::ffi::{CStr, OsStr};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_packet_core::{
     NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NetlinkPayload, Parseable,
@@ -11,7 +9,7 @@ use netlink_packet_core::{
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rustix::net::sockopt;
 
-use super::message::{Heard, Link, Message, messages};
+use super::message::{Heard, Message, messages};
 use super::mute;
 use super::netconf::{NetconfMessage, RTM_GETNETCONF};
 use super::receive::{Batch, DATAGRAMS, Datagram};
@@ -201,38 +199,18 @@ impl Dumps {
         Ok(Dumps { socket, buffer: Vec::with_capacity(DUMP_BYTES), sequence: 0 })
     }
 
-    /// An interface's name, right even where it is not UTF-8, and with `state` also whether it is up. Unlike a dump of all
-    /// links this never waits for the RTNL lock (dev_ioctl, net/core/dev_ioctl.c), and takes a tenth of its time. `None`:
-    /// there is no such interface.
-    pub fn link(&self, ifindex: i32, state: bool) -> Option<Link> {
-        // SAFETY: all zero is a valid ifreq.
-        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-        request.ifr_ifru.ifru_ifindex = ifindex;
-        self.ask_interface(libc::SIOCGIFNAME, &mut request)?;
-        let name = request.ifr_name.map(|byte| byte as u8);
-        let mut up = None;
-        if state {
-            self.ask_interface(libc::SIOCGIFFLAGS, &mut request)?;
-            // SAFETY: the kernel has just written the flags.
-            up = Some(i32::from(unsafe { request.ifr_ifru.ifru_flags }) & libc::IFF_UP != 0);
-        }
-        let name = OsStr::from_bytes(CStr::from_bytes_until_nul(&name).ok()?.to_bytes());
-        Some(Link { ifindex, name: name.into(), up })
-    }
-
-    /// One of netdevice(7)'s ioctls. `None`: there is no such interface.
-    fn ask_interface(&self, request: libc::Ioctl, interface: &mut libc::ifreq) -> Option<()> {
-        // SAFETY: both requests read and write one ifreq, which lives through the call.
-        (unsafe { libc::ioctl(self.socket.as_raw_fd(), request, &raw mut *interface) } == 0).then_some(())
-    }
-
-    /// The announced settings of all, default and every interface. Empty where the family is not there.
+    /// The announced settings of all, default and every interface, each of which is also `told` as soon as it comes, and
+    /// again where the dump has to be made again. Empty where the family is not there.
     ///
     /// # Errors
     /// The kernel's reason.
-    pub fn netconf(&mut self, family: Family) -> io::Result<Vec<NetconfMessage>> {
+    pub fn netconf(
+        &mut self,
+        family: Family,
+        mut told: impl FnMut(&NetconfMessage),
+    ) -> io::Result<Vec<NetconfMessage>> {
         let family = family.number();
-        match self.dump(family) {
+        match self.dump(family, &mut told) {
             // A kernel without the family answers for AF_UNSPEC, or that it can't.
             Ok(mut heard) => {
                 heard.retain(|message| message.family == family);
@@ -243,10 +221,10 @@ impl Dumps {
         }
     }
 
-    fn dump(&mut self, family: u8) -> io::Result<Vec<NetconfMessage>> {
+    fn dump(&mut self, family: u8, told: &mut impl FnMut(&NetconfMessage)) -> io::Result<Vec<NetconfMessage>> {
         let mut tries = 1;
         loop {
-            let (heard, interrupted) = self.dump_once(family)?;
+            let (heard, interrupted) = self.dump_once(family, told)?;
             if !interrupted || tries == DUMP_TRIES {
                 return Ok(heard);
             }
@@ -254,10 +232,16 @@ impl Dumps {
         }
     }
 
-    fn dump_once(&mut self, family: u8) -> io::Result<(Vec<NetconfMessage>, bool)> {
+    fn dump_once(
+        &mut self,
+        family: u8,
+        told: &mut impl FnMut(&NetconfMessage),
+    ) -> io::Result<(Vec<NetconfMessage>, bool)> {
         let mut heard = Vec::new();
         let interrupted = self.ask(RTM_GETNETCONF, NLM_F_DUMP, &[family, 0, 0, 0], |payload| {
-            heard.extend(NetconfMessage::parse(payload).ok().filter(|message| message.ifindex.is_some()));
+            heard.extend(
+                NetconfMessage::parse(payload).ok().filter(|message| message.ifindex.is_some()).inspect(&mut *told),
+            );
         })?;
         Ok((heard, interrupted))
     }

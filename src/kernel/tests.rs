@@ -1,9 +1,7 @@
 //! The decoder on recorded bytes, and on bytes that no kernel sends.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-
 use super::message::{Heard, Link, Message, messages};
+use super::name::Name;
 use super::netconf::NetconfMessage;
 use netlink_packet_core::NetlinkPayload;
 
@@ -81,7 +79,7 @@ fn links() {
     // A port that leaves a bridge is no link that goes.
     assert_eq!(heard(&netlink(17, &ifinfo(7, &name))), [Ok(Heard::Other)]);
     // Any bytes are a name, and what else is said of the link does not matter.
-    let odd = Link { ifindex: 7, name: OsStr::from_bytes(b"b\xff").into(), up: Some(true) };
+    let odd = Link { ifindex: 7, name: Name::new(b"b\xff").unwrap(), up: Some(true) };
     let attributes = [attribute(4, &[1]), attribute(3, b"b\xff\0"), vec![1]].concat();
     assert_eq!(heard(&netlink(16, &ifinfo(0, &attributes))), [Ok(Heard::Link(odd))]);
     for attributes in [
@@ -89,6 +87,7 @@ fn links() {
         attribute(3, b"\0"),
         attribute(3, b"..\0"),
         attribute(3, b"../a\0"),
+        attribute(3, b"sixteen-bytes-is\0"),
         attribute(4, &[1]),
         [vec![2, 0, 0, 0], name].concat(),
     ] {

@@ -1,6 +1,6 @@
 //! Patterns in the interface's place of a key, matched as glob(3) with GLOB_BRACE does, which systemd-sysctl uses.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 
 use crate::setting::Key;
@@ -50,8 +50,20 @@ impl Pattern {
     }
 
     pub fn matches(&self, interface: &OsStr) -> bool {
-        let Ok(name) = CString::new(interface.as_bytes()) else { return false };
-        self.alternatives.iter().any(|pattern| fnmatch(pattern, &name))
+        CString::new(interface.as_bytes()).is_ok_and(|name| self.matches_name(&name))
+    }
+
+    /// Whether it is `*`, which matches whatever has no leading dot.
+    pub fn is_any(&self) -> bool {
+        matches!(&self.alternatives[..], [only] if only.as_bytes() == b"*")
+    }
+
+    /// The same as [`Pattern::matches`], for who asks several patterns about one name.
+    pub fn matches_name(&self, name: &CStr) -> bool {
+        if self.is_any() {
+            return !name.to_bytes().starts_with(b".");
+        }
+        self.alternatives.iter().any(|pattern| fnmatch(pattern, name))
     }
 
     pub fn key_for(&self, interface: &OsStr) -> Key {
@@ -60,7 +72,7 @@ impl Pattern {
 }
 
 /// fnmatch(3) as glob(3) calls it: `*` and `?` don't match a leading dot.
-fn fnmatch(pattern: &CString, name: &CString) -> bool {
+fn fnmatch(pattern: &CStr, name: &CStr) -> bool {
     // SAFETY: both arguments are NUL-terminated strings that live through the call; fnmatch keeps neither.
     unsafe { libc::fnmatch(pattern.as_ptr(), name.as_ptr(), libc::FNM_PERIOD) == 0 }
 }

@@ -1,7 +1,7 @@
 //! The witness's threads: read the events, and of each writer what `/proc` says of it, as far as their share of a processor goes.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,6 +13,7 @@ use super::{Follow, Shared, Write};
 use crate::guard::Move;
 use crate::guard::interface::ANNOUNCED;
 use crate::handle::Handle;
+use crate::kernel::name::Name;
 use crate::kernel::process::Process;
 use crate::kernel::scheduling::{SHORT_NSEC, ask_for_slices, step_back};
 use crate::kernel::sysctl::{now_usec, thread_cpu_usec};
@@ -84,7 +85,7 @@ pub struct Watcher {
     marks: Marks,
     policy: Arc<Policy>,
     /// What is marked for each interface.
-    interfaces: BTreeMap<OsString, Vec<Key>>,
+    interfaces: BTreeMap<Name, Vec<Key>>,
     /// Those who have opened a file, read while they were there; newest last.
     opened: VecDeque<Arc<Process>>,
     shared: Arc<Shared>,
@@ -112,7 +113,7 @@ impl Watcher {
         match follow {
             Follow::Policy(policy) => {
                 self.policy = policy;
-                let names: Vec<OsString> = std::mem::take(&mut self.interfaces).into_keys().collect();
+                let names: Vec<Name> = std::mem::take(&mut self.interfaces).into_keys().collect();
                 self.marks.clear();
                 self.shared.state().watched.clear();
                 self.mark_what_stays();
@@ -122,7 +123,7 @@ impl Watcher {
             }
             Follow::Moves(moves) => moves.into_iter().for_each(|moved| match moved {
                 Move::Here(name) => self.here(name),
-                Move::Gone(name) => self.gone(&name),
+                Move::Gone(name) => self.gone(name),
             }),
             Follow::Then(act) => act(),
         }
@@ -139,8 +140,8 @@ impl Watcher {
         self.policy.clone().elsewhere().for_each(|(key, _)| _ = self.mark(key, true));
     }
 
-    fn here(&mut self, name: OsString) {
-        self.gone(&name);
+    fn here(&mut self, name: Name) {
+        self.gone(name);
         if self.marks.count() >= INTERFACE_FILES_MAX && !self.policy.writes_out(&name) {
             self.interfaces.insert(name, Vec::new());
             return;
@@ -152,8 +153,8 @@ impl Watcher {
         self.interfaces.insert(name, keys.into_iter().map(|(key, _)| key).collect());
     }
 
-    fn gone(&mut self, name: &OsStr) {
-        for key in self.interfaces.remove(name).into_iter().flatten() {
+    fn gone(&mut self, name: Name) {
+        for key in self.interfaces.remove(&name).into_iter().flatten() {
             self.marks.remove(&key);
             self.shared.state().watched.remove(&key);
         }

@@ -1,0 +1,52 @@
+//! An interface's name.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::ops::Deref;
+use std::os::unix::ffi::OsStrExt;
+
+/// IFNAMSIZ (linux/if.h), the NUL at the end included.
+const SIZE: usize = 16;
+
+/// Any bytes but `/` and NUL, and neither `.` nor `..` (`dev_valid_name`, net/core/dev.c). It has no memory of its own: nodes
+/// have thousands of interfaces, and what is made for each at the start is waited for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name([u8; SIZE]);
+
+impl Name {
+    /// The name that ends with the first NUL. `None`: no interface has it.
+    pub fn new(bytes: &[u8]) -> Option<Name> {
+        let name = bytes.split(|byte| *byte == 0).next()?;
+        if matches!(name, b"" | b"." | b"..") || name.contains(&b'/') || name.len() >= SIZE {
+            return None;
+        }
+        let mut padded = [0; SIZE];
+        padded[..name.len()].copy_from_slice(name);
+        Some(Name(padded))
+    }
+}
+
+/// As much of it as a name has room for.
+impl From<&str> for Name {
+    fn from(text: &str) -> Name {
+        let mut padded = [0; SIZE];
+        let length = text.len().min(SIZE - 1);
+        padded[..length].copy_from_slice(&text.as_bytes()[..length]);
+        Name(padded)
+    }
+}
+
+impl Deref for Name {
+    type Target = OsStr;
+
+    fn deref(&self) -> &OsStr {
+        let length = self.0.iter().position(|byte| *byte == 0).unwrap_or(SIZE);
+        OsStr::from_bytes(&self.0[..length])
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
