@@ -51,6 +51,26 @@ fn the_allocator_is_tuned_in_the_same_process() {
     assert!(!own(&guard, "environ").contains("GLIBC_TUNABLES"));
 }
 
+/// Elsewhere niceness counts only within a session (sched(7), "The autogroup feature").
+#[test]
+fn its_niceness_is_its_sessions() {
+    let ns = Namespace::enter();
+    let guard = Running::start(&ns, |command| {
+        reworded(command, |words| ["nice", "-n", "5", "setsid"].map(Into::into).into_iter().chain(words).collect())
+    });
+    let own = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", guard.pid())).unwrap_or_default();
+    let stat = own("stat");
+    let fields: Vec<&str> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();
+    let (session, niceness) = (fields[3], fields[16]);
+    assert_eq!(session, guard.pid().to_string());
+    let group = own("autogroup");
+    if group.is_empty() {
+        println!("skipped in part: this kernel does not group processes by session");
+    } else {
+        assert!(group.trim_end().ends_with(&format!(" nice {niceness}")) && niceness != "0", "{group}, not {niceness}");
+    }
+}
+
 #[test]
 fn the_status_is_for_the_operator() {
     let ns = Namespace::enter();
