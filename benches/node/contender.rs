@@ -87,11 +87,18 @@ impl Guard {
         let _ = std::fs::remove_file(NOTIFY_SOCKET);
         let notify = UnixDatagram::bind(NOTIFY_SOCKET)?;
         notify.set_read_timeout(Some(Duration::from_secs(60)))?;
-        let mut command = Command::new("nice");
-        command.args(["-n", niceness]).arg(&self.program).args(["run", "--audit-interval", "86400", "--root", ROOT]);
+        // In a session of its own, as a service.
+        let mut command = Command::new("setsid");
+        command.args(["nice", "-n", niceness]).arg(&self.program).args([
+            "run",
+            "--audit-interval",
+            "86400",
+            "--root",
+            ROOT,
+        ]);
         command.env("NOTIFY_SOCKET", NOTIFY_SOCKET).env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/run/no-bus");
         let since = Instant::now();
-        let running = Running(command.stderr(Stdio::null()).process_group(0).spawn()?);
+        let running = Running(command.stderr(Stdio::null()).spawn()?);
         let mut buffer = [0; 4096];
         loop {
             let length = notify.recv(&mut buffer).context("the guard is not READY")?;

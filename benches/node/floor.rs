@@ -5,6 +5,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 use crate::node::Target;
 
@@ -14,6 +15,8 @@ const RTM_GETNETCONF: u8 = 82;
 const NLMSG_ERROR: u8 = 2;
 const NLMSG_DONE: u8 = 3;
 const NETCONFA_IFINDEX: u16 = 1;
+/// A change that is not mended by then is looked for by other means.
+const HEARS_FOR: Duration = Duration::from_secs(1);
 /// `struct nlmsghdr` and the padded `struct netconfmsg`.
 const ATTRIBUTES: usize = 16 + 4;
 
@@ -52,38 +55,57 @@ pub fn dump() -> io::Result<()> {
     }
 }
 
-/// Receives a netconf message, looks for the one value, and writes: with direct system calls and without a policy, a
-/// second setting, a record, or a look at what it did. Never returns without an error.
-pub fn floor(target: &Target) -> io::Result<()> {
-    let socket = netlink()?;
-    let option = |level, name, value: libc::c_int| {
-        let (pointer, length) = ((&raw const value).cast(), size_of_val(&value) as u32);
+/// A socket that hears IPv4's netconf messages. It waits for one as long as [`HEARS_FOR`].
+pub fn listen() -> io::Result<OwnedFd> {
+    fn option<T>(socket: &OwnedFd, name: libc::c_int, value: &T) -> io::Result<libc::c_int> {
+        let (pointer, length) = ((&raw const *value).cast(), size_of_val(value) as u32);
         // SAFETY: `value` lives through the call, and its length is its own.
-        checked(unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, pointer, length) }.into())
-    };
-    option(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 64 << 20)?;
+        checked(unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, pointer, length) }.into())
+    }
+    let socket = netlink()?;
+    option(&socket, libc::SO_RCVBUFFORCE, &(64_i32 << 20))?;
+    option(&socket, libc::SO_RCVTIMEO, &libc::timeval { tv_sec: HEARS_FOR.as_secs() as i64, tv_usec: 0 })?;
     // SAFETY: all zero is a valid sockaddr_nl.
     let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
     (address.nl_family, address.nl_groups) = (libc::AF_NETLINK as u16, 1 << (RTNLGRP_IPV4_NETCONF - 1));
     let length = size_of_val(&address) as u32;
     // SAFETY: `address` lives through the call, and its length is its own.
     checked(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) }.into())?;
-    let file = OpenOptions::new().write(true).open(target.path())?;
+    Ok(socket)
+}
+
+/// Waits for a message that says that the target has this value. False: none came in time.
+pub fn hear(socket: &OwnedFd, target: &Target, value: &str) -> io::Result<bool> {
+    let value = value.parse().map_err(io::Error::other)?;
     let mut buffer = [0_u8; 4096];
-    println!("ready");
     loop {
         // SAFETY: the buffer is writable for its whole length.
         let length = unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
-        let message = buffer.get(..checked(length as libc::c_long)? as usize).unwrap_or_default();
-        if says(message, target) {
+        match checked(length as libc::c_long) {
+            Ok(length) if says(&buffer[..length as usize], target, value) => return Ok(true),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Receives netconf messages, looks for the one value, and writes: with direct system calls and without a policy, a
+/// second setting, a record, or a look at what it did. Never returns without an error.
+pub fn floor(target: &Target) -> io::Result<()> {
+    let socket = listen()?;
+    let file = OpenOptions::new().write(true).open(target.path())?;
+    println!("ready");
+    loop {
+        if hear(&socket, target, &target.wrong)? {
             // SAFETY: one byte is read of a live constant.
             checked(unsafe { libc::pwrite(file.as_raw_fd(), target.right.as_ptr().cast(), 1, 0) } as libc::c_long)?;
         }
     }
 }
 
-/// Whether the message says that the target has its wrong value.
-fn says(message: &[u8], target: &Target) -> bool {
+/// Whether the message says that the target has this value.
+fn says(message: &[u8], target: &Target, wanted: i32) -> bool {
     let kind = message.get(4..6).map(|bytes| u16::from_ne_bytes([bytes[0], bytes[1]]));
     if kind != Some(RTM_NEWNETCONF) {
         return false;
@@ -98,7 +120,7 @@ fn says(message: &[u8], target: &Target) -> bool {
             _ => {}
         }
     }
-    ifindex == Some(target.ifindex) && value == Some(target.wrong_number())
+    ifindex == Some(target.ifindex) && value == Some(wanted)
 }
 
 /// Waits for a write to the setting's file, reads it, and writes.

@@ -18,7 +18,7 @@ use crate::contender::{Contender, Guard, Running};
 use crate::document::{Section, percentile};
 use crate::floor;
 use crate::node::{Node, ROOT, What};
-use crate::repair::Flips;
+use crate::repair::{Flips, Look};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
@@ -127,7 +127,7 @@ fn new_interfaces(rounds: usize) -> Result<Vec<Duration>> {
 
 /// What the processor spent on a repair, with a journal that takes records and without.
 fn journal(node: &Node, guard: &Guard, rounds: usize) -> Result<String> {
-    let flips = Flips::new(node, What::IpForward, None)?;
+    let flips = Flips::new(node, What::IpForward, Look::Always)?;
     let between = Duration::from_millis(5) + Duration::from_micros(60) * node.interfaces as u32;
     let rounds = if node.interfaces > 1000 { 10 } else { rounds };
     let spent = || -> Result<f64> {
@@ -204,7 +204,7 @@ pub fn storm(node: &Node, guard: &Guard) -> Result<Section> {
     }
     drop(ip);
     let took = since.elapsed();
-    let recovered = Flips::new(node, What::OneInterface, None)?.once()?;
+    let recovered = Flips::new(node, What::OneInterface, Look::Always)?.once()?;
     let spent = processor_time(running.pid())? - cpu;
     section.row(["1,000 pods come and go, s".into(), format!("{:.1}", took.as_secs_f64())]);
     section.row([

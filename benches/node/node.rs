@@ -53,10 +53,6 @@ impl Target {
         PathBuf::from("/proc/sys").join(&self.key)
     }
 
-    pub fn wrong_number(&self) -> i32 {
-        self.wrong.parse().unwrap_or_default()
-    }
-
     /// For the command line of a child.
     pub fn to_text(&self) -> String {
         let Target { key, ifindex, attribute, right, wrong } = self;

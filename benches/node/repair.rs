@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,6 +14,7 @@ use fwdguard::kernel::scheduling::stay_on;
 
 use crate::contender::{Contender, Guard, Running};
 use crate::document::{COMPARED, Section, percentile};
+use crate::floor;
 use crate::node::{Node, Target, What, run, within};
 
 /// A contender that takes longer has failed.
@@ -24,18 +26,30 @@ const TURNS: usize = 3;
 pub struct Flips {
     target: Target,
     file: File,
+    last_target: Target,
     last: File,
-    /// Between two looks; none to look without end, with a processor of its own.
-    pause: Option<Duration>,
+    /// What tells of the repair; none to look without end, with a processor of its own.
+    told: Option<OwnedFd>,
+}
+
+/// How it is known that a setting is right.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// By reading it without end.
+    Always,
+    /// By the kernel's word of it, so that no processor is taken from who repairs.
+    Told,
 }
 
 impl Flips {
-    pub fn new(node: &Node, what: What, pause: Option<Duration>) -> io::Result<Flips> {
+    pub fn new(node: &Node, what: What, look: Look) -> io::Result<Flips> {
         let open = |target: &Target| OpenOptions::new().read(true).write(true).open(target.path());
         let target = node.target(what);
         // A change of `all` is over when the last interface has it.
-        let last = if what == What::IpForward { node.target(What::OneInterface) } else { target.clone() };
-        let flips = Flips { file: open(&target)?, last: open(&last)?, target, pause };
+        let last_target = if what == What::IpForward { node.target(What::OneInterface) } else { target.clone() };
+        let (file, last) = (open(&target)?, open(&last_target)?);
+        let told = (look == Look::Told).then(floor::listen).transpose()?;
+        let flips = Flips { target, file, last_target, last, told };
         flips.file.write_at(flips.target.right.as_bytes(), 0)?;
         Ok(flips)
     }
@@ -45,8 +59,8 @@ impl Flips {
         let since = Instant::now();
         self.file.write_at(self.target.wrong.as_bytes(), 0)?;
         while !(self.is_right(&self.file)? && self.is_right(&self.last)?) {
-            if let Some(pause) = self.pause {
-                sleep(pause);
+            if let Some(told) = &self.told {
+                floor::hear(told, &self.last_target, &self.last_target.right)?;
             }
             if since.elapsed() > PATIENCE {
                 bail!("{} was not put right within {PATIENCE:?}", self.target.key);
@@ -82,7 +96,7 @@ impl Flips {
 pub fn unloaded(node: &Node, guard: &Guard, rounds: &dyn Fn(usize) -> usize) -> Result<Section> {
     let mut section = Section::new(format!("Time to repair, {} interfaces", node.interfaces), COMPARED);
     for what in What::ALL {
-        let flips = Flips::new(node, what, None)?;
+        let flips = Flips::new(node, what, Look::Always)?;
         let contenders = Contender::ALL.into_iter().filter(|contender| contender.can(what, node.interfaces));
         let mut times: Vec<(Contender, Vec<Duration>)> = contenders.map(|contender| (contender, Vec::new())).collect();
         let count = rounds(match (what, node.interfaces) {
@@ -112,8 +126,6 @@ fn between(what: What, interfaces: usize) -> Duration {
 
 /// As many on each processor that compute without end.
 const BUSY_LOOPS: usize = 3;
-/// Who looks sleeps between two looks, so that it takes no processor from who repairs.
-const LOOK_EVERY: Duration = Duration::from_micros(20);
 
 /// Three busy loops on each processor. Who looks has a real-time policy, so that its own waiting is not measured.
 pub fn busy(node: &Node, guard: &Guard, rounds: &dyn Fn(usize) -> usize) -> Result<Section> {
@@ -123,7 +135,7 @@ pub fn busy(node: &Node, guard: &Guard, rounds: &dyn Fn(usize) -> usize) -> Resu
         (0..processors * BUSY_LOOPS).map(|_| Running::start(Command::new("sh").args(["-c", "while :; do :; done"])));
     let busy: Vec<Running> = busy.collect::<Result<_>>()?;
     real_time()?;
-    let flips = Flips::new(node, What::IpForward, Some(LOOK_EVERY))?;
+    let flips = Flips::new(node, What::IpForward, Look::Told)?;
     let mut times = [(Contender::Floor, Vec::new()), (Contender::Guard, Vec::new())];
     let mut waited = Duration::ZERO;
     for _ in 0..TURNS {
@@ -169,7 +181,9 @@ fn real_time() -> io::Result<()> {
 
 /// How many interfaces another node has, whose changes hold the RTNL lock that all share.
 const HOLDERS_INTERFACES: usize = 1000;
-const HELD_FOR: Duration = Duration::from_secs(5);
+const HELD_FOR: Duration = Duration::from_secs(1);
+/// More than elsewhere: what else the machine does shows in the holder's time.
+const HOLDERS_TURNS: usize = 8;
 
 /// Another node on the same processor as the guard changes its own `ip_forward` without end: what does it lose by repairs
 /// here, and how long do these take?
@@ -194,23 +208,31 @@ pub fn rtnl_held(node: &Node, guard: &Guard) -> Result<Section> {
             while changes.load(Ordering::Relaxed) == 0 && !holder.is_finished() {
                 sleep(Duration::from_millis(10));
             }
-            let flips = Flips::new(node, What::IpForward, Some(LOOK_EVERY))?;
-            let mut nobody = None;
-            for contender in [None, Some(Contender::Floor), Some(Contender::Guard)] {
-                let running =
-                    contender.map(|contender| contender.start(guard, &node.target(What::IpForward))).transpose()?;
-                if let Some(running) = &running {
-                    run(&format!("taskset --all-tasks --cpu-list --pid 1 {}", running.pid()))?;
-                }
-                let (since, before, mut times) = (Instant::now(), changes.load(Ordering::Relaxed), Vec::new());
-                while since.elapsed() < HELD_FOR {
-                    match running {
-                        Some(_) => times.push(flips.once()?),
-                        None => flips.once_oneself()?,
+            let flips = Flips::new(node, What::IpForward, Look::Told)?;
+            let contenders = [None, Some(Contender::Floor), Some(Contender::Guard)];
+            let mut held = contenders.map(|contender| (contender, Duration::ZERO, 0, Vec::new()));
+            for _ in 0..HOLDERS_TURNS {
+                for (contender, time, count, times) in &mut held {
+                    let start = |contender: Contender| contender.start(guard, &node.target(What::IpForward));
+                    let running = contender.map(start).transpose()?;
+                    if let Some(running) = &running {
+                        run(&format!("taskset --all-tasks --cpu-list --pid 1 {}", running.pid()))?;
                     }
-                    sleep(Duration::from_millis(20));
+                    let (since, before) = (Instant::now(), changes.load(Ordering::Relaxed));
+                    while since.elapsed() < HELD_FOR {
+                        match running {
+                            Some(_) => times.push(flips.once()?),
+                            None => flips.once_oneself()?,
+                        }
+                        sleep(Duration::from_millis(20));
+                    }
+                    *time += since.elapsed();
+                    *count += changes.load(Ordering::Relaxed) - before;
                 }
-                let each = since.elapsed().as_secs_f64() / (changes.load(Ordering::Relaxed) - before) as f64;
+            }
+            let mut nobody = None;
+            for (contender, time, count, mut times) in held {
+                let each = time.as_secs_f64() / count as f64;
                 let nobody = *nobody.get_or_insert(each);
                 let name = contender.map_or("nobody but who breaks it", Contender::name);
                 section.value(format!("holder, {}", contender.map_or("nobody", Contender::name)), each);

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use crate::contender::{Contender, Guard};
 use crate::document::Section;
 use crate::node::{Node, What, run, unshare};
-use crate::repair::Flips;
+use crate::repair::{Flips, Look};
 
 const PER_SECOND: u64 = 100_000;
 const BETWEEN: Duration = Duration::from_millis(20);
@@ -53,7 +53,7 @@ pub fn lost(node: &Node, guard: &Guard, rounds: &dyn Fn(usize) -> usize) -> Resu
             lay_out(client.get(), pod.get())?;
             go.send(())?;
             sleep(Duration::from_millis(500));
-            let flips = Flips::new(node, What::IpForward, None)?;
+            let flips = Flips::new(node, What::IpForward, Look::Always)?;
             let mut lost = [(Contender::Floor, 0.0), (Contender::Guard, 0.0)];
             let arrived = format!("/proc/{pod}/net/dev");
             for _ in 0..TURNS {
