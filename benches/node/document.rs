@@ -51,18 +51,18 @@ const GOALS: &[(&str, &str, &str, f64)] = &[
 const HOLDS_UP: &[(&str, &str)] = &[
     (
         "start to READY",
-        "the kernel is asked for each interface's name by a call of its own (SIOCGIFNAME), all values are taken in for the \
-         first time, in memory that has to be given first, and a process has to start.",
+        "the kernel is asked for each interface's name by a call of its own (SIOCGIFNAME), which together take longer than the \
+         dump; a second thread does that meanwhile, as far as the machine has a processor for it. A process has to start, too.",
     ),
     (
         "time to repair ip_forward on a busy node",
-        "a thread that was woken waits for its turn on a processor (the last row of its table): niceness makes turns longer \
-         and more frequent, but does not end the one of a thread whose turn it is. A real-time policy would, and is ruled out.",
+        "a thread that was woken waits for its turn on a processor (the last row of its table): one that is behind with its \
+         share, as some of the busy loops are at any time, comes first. A real-time policy would end that, and is ruled out.",
     ),
     (
         "new interface right",
         "the guard is woken on the processor of whoever makes the interface, if the other is busy (here with looking on), and \
-         has to wait until he leaves the kernel, some 80 µs later.",
+         has to wait until he leaves the kernel, some 100 µs later; then it takes the name, opens the file, reads and writes.",
     ),
 ];
 
@@ -182,7 +182,7 @@ impl Document {
              machine and no promise.\n\n{}\n\n\
              The floor is the least that any program can do: a loop of direct system calls that receives a netconf message and\n\
              writes, without a policy, a record or a second setting (`benches/node/floor.rs`). fwdguard runs as its unit starts\n\
-             it, at nice -15, but without its sandbox; all others at 0.\n",
+             it, at nice -15 and in a session of its own, but without its sandbox; all others at 0.\n",
             self.machine
         );
         let goals = self.goals().into_iter().map(Vec::from).collect::<Vec<_>>();

@@ -84,3 +84,29 @@ impl<'scope, 'env> Names<'scope, 'env> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_found_once_whoever_asks() {
+        let links = Links::open().expect("a socket");
+        let found = |told: i32, all: i32| {
+            let mut found = Vec::new();
+            std::thread::scope(|scope| {
+                let mut names = Names::new(scope, &links, false);
+                (1..=told).for_each(|ifindex| names.tell(ifindex));
+                names.each(&(1..=all).collect::<Vec<_>>(), |link| found.push(link));
+            });
+            found.sort_unstable_by_key(|link| link.ifindex);
+            found
+        };
+        let many = 3 * MANY as i32 + 7;
+        let plain: Vec<Link> = (1..=many).filter_map(|ifindex| links.link(ifindex, false)).collect();
+        assert!(plain.iter().any(|link| &*link.name == "lo"), "{plain:?}");
+        for told in [0, 5, MANY as i32, many - 9, many] {
+            assert_eq!(found(told, many), plain, "{told} told");
+        }
+    }
+}
