@@ -7,7 +7,8 @@ use std::thread::{Builder, Scope};
 use crate::kernel::links::Links;
 use crate::kernel::message::Link;
 
-/// To ask for so many names takes longer than to start a thread that does. The kernel finds several of them together.
+/// To ask for so many names takes longer than to start a thread that does; of fewer, the kernel finds each by itself
+/// ([`Links::links`]).
 const MANY: usize = 2000;
 
 /// Asks for what it is told of, as soon as that is much.
@@ -64,7 +65,8 @@ impl<'scope, 'env> Names<'scope, 'env> {
         Some(Helper { questions, asked, answers })
     }
 
-    /// All of `indices`, be they told of or not, as they are found; one that was told of twice may come twice.
+    /// All of `indices`, be they told of or not, as they are found. One that was told of twice may come twice, and one that
+    /// was told of comes though it is none of them.
     pub fn each(mut self, indices: &[i32], mut found: impl FnMut(Link)) {
         self.told.truncate(self.handed_on);
         self.told.sort_unstable();
