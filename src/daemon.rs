@@ -111,7 +111,7 @@ impl Outlet for News {
     }
 }
 
-/// Takes what needs CAP_SYS_ADMIN, and then keeps CAP_NET_ADMIN alone. No other thread exists yet.
+/// Takes what needs CAP_SYS_ADMIN and CAP_SYS_NICE, and then keeps CAP_NET_ADMIN alone. No other thread exists yet.
 fn take_and_drop_privileges() -> Result<io::Result<Groups>> {
     // A table of descriptors that threads share grows by waiting for all processors (expand_fdtable, fs/file.c: some 5 ms
     // each time); one that has had a high number in it is large enough for the witness's files.
