@@ -20,19 +20,20 @@ impl Name {
         if matches!(name, b"" | b"." | b"..") || name.contains(&b'/') || name.len() >= SIZE {
             return None;
         }
-        let mut padded = [0; SIZE];
-        padded[..name.len()].copy_from_slice(name);
-        Some(Name(padded))
+        Some(Name::padded(name))
+    }
+
+    fn padded(bytes: &[u8]) -> Name {
+        let mut name = [0; SIZE];
+        name[..bytes.len()].copy_from_slice(bytes);
+        Name(name)
     }
 }
 
 /// As much of it as a name has room for.
 impl From<&str> for Name {
     fn from(text: &str) -> Name {
-        let mut padded = [0; SIZE];
-        let length = text.len().min(SIZE - 1);
-        padded[..length].copy_from_slice(&text.as_bytes()[..length]);
-        Name(padded)
+        Name::padded(&text.as_bytes()[..text.len().min(SIZE - 1)])
     }
 }
 
