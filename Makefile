@@ -70,7 +70,7 @@ incident: ## Replay the incident on virtual machines that sleep, without the gua
 	@exec setpriv --pdeathsig TERM tests/incident/run.sh $(CARGO_TARGET_DIR)/incident $(RPMS)/fwdguard-*.x86_64.rpm $(RELEASE) $(SCENARIOS)
 
 .PHONY: bench
-bench: test-programs ## Measure, side by side with the least that can be done, into docs/performance.md (as root, 15 minutes)
+bench: test-programs ## Measure, side by side with the least that can be done, into docs/performance.md (as root, some 16 minutes)
 	$(BUILD) --bin fwdguard
 	$(STATIC) bench --locked --target $(TRIPLE) --bench node -- --program $(abspath $(RELEASE))/fwdguard
 
