@@ -77,7 +77,7 @@ impl<O: Outlet> Keeper<O> {
     /// comes, goes or gets another name the kernel tells, unless that was lost.
     fn dump(&mut self, cause: Cause) -> io::Result<(Option<Vec<Link>>, Vec<NetconfMessage>)> {
         let Keeper { dumps, links, guard, .. } = self;
-        let (lost, first) = (cause == Cause::Overrun, guard.known() == PSEUDO_INTERFACES);
+        let (lost, first) = (cause == Cause::Overrun, cause == Cause::Start && guard.known() == PSEUDO_INTERFACES);
         let of_interface = |message: &NetconfMessage| message.ifindex.filter(|ifindex| *ifindex > 0);
         std::thread::scope(|scope| {
             let mut names = Names::new(scope, links, lost);
@@ -95,13 +95,13 @@ impl<O: Outlet> Keeper<O> {
             if all_known && !lost {
                 return Ok((None, netconf));
             }
+            if first {
+                // Beside those that are still asked for. One that has gone meanwhile is told of.
+                names.each(&indices, |link| guard.found(&link));
+                return Ok((None, netconf));
+            }
             let mut links = Vec::with_capacity(indices.len());
-            names.each(&indices, |link| {
-                if first {
-                    guard.link(&link, false); // beside those that are still asked for
-                }
-                links.push(link);
-            });
+            names.each(&indices, |link| links.push(link));
             links.sort_unstable_by_key(|link| link.ifindex);
             links.dedup_by_key(|link| link.ifindex);
             Ok((Some(links), netconf))

@@ -1,6 +1,8 @@
 //! The netconf message of rtnetlink (linux/netconf.h), which netlink-packet-route does not have.
 
-use netlink_packet_core::{DecodeError, NlasIterator, Parseable};
+use netlink_packet_core::{DecodeError, Parseable};
+
+use super::message;
 
 pub const RTM_NEWNETCONF: u16 = 80;
 pub const RTM_GETNETCONF: u16 = 82;
@@ -30,27 +32,26 @@ impl Parseable<[u8]> for NetconfMessage {
     /// # Errors
     /// The bytes are no netconf message. Attributes that it does not know are passed over.
     fn parse(buf: &[u8]) -> Result<Self, DecodeError> {
-        let (Some(family), Some(attributes)) = (buf.first(), buf.get(HEADER_LEN..)) else {
+        let (Some(family), Some(body)) = (buf.first(), buf.get(HEADER_LEN..)) else {
             return Err("a netconf message without its header".into());
         };
-        let mut message = NetconfMessage { family: *family, ..NetconfMessage::default() };
-        for attribute in NlasIterator::new(attributes) {
-            let attribute = attribute?;
-            let field = match attribute.kind() {
-                NETCONFA_IFINDEX => &mut message.ifindex,
-                kind => {
-                    message.settings = message.settings.saturating_add(1);
+        let mut netconf = NetconfMessage { family: *family, ..NetconfMessage::default() };
+        for attribute in message::attributes(body) {
+            let (kind, value) = attribute?;
+            let field = match kind {
+                NETCONFA_IFINDEX => &mut netconf.ifindex,
+                _ => {
+                    netconf.settings = netconf.settings.saturating_add(1);
                     match kind {
-                        NETCONFA_FORWARDING => &mut message.forwarding,
-                        NETCONFA_RP_FILTER => &mut message.rp_filter,
+                        NETCONFA_FORWARDING => &mut netconf.forwarding,
+                        NETCONFA_RP_FILTER => &mut netconf.rp_filter,
                         _ => continue,
                     }
                 }
             };
-            let value =
-                attribute.value().try_into().map_err(|_| format!("attribute {} is no i32", attribute.kind()))?;
+            let value = <[u8; 4]>::try_from(value).map_err(|_| format!("attribute {kind} is no i32"))?;
             *field = Some(i32::from_ne_bytes(value));
         }
-        Ok(message)
+        Ok(netconf)
     }
 }
