@@ -8,19 +8,22 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{setpriority_process, setsid};
 
 use crate::floor;
 use crate::node::{ROOT, Target, What};
 
 const NOTIFY_SOCKET: &str = "/run/notify";
 /// What its unit says (`Nice=`).
-const GUARD_NICENESS: &str = "-15";
+const GUARD_NICENESS: i32 = -15;
 /// Until a contender has come to rest.
 const SETTLED: Duration = Duration::from_millis(300);
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Contender {
     Floor,
+    /// Of new interfaces.
+    FloorOfNew,
     Guard,
     Inotify,
     Monitor,
@@ -31,7 +34,7 @@ impl Contender {
 
     pub fn name(self) -> &'static str {
         match self {
-            Contender::Floor => "the floor",
+            Contender::Floor | Contender::FloorOfNew => "the floor",
             Contender::Guard => "fwdguard",
             Contender::Inotify => "an inotify loop",
             Contender::Monitor => "ip monitor and sysctl",
@@ -42,6 +45,7 @@ impl Contender {
     pub fn be(self, target: &Target) -> Result<()> {
         match self {
             Contender::Floor => floor::floor(target)?,
+            Contender::FloorOfNew => floor::floor_of_new(target)?,
             Contender::Inotify => floor::inotify_loop(target)?,
             Contender::Monitor => bail!("{}", Command::new("sh").args(["-c", &floor::monitor_loop(target)]).exec()),
             Contender::Guard => {}
@@ -52,7 +56,7 @@ impl Contender {
     /// Starts it in the calling thread's namespaces, for this setting.
     pub fn start(self, guard: &Guard, target: &Target) -> Result<Running> {
         let running = if self == Contender::Guard {
-            guard.start(GUARD_NICENESS)?
+            guard.start()?
         } else {
             let name = clap::ValueEnum::to_possible_value(&self).context("a name")?;
             let mut command = Command::new("/proc/self/exe");
@@ -78,24 +82,24 @@ pub struct Guard {
 
 impl Guard {
     /// Starts it and waits until it is READY.
-    pub fn start(&self, niceness: &str) -> Result<Running> {
-        self.start_timed(niceness).map(|(running, _)| running)
+    pub fn start(&self) -> Result<Running> {
+        self.start_timed().map(|(running, _)| running)
     }
 
     /// The same, and how long that took.
-    pub fn start_timed(&self, niceness: &str) -> Result<(Running, Duration)> {
+    pub fn start_timed(&self) -> Result<(Running, Duration)> {
         let _ = std::fs::remove_file(NOTIFY_SOCKET);
         let notify = UnixDatagram::bind(NOTIFY_SOCKET)?;
         notify.set_read_timeout(Some(Duration::from_secs(60)))?;
+        let mut command = Command::new(&self.program);
+        command.args(["run", "--audit-interval", "86400", "--root", ROOT]);
         // In a session of its own, as a service.
-        let mut command = Command::new("setsid");
-        command.args(["nice", "-n", niceness]).arg(&self.program).args([
-            "run",
-            "--audit-interval",
-            "86400",
-            "--root",
-            ROOT,
-        ]);
+        let alone = || {
+            setsid()?;
+            Ok(setpriority_process(None, GUARD_NICENESS)?)
+        };
+        // SAFETY: two system calls, which take no memory and no lock of this process.
+        unsafe { command.pre_exec(alone) };
         command.env("NOTIFY_SOCKET", NOTIFY_SOCKET).env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/run/no-bus");
         let since = Instant::now();
         let running = Running(command.stderr(Stdio::null()).spawn()?);

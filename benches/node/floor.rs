@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use crate::node::Target;
 
-const RTNLGRP_IPV4_NETCONF: u32 = 24;
+pub const RTNLGRP_LINK: u32 = 1;
+pub const RTNLGRP_IPV4_NETCONF: u32 = 24;
+const RTM_NEWLINK: u16 = 16;
 const RTM_NEWNETCONF: u16 = 80;
 const RTM_GETNETCONF: u8 = 82;
 const NLMSG_ERROR: u8 = 2;
@@ -55,8 +57,8 @@ pub fn dump() -> io::Result<()> {
     }
 }
 
-/// A socket that hears IPv4's netconf messages. It waits for one as long as [`HEARS_FOR`].
-pub fn listen() -> io::Result<OwnedFd> {
+/// A socket that hears what the kernel tells a group. It waits for a message as long as [`HEARS_FOR`].
+pub fn listen(group: u32) -> io::Result<OwnedFd> {
     fn option<T>(socket: &OwnedFd, name: libc::c_int, value: &T) -> io::Result<libc::c_int> {
         let (pointer, length) = ((&raw const *value).cast(), size_of_val(value) as u32);
         // SAFETY: `value` lives through the call, and its length is its own.
@@ -67,33 +69,57 @@ pub fn listen() -> io::Result<OwnedFd> {
     option(&socket, libc::SO_RCVTIMEO, &libc::timeval { tv_sec: HEARS_FOR.as_secs() as i64, tv_usec: 0 })?;
     // SAFETY: all zero is a valid sockaddr_nl.
     let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
-    (address.nl_family, address.nl_groups) = (libc::AF_NETLINK as u16, 1 << (RTNLGRP_IPV4_NETCONF - 1));
+    (address.nl_family, address.nl_groups) = (libc::AF_NETLINK as u16, 1 << (group - 1));
     let length = size_of_val(&address) as u32;
     // SAFETY: `address` lives through the call, and its length is its own.
     checked(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) }.into())?;
     Ok(socket)
 }
 
+/// The next message. `None`: none came in time.
+fn receive<'a>(socket: &OwnedFd, buffer: &'a mut [u8]) -> io::Result<Option<&'a [u8]>> {
+    // SAFETY: the buffer is writable for its whole length.
+    let length = unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+    match checked(length as libc::c_long) {
+        Ok(length) => Ok(Some(&buffer[..length as usize])),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn kind(message: &[u8]) -> Option<u16> {
+    message.get(4..6).map(|bytes| u16::from_ne_bytes([bytes[0], bytes[1]]))
+}
+
 /// Waits for a message that says that the target has this value. False: none came in time.
 pub fn hear(socket: &OwnedFd, target: &Target, value: &str) -> io::Result<bool> {
-    let value = value.parse().map_err(io::Error::other)?;
-    let mut buffer = [0_u8; 4096];
-    loop {
-        // SAFETY: the buffer is writable for its whole length.
-        let length = unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
-        match checked(length as libc::c_long) {
-            Ok(length) if says(&buffer[..length as usize], target, value) => return Ok(true),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-            Err(error) => return Err(error),
+    let said = Some((target.ifindex, value.parse().map_err(io::Error::other)?));
+    let mut buffer = [0; 4096];
+    while let Some(message) = receive(socket, &mut buffer)? {
+        if setting(message, target.attribute) == said {
+            return Ok(true);
         }
     }
+    Ok(false)
+}
+
+/// Waits until there is an interface of this name for all who listen to links. False: it was not told of in time.
+pub fn hear_of_link(socket: &OwnedFd, name: &str) -> io::Result<bool> {
+    let name = CString::new(name)?;
+    let mut buffer = [0; 8192];
+    while let Some(message) = receive(socket, &mut buffer)? {
+        let wanted = name.as_bytes_with_nul();
+        if kind(message) == Some(RTM_NEWLINK) && message.windows(wanted.len()).any(|part| part == wanted) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Receives netconf messages, looks for the one value, and writes: with direct system calls and without a policy, a
 /// second setting, a record, or a look at what it did. Never returns without an error.
 pub fn floor(target: &Target) -> io::Result<()> {
-    let socket = listen()?;
+    let socket = listen(RTNLGRP_IPV4_NETCONF)?;
     let file = OpenOptions::new().write(true).open(target.path())?;
     println!("ready");
     loop {
@@ -104,23 +130,41 @@ pub fn floor(target: &Target) -> io::Result<()> {
     }
 }
 
-/// Whether the message says that the target has this value.
-fn says(message: &[u8], target: &Target, wanted: i32) -> bool {
-    let kind = message.get(4..6).map(|bytes| u16::from_ne_bytes([bytes[0], bytes[1]]));
-    if kind != Some(RTM_NEWNETCONF) {
-        return false;
+/// The same for every interface that comes: asks for its name, opens its file, and writes.
+pub fn floor_of_new(target: &Target) -> io::Result<()> {
+    let socket = listen(RTNLGRP_IPV4_NETCONF)?;
+    let right: i32 = target.right.parse().map_err(io::Error::other)?;
+    let mut buffer = [0; 4096];
+    println!("ready");
+    loop {
+        let said = receive(&socket, &mut buffer)?.and_then(|message| setting(message, target.attribute));
+        let Some((ifindex, _)) = said.filter(|(ifindex, value)| *ifindex > 0 && *value != right) else { continue };
+        // SAFETY: all zero is a valid ifreq.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        request.ifr_ifru.ifru_ifindex = ifindex;
+        // SAFETY: the request reads and writes one ifreq, which lives through the call.
+        if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFNAME, &raw mut request) } != 0 {
+            continue; // it has gone
+        }
+        let name: String = request.ifr_name.iter().map(|byte| *byte as u8 as char).take_while(|c| *c != '\0').collect();
+        let file = OpenOptions::new().write(true).open(format!("/proc/sys/net/ipv4/conf/{name}/rp_filter"));
+        _ = file.and_then(|file| file.write_at(target.right.as_bytes(), 0));
     }
+}
+
+/// What a netconf message says of one setting: of which interface, and its value.
+fn setting(message: &[u8], attribute: u16) -> Option<(i32, i32)> {
+    kind(message).filter(|kind| *kind == RTM_NEWNETCONF)?;
     let (mut ifindex, mut value) = (None, None);
-    for attribute in message.get(ATTRIBUTES..).unwrap_or_default().chunks_exact(8) {
-        let (kind, number) = (u16::from_ne_bytes([attribute[2], attribute[3]]), attribute[4..8].try_into());
-        let number = number.map(i32::from_ne_bytes).ok();
-        match kind {
+    for bytes in message.get(ATTRIBUTES..)?.chunks_exact(8) {
+        let number = bytes[4..8].try_into().map(i32::from_ne_bytes).ok();
+        match u16::from_ne_bytes([bytes[2], bytes[3]]) {
             NETCONFA_IFINDEX => ifindex = number,
-            kind if kind == target.attribute => value = number,
+            kind if kind == attribute => value = number,
             _ => {}
         }
     }
-    ifindex == Some(target.ifindex) && value == Some(wanted)
+    ifindex.zip(value)
 }
 
 /// Waits for a write to the setting's file, reads it, and writes.

@@ -17,7 +17,7 @@ use fwdguard::report::record::{Cause, Record};
 use crate::contender::{Contender, Guard, Running};
 use crate::document::{Section, percentile};
 use crate::floor;
-use crate::node::{Node, ROOT, What};
+use crate::node::{Node, ROOT, Target, What};
 use crate::repair::{Flips, Look};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -37,7 +37,7 @@ pub fn life(node: &Node, guard: &Guard, rounds: &dyn Fn(usize) -> usize) -> Resu
             keeper.audit(Cause::Audit);
             Ok(())
         })?);
-        let (running, ready) = guard.start_timed("-15")?;
+        let (running, ready) = guard.start_timed()?;
         readies.push(ready);
         sleep(Duration::from_millis(100));
         memory = resident_kib(&running)?;
@@ -53,12 +53,20 @@ pub fn life(node: &Node, guard: &Guard, rounds: &dyn Fn(usize) -> usize) -> Resu
     section.value(format!("memory, {count}"), memory as f64 / 1024.0);
     section.row(["resident memory, MiB".into(), format!("{:.2}", memory as f64 / 1024.0)]);
 
-    let running = Contender::Guard.start(guard, &node.target(What::RpFilter))?;
-    let mut times = new_interfaces(rounds(300))?;
-    drop(running);
-    let (p50, p99) = (percentile(&mut times, 50), percentile(&mut times, 99));
-    section.value(format!("new interface, {count}, p99"), p99);
-    section.row(["a new interface right, p50 and p99, µs".into(), format!("{p50:.0}, {p99:.0}")]);
+    let target = Target { right: "2".into(), ..node.target(What::RpFilter) };
+    for look in [Look::Told, Look::Always] {
+        for contender in [Contender::Guard, Contender::FloorOfNew] {
+            let running = contender.start(guard, &target)?;
+            let mut times = new_interfaces(rounds(300), look)?;
+            drop(running);
+            let (p50, p99) = (percentile(&mut times, 50), percentile(&mut times, 99));
+            let since = if look == Look::Told { "after its RTM_NEWLINK" } else { "after its settings came" };
+            let who = contender.name();
+            section.value(format!("new interface, {count}, {since}, {who}, p99"), p99);
+            section
+                .row([format!("a new interface right {since}, p50 and p99, µs: {who}"), format!("{p50:.0}, {p99:.0}")]);
+        }
+    }
 
     section.row(["the journal's cost, of each repair of ip_forward".into(), journal(node, guard, rounds(200))?]);
     Ok(section)
@@ -98,27 +106,30 @@ impl Drop for Ip {
     }
 }
 
-/// From the moment that an interface's settings are there until they are right.
-fn new_interfaces(rounds: usize) -> Result<Vec<Duration>> {
+/// How long a new interface stays wrong: from when the kernel tells of it, as everybody learns of it; or from when its settings
+/// are there, which is earlier, while whoever makes it is still in the kernel.
+fn new_interfaces(rounds: usize, look: Look) -> Result<Vec<Duration>> {
     let mut ip = Ip::start()?;
     let mut times = Vec::with_capacity(rounds);
     for number in 0..rounds {
-        let path = format!("/proc/sys/net/ipv4/conf/new{number}/rp_filter");
-        ip.tell(&format!("link add new{number} type ifb"))?;
+        let name = format!("new{number}");
+        let path = format!("/proc/sys/net/ipv4/conf/{name}/rp_filter");
+        let links = floor::listen(floor::RTNLGRP_LINK)?;
+        ip.tell(&format!("link add {name} type ifb"))?;
         let asked = Instant::now();
-        while !fs::exists(&path)? {
+        while !(if look == Look::Told { floor::hear_of_link(&links, &name)? } else { fs::exists(&path)? }) {
             if asked.elapsed() > PATIENCE {
-                bail!("new{number} did not come");
+                bail!("{name} did not come");
             }
         }
         let since = Instant::now();
         while fs::read_to_string(&path)?.trim() != "2" {
             if since.elapsed() > PATIENCE {
-                bail!("new{number} was not put right within {PATIENCE:?}");
+                bail!("{name} was not put right within {PATIENCE:?}");
             }
         }
         times.push(since.elapsed());
-        ip.tell(&format!("link del new{number}"))?;
+        ip.tell(&format!("link del {name}"))?;
         while fs::exists(&path)? {}
         sleep(Duration::from_millis(3));
     }

@@ -48,7 +48,7 @@ impl Flips {
         // A change of `all` is over when the last interface has it.
         let last_target = if what == What::IpForward { node.target(What::OneInterface) } else { target.clone() };
         let (file, last) = (open(&target)?, open(&last_target)?);
-        let told = (look == Look::Told).then(floor::listen).transpose()?;
+        let told = (look == Look::Told).then(|| floor::listen(floor::RTNLGRP_IPV4_NETCONF)).transpose()?;
         let flips = Flips { target, file, last_target, last, told };
         flips.file.write_at(flips.target.right.as_bytes(), 0)?;
         Ok(flips)
