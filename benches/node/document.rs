@@ -39,15 +39,15 @@ const GOALS: &[(&str, &str, &str, f64)] = &[
     ("packets lost per flip of 100,000/s, 4 interfaces", "lost, fwdguard", "lost, the floor", 2.0),
     ("time to repair ip_forward on a busy node, p99", "busy, fwdguard, p99", "busy, the floor, p99", 0.1),
     (
-        "new interface right after its RTM_NEWLINK, p99, 1,000 interfaces, against one repair, p50",
+        "new interface right after its RTM_NEWLINK, p99, 1,000 interfaces, against one repair, p99",
         "new interface, 1000, after its RTM_NEWLINK, fwdguard, p99",
-        "one interface's rp_filter, 1000, fwdguard, p50",
+        "one interface's rp_filter, 1000, fwdguard, p99",
         3.0,
     ),
     (
         "the same, already while it is made",
         "new interface, 1000, after its settings came, fwdguard, p99",
-        "one interface's rp_filter, 1000, fwdguard, p50",
+        "one interface's rp_filter, 1000, fwdguard, p99",
         3.0,
     ),
     ("who holds RTNL, beside a guard that waits for it", "holder, fwdguard", "holder, nobody", 1.1),
