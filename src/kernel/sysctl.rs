@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use super::descriptors::is_one_of_the_last;
 use super::patience::Patience;
 use crate::setting::{Key, same_value};
 
@@ -151,6 +152,10 @@ impl Door {
             self.open[at..].rotate_left(1);
             if self.open.len() > self.for_good + KEPT_OPEN {
                 self.open.remove(self.for_good);
+            }
+            if known.is_none() && self.open.last().is_some_and(|newest| is_one_of_the_last(&newest.file)) {
+                // The rest is for D-Bus, the policy's files, and READY=1.
+                self.open.drain(self.for_good..self.open.len() - 1);
             }
         } else if outcome.write.is_none() && known.is_none() {
             self.open.truncate(at);

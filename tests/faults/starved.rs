@@ -64,6 +64,23 @@ fn few_descriptors_are_for_repairs_first() {
     }
 }
 
+/// However many repairs the start takes: files that stay open after them leave room for the word to the service manager.
+#[test]
+fn few_descriptors_are_enough_for_ready() {
+    let ns = Namespace::enter();
+    let links: String = (0..22).map(|n| format!("link add p{n} type veth peer name x{n}\n")).collect();
+    ns.write("batch", &links);
+    run(&format!("ip -batch {}", ns.path("batch").display()));
+    for repairs in 20..44 {
+        let keys = (0..repairs).map(|n| format!("net/ipv4/conf/{}{}/arp_ignore", ["p", "x"][n % 2], n / 2));
+        let keys: Vec<String> = keys.collect();
+        ns.write("etc/fwdguard.d/10.conf", &keys.iter().map(|key| format!("{key} = 1\n")).collect::<String>());
+        let guard = Running::start(&ns, |command| limited(command, "--nofile=64"));
+        assert!(guard.stop().0.success());
+        keys.iter().for_each(|key| sysctl_write(key, "0"));
+    }
+}
+
 #[test]
 fn without_another_descriptor_it_guards_on() {
     let ns = broken();
