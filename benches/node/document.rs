@@ -50,6 +50,12 @@ const GOALS: &[(&str, &str, &str, f64)] = &[
         "one interface's rp_filter, 1000, fwdguard, p99",
         3.0,
     ),
+    (
+        "the same, already while it is made, against one repair, p50",
+        "new interface, 1000, after its settings came, fwdguard, p99",
+        "one interface's rp_filter, 1000, fwdguard, p50",
+        3.0,
+    ),
     ("who holds RTNL, beside a guard that waits for it", "holder, fwdguard", "holder, nobody", 1.1),
 ];
 
