@@ -12,11 +12,12 @@ pub mod watch;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::fmt;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use nix::NixPath;
 
 use crate::setting::{Attribute, Family, Key, number, printable};
 use files::Writers;
@@ -168,11 +169,15 @@ impl Policy {
 
     /// The entries that decide its settings, one for each.
     pub fn deciding(&self, interface: &OsStr) -> Cow<'_, [usize]> {
+        // A copy with its NUL on the stack: at the start, thousands are waited for.
+        interface.with_nix_path(|name| self.deciding_of(interface, name)).unwrap_or_default()
+    }
+
+    fn deciding_of(&self, interface: &OsStr, name: &CStr) -> Cow<'_, [usize]> {
         let named = self.by_interface.get(interface);
         let is_exempt = self.exempt.contains_key(interface);
-        let name = CString::new(interface.as_bytes()).unwrap_or_default();
         let is_usual = |entry: &Entry| match &entry.target {
-            Target::Many(pattern) => pattern.matches_name(&name) == pattern.is_any(),
+            Target::Many(pattern) => pattern.matches_name(name) == pattern.is_any(),
             Target::One(_) => true,
         };
         if named.is_none() && !is_exempt && self.merged.entries.iter().all(is_usual) {
@@ -180,7 +185,7 @@ impl Policy {
         }
         let named = named.map(Vec::as_slice).unwrap_or_default();
         Cow::Owned(self.decide(named, |pattern| {
-            pattern.matches_name(&name) && !(is_exempt && self.is_exempt(&pattern.key_for(interface)))
+            pattern.matches_name(name) && !(is_exempt && self.is_exempt(&pattern.key_for(interface)))
         }))
     }
 

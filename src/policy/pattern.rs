@@ -3,6 +3,8 @@
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 
+use nix::NixPath;
+
 use crate::setting::Key;
 
 /// More alternatives than this in one pattern are a mistake (or an attack), not a policy.
@@ -50,7 +52,7 @@ impl Pattern {
     }
 
     pub fn matches(&self, interface: &OsStr) -> bool {
-        CString::new(interface.as_bytes()).is_ok_and(|name| self.matches_name(&name))
+        interface.with_nix_path(|name| self.matches_name(name)).unwrap_or(false)
     }
 
     /// Whether it is `*`, which matches whatever has no leading dot.
