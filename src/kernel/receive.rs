@@ -54,36 +54,39 @@ impl Batch {
         Some(Datagram { bytes: &room[..length.min(room.len())], length, sender })
     }
 
-    /// Receives so many datagrams at most, once all that came before are given out, without waiting. Whether that was all.
+    /// Receives so many datagrams at most (up to [`DATAGRAMS`]), once all that came before are given out, without waiting.
+    /// Whether that was all.
     ///
     /// # Errors
     /// As recvmmsg(2); `EAGAIN` when there is nothing.
-    pub fn receive(&mut self, socket: BorrowedFd, at_most: usize) -> io::Result<bool> {
+    pub fn receive<const AT_MOST: usize>(&mut self, socket: BorrowedFd) -> io::Result<bool> {
         (self.given, self.received) = (0, 0);
         // SAFETY: all zero is valid for these structs.
         let (mut vectors, mut senders, mut headers): (
-            [libc::iovec; DATAGRAMS],
-            [libc::sockaddr_nl; DATAGRAMS],
-            [libc::mmsghdr; DATAGRAMS],
+            [libc::iovec; AT_MOST],
+            [libc::sockaddr_nl; AT_MOST],
+            [libc::mmsghdr; AT_MOST],
         ) = unsafe { (zeroed(), zeroed(), zeroed()) };
-        let at_most = at_most.min(DATAGRAMS);
-        for (at, room) in self.room.chunks_exact_mut(DATAGRAM_BYTES).enumerate().take(at_most) {
-            vectors[at] = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
-            let header = &mut headers[at].msg_hdr;
-            (header.msg_iov, header.msg_iovlen) = (&raw mut vectors[at], 1);
-            header.msg_name = (&raw mut senders[at]).cast();
+        let rooms = self.room.chunks_exact_mut(DATAGRAM_BYTES);
+        let (mut at_most, heads) = (0, headers.iter_mut().zip(&mut vectors).zip(&mut senders));
+        for (room, ((header, vector), sender)) in rooms.zip(heads) {
+            *vector = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
+            let header = &mut header.msg_hdr;
+            (header.msg_iov, header.msg_iovlen) = (&raw mut *vector, 1);
+            header.msg_name = (&raw mut *sender).cast();
             header.msg_namelen = size_of::<libc::sockaddr_nl>() as u32;
+            at_most += 1;
         }
         let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
         // SAFETY: every pointer in the first `at_most` headers is to a live buffer of the length beside it, which nobody else
         // uses meanwhile.
         let received = unsafe {
-            libc::recvmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), at_most as u32, flags as _, std::ptr::null_mut())
+            libc::recvmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), at_most, flags as _, std::ptr::null_mut())
         };
         self.received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
         for (head, (header, sender)) in self.heads.iter_mut().zip(headers.iter().zip(&senders)) {
             *head = (header.msg_len as usize, sender.nl_pid);
         }
-        Ok(self.received < at_most)
+        Ok(self.received < at_most as usize)
     }
 }

@@ -102,7 +102,7 @@ impl Notifications {
             if self.emptied {
                 return Received::Nothing;
             }
-            match self.receive_at_most(DATAGRAMS) {
+            match self.receive_at_most::<DATAGRAMS>() {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.emptied = true;
@@ -125,12 +125,12 @@ impl Notifications {
         Received::Messages(heard)
     }
 
-    fn receive_at_most(&mut self, datagrams: usize) -> io::Result<()> {
+    fn receive_at_most<const DATAGRAMS: usize>(&mut self) -> io::Result<()> {
         // The kernel says of each loss once.
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
-        self.emptied = self.batch.receive(self.socket.as_fd(), datagrams)?;
+        self.emptied = self.batch.receive::<DATAGRAMS>(self.socket.as_fd())?;
         Ok(())
     }
 
@@ -139,7 +139,7 @@ impl Notifications {
         if self.emptied || !self.batch.is_given_out() {
             return None;
         }
-        if let Err(error) = self.receive_at_most(1) {
+        if let Err(error) = self.receive_at_most::<1>() {
             match error.kind() {
                 io::ErrorKind::WouldBlock => self.emptied = true,
                 io::ErrorKind::Interrupted => {}
