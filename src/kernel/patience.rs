@@ -9,13 +9,18 @@
 use std::io;
 use std::os::fd::IntoRawFd;
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicI32, AtomicI64, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicPtr, AtomicU32, Ordering};
 
-/// How long a write may spin at first: longer than most changes hold the lock. It may spin twice as long after each time
-/// that it has waited: where the handler takes longer than this, as in an emulated machine, the next signal must not come
-/// before the write has had its turn.
+/// How long a write may spin where the lock was waited for lately: longer than most changes hold it. It may spin twice as
+/// long after each time that it has waited: where the handler takes longer than this, as in an emulated machine, the next
+/// signal must not come before the write has had its turn.
 const SPIN_NSEC: i64 = 100_000;
 const SPIN_MAX_NSEC: i64 = 500_000_000;
+/// How long otherwise: past the kernel's next tick (1 or 4 ms), so that the timer is not the next to come. One that is has
+/// the processor's clock set anew (`hrtimer_reprogram`), which in a virtual machine takes longer than the write.
+const CALM_NSEC: i64 = 5_000_000;
+/// So many writes after one that has waited are lately.
+const WARY_WRITES: u32 = 250;
 
 /// RTM_GETLINK of `lo`, which takes the lock in every kernel since 3.10 (rtnl_getlink, net/core/rtnetlink.c), without its
 /// statistics: `struct nlmsghdr`, `struct ifinfomsg`, and IFLA_EXT_MASK with RTEXT_FILTER_SKIP_STATS.
@@ -26,6 +31,8 @@ static SOCKET: AtomicI32 = AtomicI32::new(-1);
 /// The timer that sends for the handler, and how long the write may spin now; 0: there is none, and a signal is late.
 static TIMER: AtomicPtr<libc::c_void> = AtomicPtr::new(null_mut());
 static SPIN: AtomicI64 = AtomicI64::new(0);
+/// How many writes are still to be wary of the lock.
+static WARY: AtomicU32 = AtomicU32::new(0);
 
 /// The timer of one thread.
 pub struct Patience(libc::timer_t);
@@ -73,12 +80,15 @@ impl Patience {
         }
     }
 
-    /// What is written from now on may spin for [`SPIN_NSEC`].
+    /// What is written from now on may spin for [`CALM_NSEC`], or for [`SPIN_NSEC`].
     pub fn begin(&self) -> Spinning {
+        let wary = WARY.load(Ordering::SeqCst);
+        WARY.store(wary.saturating_sub(1), Ordering::SeqCst);
+        let spin = if wary > 0 { SPIN_NSEC } else { CALM_NSEC };
         TIMER.store(self.0, Ordering::SeqCst);
-        SPIN.store(SPIN_NSEC, Ordering::SeqCst);
+        SPIN.store(spin, Ordering::SeqCst);
         // SAFETY: the timer was made by timer_create.
-        unsafe { set(self.0, SPIN_NSEC) };
+        unsafe { set(self.0, spin) };
         Spinning
     }
 }
@@ -110,11 +120,13 @@ impl Drop for Patience {
 
 extern "C" fn wait_for_rtnl(_: libc::c_int) {
     let socket = SOCKET.load(Ordering::Acquire);
-    let spin = (SPIN.load(Ordering::SeqCst) * 2).min(SPIN_MAX_NSEC);
-    if spin == 0 {
-        return;
-    }
+    let spin = match SPIN.load(Ordering::SeqCst) {
+        0 => return,
+        CALM_NSEC => SPIN_NSEC,
+        spin => (spin * 2).min(SPIN_MAX_NSEC),
+    };
     SPIN.store(spin, Ordering::SeqCst);
+    WARY.store(WARY_WRITES, Ordering::SeqCst);
     // SAFETY: send(2), recv(2) and timer_settime(2) are async-signal-safe; the question is a constant, of the answer nothing
     // is taken but one byte, and the timer is there, since it sent for this. What they leave in errno is not the interrupted
     // code's.
