@@ -10,7 +10,7 @@ mod resync;
 mod wait;
 mod written;
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -48,7 +48,8 @@ pub struct Keeper<O> {
     outlet: O,
     last_summary: Summary,
     looks: Looks,
-    ahead: Option<Ahead>,
+    /// Of one setting, oldest first.
+    ahead: VecDeque<Ahead>,
     /// The thread's processor time when it was last charged to a setting.
     charged_at: u64,
     /// The setting that it was charged to, in this turn.
@@ -92,7 +93,7 @@ impl<O: Outlet> Keeper<O> {
             outlet,
             last_summary: Summary::default(),
             looks: Looks::default(),
-            ahead: None,
+            ahead: VecDeque::new(),
             charged_at: 0,
             charged: None,
         })
@@ -178,14 +179,12 @@ impl<O: Outlet> Keeper<O> {
         for _ in 0..TURN {
             match self.notifications.receive() {
                 Received::Messages(messages) => {
-                    let at = self.ahead.as_ref().map_or_else(now_usec, |ahead| ahead.received);
+                    let at = self.heard_at();
                     messages.iter().for_each(|message| self.hear(message, at));
                     self.work();
                 }
                 Received::Nothing => {
-                    if let Some(ahead) = &self.ahead {
-                        self.guard.look_at(ahead.slot.clone(), ahead.received);
-                    }
+                    self.settle_ahead();
                     self.work();
                     return true;
                 }
@@ -193,6 +192,11 @@ impl<O: Outlet> Keeper<O> {
             }
         }
         false
+    }
+
+    /// When what is heard next came, as far as that is known.
+    fn heard_at(&self) -> u64 {
+        self.ahead.front().map_or_else(now_usec, |ahead| ahead.received)
     }
 
     fn hear(&mut self, message: &Heard, at: u64) {
@@ -222,7 +226,8 @@ impl<O: Outlet> Keeper<O> {
 
     fn carry_out(&mut self, mut repair: Repair) {
         self.watch(&repair);
-        let ahead = self.ahead.take_if(|ahead| repair.is_of(&ahead.slot)).map(|ahead| ahead.outcome);
+        let is_ahead = self.ahead.front().is_some_and(|ahead| repair.is_of(&ahead.slot));
+        let ahead = is_ahead.then(|| self.ahead.pop_front()).flatten().map(|ahead| ahead.outcome);
         let is_new = ahead.is_none();
         let mut outcome =
             ahead.unwrap_or_else(|| self.door.repair(&repair.key, &repair.wanted, |value| repair.holds(value)));
@@ -230,7 +235,9 @@ impl<O: Outlet> Keeper<O> {
             if is_new {
                 self.notifications.expect_more();
             }
-            self.door.read_back(&repair.key, &repair.wanted, repair.learn, &mut outcome);
+            if outcome.now.is_none() {
+                self.door.read_back(&repair.key, &repair.wanted, repair.learn, &mut outcome);
+            }
             self.looks.start(outcome.finished);
             let otherwise = outcome.now.as_ref().is_none_or(|now| !repair.holds(now));
             // What another writes at the same time is not the kernel's way to say what we wrote.
@@ -263,7 +270,7 @@ impl<O: Outlet> Keeper<O> {
         for _ in 0..TURN + 4 * self.guard.known() {
             match self.notifications.receive() {
                 Received::Messages(messages) => {
-                    let at = now_usec();
+                    let at = self.heard_at();
                     messages.iter().for_each(|message| self.hear(message, at));
                 }
                 Received::Nothing => {
@@ -280,9 +287,12 @@ impl<O: Outlet> Keeper<O> {
             }
             let was_wrong = std::mem::replace(&mut wrong, self.guard.heard_all_wrong(family));
             if wrong && !was_wrong {
-                // Old news of what has been mended, or somebody who writes faster than this can listen: then mend first.
+                // Old news of what has been mended, or somebody who writes faster than this can listen: then mend first. Mended
+                // ahead, it is another drift.
                 let all = Key::conf(family, "all".as_ref(), Attribute::Forwarding);
-                if self.door.read(&all).is_ok_and(|value| !self.guard.all_holds(family, &value)) {
+                if !self.ahead.is_empty()
+                    || self.door.read(&all).is_ok_and(|value| !self.guard.all_holds(family, &value))
+                {
                     break;
                 }
             }

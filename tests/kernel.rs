@@ -43,6 +43,28 @@ fn every_flip_of_ip_forward_is_repaired_and_told_once() {
 }
 
 #[test]
+fn a_setting_that_is_broken_again_right_after_a_repair_is_told_of_each_time() {
+    let ns = Namespace::enter();
+    ns.veth("a0", "b0");
+    ns.write("etc/fwdguard.d/10.conf", "net.ipv4.conf.a0.rp_filter = 0\nnet.ipv4.conf.a0.forwarding = 1\n");
+    sysctl_write("net/ipv4/conf/a0/rp_filter", "0");
+    sysctl_write("net/ipv4/conf/a0/forwarding", "1");
+    let guard = ns.guard();
+    for flip in 0..200 {
+        // Each setting once and again, at once and after up to 7 ms: while the guard rests, while it counts, and after that.
+        let (name, wrong, right) = [("rp_filter", "1", "0"), ("forwarding", "0", "1")][flip / 3 % 2];
+        let key = format!("net/ipv4/conf/a0/{name}");
+        sysctl_write(&key, wrong);
+        wait_sysctl(&key, right);
+        std::thread::sleep(Duration::from_micros((flip * 7919 % 7000) as u64));
+    }
+    let (_, records) = guard.stop();
+    let repairs = records.iter().filter(|r| r.get("CAUSE").is_some_and(|cause| cause == "write"));
+    assert_eq!(repairs.count(), 200);
+    assert!(records.iter().any(|r| r["MESSAGE"].starts_with("Stopping after 200 repairs")), "{records:#?}");
+}
+
+#[test]
 fn writers_that_wait_for_the_rtnl_lock_undo_nothing_for_good() {
     let ns = Namespace::enter();
     ns.veth("a0", "b0");

@@ -4,6 +4,12 @@ use super::wait::Woken;
 use super::{Keeper, Outlet};
 use crate::guard::Slot;
 use crate::kernel::sysctl::{Outcome, now_usec};
+use crate::setting::{ALL, same_value};
+
+/// So many repairs come before what follows from the first; in a stream of changes, that is caught up with after every other.
+const IN_A_ROW: usize = 2;
+/// A change of `all` is told of twice for each interface: of more, the socket has no room for several changes.
+const CROWD: usize = 1000;
 
 /// What was done before the guard has asked for it.
 pub struct Ahead {
@@ -15,17 +21,48 @@ pub struct Ahead {
 
 impl<O: Outlet> Keeper<O> {
     /// Repairs what the first message that waits tells of, if it is sure that the guard asks for that once it has heard it.
-    /// Then rests, unless something has to follow at once, and says what there is after that.
+    /// Then rests, unless something has to follow at once, and says what there is after that. Whoever breaks the setting again
+    /// meanwhile has it repaired again.
     pub(super) fn reflex(&mut self) -> Option<Woken> {
-        let received = now_usec();
-        let message = self.notifications.first()?;
+        let mut received = now_usec();
+        let message = self.notifications.first().filter(|_| self.ahead.is_empty())?;
         let slot = self.guard.foresee(&message)?;
         let (key, wanted) = self.guard.wanted(&slot)?;
-        let outcome = self.door.repair(&key, wanted, |value| crate::setting::same_value(wanted, value));
-        outcome.write.as_ref()?;
-        self.notifications.expect_more();
-        let woken = self.guard.may_rest(&slot).then(|| self.waits.rest());
-        self.ahead = Some(Ahead { slot, outcome, received });
-        woken
+        let may_rest = self.guard.may_rest(&slot);
+        let is_crowded = matches!(slot, Slot::Announced(.., ALL)) && self.guard.known() > CROWD;
+        let in_a_row = if is_crowded { 1 } else { IN_A_ROW };
+        let mut has_rested = false;
+        loop {
+            let outcome = self.door.repair(&key, wanted, |value| same_value(wanted, value));
+            let done = self.ahead.len();
+            if let Some(written) = outcome.write {
+                self.notifications.expect_more();
+                self.ahead.push_back(Ahead { slot: slot.clone(), outcome, received });
+                if written.is_err() || !may_rest || done == in_a_row {
+                    break;
+                }
+                // And with it what came since the write: hence another look before the rest.
+                self.waits.pass_over();
+                has_rested = false;
+                continue;
+            }
+            let Some(last) = self.ahead.back_mut() else { break };
+            last.outcome.now = outcome.found.ok();
+            if has_rested || !self.waits.rest(done < in_a_row) || done == in_a_row {
+                break;
+            }
+            (received, has_rested) = (now_usec(), true);
+        }
+        (may_rest && !self.ahead.is_empty()).then(|| self.waits.sleep(Some(0)).unwrap_or_default())
+    }
+
+    /// Everything has been heard: what was done ahead and has not been asked for is to be known all the same.
+    pub(super) fn settle_ahead(&mut self) {
+        for _ in 0..self.ahead.len() {
+            let Some(Ahead { slot, received, .. }) = self.ahead.front() else { return };
+            self.guard.look_at(slot.clone(), *received);
+            self.work();
+        }
+        self.ahead.clear(); // what is put off is looked at then
     }
 }

@@ -4,13 +4,15 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-/// Longer than a packet, or a program that looks, needs; too short to be missed by anybody. After a write of a forwarding
-/// key the timer of `kernel/patience` ends it sooner, 0.1 ms after the write began.
-const REST_USEC: u64 = 1_000;
+/// Longer than a packet, or a program that looks, needs; too short to be missed by anybody.
+const REST: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000 };
+/// As long, and past the kernel's next tick, so that the processor's clock need not be set anew (`CALM_NSEC` in
+/// `kernel/patience`) while somebody waits for the repair.
+const LONG_REST: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 
 #[derive(Clone, Copy, PartialEq)]
 pub enum Source {
@@ -91,14 +93,18 @@ impl Waits {
         sleep(&self.epoll, usec)
     }
 
+    /// What the kernel has said so far ends no rest from now on.
+    pub fn pass_over(&self) {
+        _ = sleep(&self.resting, Some(0));
+    }
+
     /// After a write sleeps for a moment, so that who waits for the repair on this processor sees it before it is counted and
-    /// told. What the kernel has said so far wakes nobody; what it says next does, but not that the write was seen, which
-    /// it is as soon as who waits goes on. Says what there is after it.
-    pub fn rest(&self) -> Woken {
-        if sleep(&self.resting, Some(0)).is_ok() {
-            _ = sleep(&self.resting, Some(REST_USEC));
-        }
-        self.sleep(Some(0)).unwrap_or_default()
+    /// told. What the kernel says ends it, but not that the write was seen, which it is as soon as who waits goes on. Whether
+    /// that ended it.
+    pub fn rest(&self, long: bool) -> bool {
+        // epoll_wait(2) counts milliseconds.
+        let resting = &mut [PollFd::new(&self.resting, PollFlags::IN)];
+        poll(resting, Some(if long { &LONG_REST } else { &REST })).is_ok_and(|ready| ready > 0)
     }
 }
 
