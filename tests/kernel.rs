@@ -65,6 +65,23 @@ fn a_setting_that_is_broken_again_right_after_a_repair_is_told_of_each_time() {
 }
 
 #[test]
+fn an_interface_that_goes_with_all_right_after_its_repair_is_no_drift_of_its_own() {
+    let ns = Namespace::enter();
+    ns.veth("a0", "b0");
+    ns.write("etc/fwdguard.d/10.conf", "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.forwarding = 1\n");
+    run("sysctl -qw net.ipv4.ip_forward=1");
+    let guard = ns.guard();
+    let keys = ["net/ipv4/conf/a0/forwarding", "net/ipv4/conf/b0/forwarding", "net/ipv4/ip_forward"];
+    for flip in 0..900 {
+        sysctl_write(keys[flip % 3], "0");
+        keys.iter().for_each(|key| wait_sysctl(key, "1"));
+        std::thread::sleep(Duration::from_micros((flip * 7919 % 300) as u64));
+    }
+    let (_, records) = guard.stop();
+    assert!(records.iter().any(|r| r["MESSAGE"].starts_with("Stopping after 900 repairs")), "{:#?}", records.last());
+}
+
+#[test]
 fn writers_that_wait_for_the_rtnl_lock_undo_nothing_for_good() {
     let ns = Namespace::enter();
     ns.veth("a0", "b0");

@@ -4,7 +4,7 @@ use super::wait::Woken;
 use super::{Keeper, Outlet};
 use crate::guard::Slot;
 use crate::kernel::sysctl::{Outcome, now_usec};
-use crate::setting::{ALL, same_value};
+use crate::setting::{ALL, Attribute, same_value};
 
 /// So many repairs come before what follows from the first; in a stream of changes, that is caught up with after every other.
 const IN_A_ROW: usize = 2;
@@ -28,32 +28,35 @@ impl<O: Outlet> Keeper<O> {
         let message = self.notifications.first().filter(|_| self.ahead.is_empty())?;
         let slot = self.guard.foresee(&message)?;
         let (key, wanted) = self.guard.wanted(&slot)?;
-        let may_rest = self.guard.may_rest(&slot);
-        let is_crowded = matches!(slot, Slot::Announced(.., ALL)) && self.guard.known() > CROWD;
-        let in_a_row = if is_crowded { 1 } else { IN_A_ROW };
-        let mut has_rested = false;
-        loop {
+        let (may_rest, in_a_row) = (self.guard.may_rest(&slot), self.in_a_row(&slot));
+        while self.ahead.len() < in_a_row {
             let outcome = self.door.repair(&key, wanted, |value| same_value(wanted, value));
-            let done = self.ahead.len();
-            if let Some(written) = outcome.write {
-                self.notifications.expect_more();
-                self.ahead.push_back(Ahead { slot: slot.clone(), outcome, received });
-                if written.is_err() || !may_rest || done == in_a_row {
-                    break;
-                }
-                // And with it what came since the write: hence another look before the rest.
-                self.waits.pass_over();
-                has_rested = false;
-                continue;
-            }
-            let Some(last) = self.ahead.back_mut() else { break };
-            last.outcome.now = outcome.found.ok();
-            if has_rested || !self.waits.rest(done < in_a_row) || done == in_a_row {
+            let Some(written) = outcome.write else { break };
+            self.notifications.expect_more();
+            self.ahead.push_back(Ahead { slot: slot.clone(), outcome, received });
+            if written.is_err() || !may_rest {
                 break;
             }
-            (received, has_rested) = (now_usec(), true);
+            self.waits.pass_over();
+            // What came since the write has been passed over, too.
+            let now = self.door.read(&key).ok().filter(|now| same_value(wanted, now));
+            let (holds, is_last) = (now.is_some(), self.ahead.len() == in_a_row);
+            self.ahead.back_mut().into_iter().for_each(|ahead| ahead.outcome.now.clone_from(&now));
+            if holds && !self.waits.rest(!is_last) {
+                break;
+            }
+            received = now_usec();
         }
         (may_rest && !self.ahead.is_empty()).then(|| self.waits.sleep(Some(0)).unwrap_or_default())
+    }
+
+    fn in_a_row(&self, slot: &Slot) -> usize {
+        match slot {
+            Slot::Announced(.., Attribute::Forwarding, ALL) if self.guard.known() > CROWD => 1,
+            // What changes it next may be a change of `all`, which is one drift with all interfaces.
+            Slot::Announced(.., Attribute::Forwarding, ifindex) if *ifindex != ALL => 1,
+            _ => IN_A_ROW,
+        }
     }
 
     /// Everything has been heard: what was done ahead and has not been asked for is to be known all the same.
