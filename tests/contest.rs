@@ -57,6 +57,8 @@ fn fight(key: &str, values: &'static [&'static str], wanted: &str) {
     ns.write("etc/sysctl.d/99-hardening.conf", &format!("{} = {}\n", key.replace('/', "."), values[0]));
     sysctl_write("net/ipv4/conf/closed0/forwarding", "0");
     let guard = ns.guard();
+    // It looks for such lines once it is ready.
+    guard.wait_record("the line against the policy", |record| record.contains_key("CONFLICT_FILE"));
     let others = AtomicU64::new(0);
     let writer = Writer::start(key, values);
     for _ in 0..20 {

@@ -40,6 +40,7 @@ impl Daemon {
     pub(super) fn tell_conflicts(&mut self) {
         let settings = self.policy.all_settings(sysctl::interfaces().into_iter());
         let (mut known, mut by_key) = (HashSet::new(), HashMap::<String, Vec<String>>::new());
+        let mut records = Vec::new();
         for conflict in conflicts::find(&self.policy, &self.root, &settings) {
             let Conflict { key, entry, says, source, origin } = conflict;
             let name = self.policy.name(&key, entry);
@@ -47,7 +48,7 @@ impl Daemon {
             by_key.entry(name.clone()).or_default().push(format!("{file}:{} which says {says}", source.line));
             let line = (source.clone(), says.clone());
             if known.insert(line.clone()) && !self.conflicts.contains(&line) {
-                self.reporter.tell(Record::Conflict {
+                records.push(Record::Conflict {
                     key: name,
                     ours: self.policy.value(entry).into(),
                     policy: self.policy.entries()[entry].source.clone(),
@@ -59,6 +60,7 @@ impl Daemon {
         }
         self.conflicts = known;
         self.status.get().conflicts = by_key;
+        records.into_iter().for_each(|record| self.reporter.tell(record));
     }
 
     fn tell_errors(&self, and: &str) {
