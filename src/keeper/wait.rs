@@ -10,8 +10,8 @@ use rustix::io::Errno;
 
 /// Longer than a packet, or a program that looks, needs; too short to be missed by anybody.
 const REST: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000 };
-/// As long, and past the kernel's next tick, so that the processor's clock need not be set anew (`CALM_NSEC` in
-/// `kernel/patience`) while somebody waits for the repair.
+/// Not missed either, and past the kernel's next tick: so the processor's clock need not be set anew (`CALM_NSEC` in
+/// `kernel/patience`) before whoever waits for the repair goes on.
 const LONG_REST: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 
 #[derive(Clone, Copy, PartialEq)]
