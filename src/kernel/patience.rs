@@ -19,7 +19,8 @@ const SPIN_MAX_NSEC: i64 = 500_000_000;
 /// How long otherwise: past the kernel's next tick (1 or 4 ms), so that the timer is not the next to come. One that is has
 /// the processor's clock set anew (`hrtimer_reprogram`), which in a virtual machine takes longer than the write.
 const CALM_NSEC: i64 = 5_000_000;
-/// So many writes after one that has waited are lately.
+/// So many writes after one that has waited are lately. One that takes longer by itself, as on a node with thousands of
+/// interfaces, counts as one that has waited.
 const WARY_WRITES: u32 = 250;
 
 /// RTM_GETLINK of `lo`, which takes the lock in every kernel since 3.10 (rtnl_getlink, net/core/rtnetlink.c), without its

@@ -125,12 +125,12 @@ impl Notifications {
         Received::Messages(heard)
     }
 
-    fn receive_at_most<const DATAGRAMS: usize>(&mut self) -> io::Result<()> {
+    fn receive_at_most<const AT_MOST: usize>(&mut self) -> io::Result<()> {
         // The kernel says of each loss once.
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
-        self.emptied = self.batch.receive::<DATAGRAMS>(self.socket.as_fd())?;
+        self.emptied = self.batch.receive::<AT_MOST>(self.socket.as_fd())?;
         Ok(())
     }
 
