@@ -1,12 +1,11 @@
 //! Where the guard thread sleeps: until the kernel says something, another thread wants something, or time is up.
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::io::retry_on_intr;
 
 /// Longer than a packet, or a program that looks, needs; too short to be missed by anybody.
 const REST: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000 };
@@ -113,12 +112,10 @@ fn sleep(epoll: &OwnedFd, usec: Option<u64>) -> io::Result<Woken> {
         let msec = usec.div_ceil(1000);
         Timespec { tv_sec: (msec / 1000) as i64, tv_nsec: (msec % 1000 * 1_000_000) as i64 }
     });
-    let mut room = [MaybeUninit::uninit(); 4];
-    let events: &[Event] = match epoll::wait(epoll, &mut room, timeout.as_ref()) {
-        Ok((events, _)) => events,
-        Err(Errno::INTR) => &[],
-        Err(error) => return Err(error.into()),
-    };
+    let mut room = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; 4];
+    // The timer of `kernel/patience` comes after most writes, for nothing, and is no reason for a turn.
+    let count = retry_on_intr(|| epoll::wait(epoll, &mut room, timeout.as_ref()))?;
+    let events = &room[..count];
     let from = |source: Source| events.iter().any(|event| event.data.u64() == source as u64);
     Ok(Woken { rung: from(Source::Bell), written: from(Source::Writes), touched: from(Source::Touches) })
 }
