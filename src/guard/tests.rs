@@ -1,5 +1,8 @@
 //! The guard's decisions in tables: what it hears, what it asks for, what it tells. No kernel, no clock.
 
+mod put_back;
+mod writes;
+
 use super::*;
 use crate::kernel::message::Link;
 use crate::kernel::netconf::NetconfMessage;
@@ -227,22 +230,6 @@ fn one_drift_of_ip_forward_is_one_record_and_nothing_else_changes() {
 }
 
 #[test]
-fn accept_redirects_is_put_back_to_what_stood_before_the_drift() {
-    let mut bench = Bench::started(POLICY);
-    bench.set("net.ipv4.conf.all.accept_redirects", "1");
-    bench.guard.redirects(Some("1".into()));
-    bench.write("net.ipv4.conf.all.forwarding", "0");
-    bench.hear();
-    assert_eq!(bench.get("net.ipv4.conf.all.accept_redirects"), "1");
-    // Named by the policy, it is the policy's.
-    let mut bench = Bench::started("net.ipv4.ip_forward = 1\nnet.ipv4.conf.all.accept_redirects = 0\n");
-    bench.guard.redirects(Some("1".into()));
-    bench.write("net.ipv4.conf.all.forwarding", "0");
-    bench.hear();
-    assert_eq!(bench.get("net.ipv4.conf.all.accept_redirects"), "0");
-}
-
-#[test]
 fn an_interface_that_the_policy_closes_is_no_drift_of_its_own() {
     let mut bench = Bench::started("net.ipv4.conf.*.forwarding = 1\nnet.ipv4.conf.closed0.forwarding = 0\n");
     bench.write("net.ipv4.conf.all.forwarding", "0");
@@ -261,101 +248,6 @@ fn at_start_excluded_interfaces_stay_and_others_open() {
     assert_eq!(bench.told(), ["net.ipv4.ip_forward ?>0>1 start 2"]);
     assert_eq!(bench.get("net.ipv4.conf.eth0.forwarding"), "1", "a router routes");
     assert_eq!(bench.get("net.ipv4.conf.closed0.forwarding"), "0");
-}
-
-#[test]
-fn an_unnamed_interface_keeps_what_it_had_before_the_drift() {
-    let mut bench = Bench::started("net.ipv4.ip_forward = 1\n");
-    assert_eq!(bench.get("net.ipv4.conf.closed0.forwarding"), "0");
-    bench.write("net.ipv4.conf.all.forwarding", "0");
-    bench.hear();
-    assert_eq!(bench.get("net.ipv4.conf.closed0.forwarding"), "0");
-    assert_eq!(bench.get("net.ipv4.conf.eth0.forwarding"), "1");
-    // Opened on purpose in between: that is what stands before the next drift.
-    bench.write("net.ipv4.conf.closed0.forwarding", "1");
-    bench.hear();
-    bench.write("net.ipv4.conf.all.forwarding", "0");
-    bench.hear();
-    assert_eq!(bench.get("net.ipv4.conf.closed0.forwarding"), "1");
-}
-
-#[test]
-fn a_reload_in_the_middle_of_a_drift_does_not_take_it_for_what_stood_before() {
-    const POLICY: &str = "net.ipv4.ip_forward = 1\n";
-    let mut bench = Bench::started(POLICY);
-    bench.write("net.ipv4.conf.all.forwarding", "0");
-    for message in std::mem::take(&mut bench.said) {
-        bench.guard.netconf(&message, bench.now);
-    }
-    bench.guard.reload(policy(POLICY));
-    bench.read_everything(Cause::Reload);
-    bench.work();
-    assert_eq!(bench.get("net.ipv4.conf.eth0.forwarding"), "1");
-    assert_eq!(bench.get("net.ipv4.conf.closed0.forwarding"), "0");
-    assert_eq!(bench.get("net.ipv4.conf.all.accept_redirects"), "0");
-}
-
-#[test]
-fn what_an_overrun_may_have_hidden_of_ipv6_is_not_put_back() {
-    let mut bench = Bench::started("net.ipv4.ip_forward = 1\n");
-    bench.write("net.ipv6.conf.default.forwarding", "0");
-    bench.hear();
-    bench.write("net.ipv6.conf.default.forwarding", "1");
-    bench.said.clear();
-    bench.read_everything(Cause::Overrun);
-    bench.set("net.ipv6.conf.all.forwarding", "0");
-    bench.guard.reload(policy("net.ipv4.ip_forward = 1\nnet.ipv6.conf.all.forwarding = 1\n"));
-    bench.read_everything(Cause::Reload);
-    bench.work();
-    assert_eq!(bench.get("net.ipv6.conf.default.forwarding"), "1");
-}
-
-#[test]
-fn an_interface_that_another_writer_closes_first_is_not_taken_for_open() {
-    let mut bench = Bench::started(POLICY);
-    bench.write("net.ipv4.conf.all.forwarding", "0");
-    for message in std::mem::take(&mut bench.said) {
-        bench.guard.netconf(&message, bench.now);
-    }
-    let repair = bench.guard.next_repair(0).expect("all is wrong");
-    let family = bench.carry_out(repair).expect("a fan-out");
-    // Somebody writes in this moment, and what the kernel says of it is not heard (Keeper::mute).
-    let echo = std::mem::take(&mut bench.said);
-    bench.write("net.ipv4.conf.all.forwarding", "0");
-    bench.said.clear();
-    for repair in bench.guard.put_backs(family) {
-        assert_eq!(bench.carry_out(repair), None);
-    }
-    echo.iter().for_each(|message| bench.guard.netconf(message, bench.now));
-    bench.guard.absorbed(family);
-    bench.guard.suspect_all(family, Cause::Write, None);
-    bench.work();
-    assert_eq!(bench.get("net.ipv4.conf.all.forwarding"), "1");
-    assert_eq!(bench.get("net.ipv4.conf.closed0.forwarding"), "0");
-}
-
-#[test]
-fn a_write_that_the_kernel_takes_for_none_leaves_what_stood_before_the_drift_in_mind() {
-    let mut bench = Bench::started("net.ipv4.ip_forward = 1\n");
-    bench.write("net.ipv4.conf.all.forwarding", "0");
-    for message in std::mem::take(&mut bench.said) {
-        bench.guard.netconf(&message, bench.now);
-    }
-    let repair = bench.guard.next_repair(0).expect("all is wrong");
-    let family = bench.carry_out(repair).expect("a fan-out");
-    // Another wrote the drift's value in this moment: that is what stands, and nothing is said of either.
-    bench.said.clear();
-    for (_, name) in Bench::names() {
-        bench.set(&format!("net.ipv4.conf.{name}.forwarding"), "0");
-    }
-    bench.set("net.ipv4.conf.all.accept_redirects", "1");
-    bench.guard.absorbed(family);
-    bench.work();
-    bench.hear();
-    for (key, value) in [("all.forwarding", "1"), ("eth0.forwarding", "1"), ("closed0.forwarding", "0")] {
-        assert_eq!(bench.get(&format!("net.ipv4.conf.{key}")), value, "{key}");
-    }
-    assert_eq!(bench.get("net.ipv4.conf.all.accept_redirects"), "0");
 }
 
 #[test]
@@ -468,121 +360,6 @@ fn what_was_mended_before_the_guard_looked_is_no_news() {
     bench.hear();
     assert_eq!(bench.told(), Vec::<String>::new());
     assert_eq!(bench.take_log(), "");
-}
-
-#[test]
-fn errnos() {
-    let cases: [(i32, &[&str]); 4] = [
-        (libc::ENOENT, &[]),
-        (libc::EINVAL, &["refuses the value"]),
-        (libc::EROFS, &["CAP_NET_ADMIN and a writable"]),
-        (libc::EPERM, &["CAP_NET_ADMIN and a writable"]),
-    ];
-    for (errno, texts) in cases {
-        let mut bench = Bench::started(POLICY);
-        let mut told = Vec::new();
-        for look in 0..3 {
-            bench.guard.netconf(&rp_filter(TUNL0, 1), 1);
-            let Some(repair) = bench.guard.next_repair(0) else {
-                assert!(errno == libc::EINVAL && look > 0, "refused once, not tried again");
-                continue;
-            };
-            // The door reads again after such a write: the interface is gone.
-            let found = if errno == libc::ENOENT { Err(errno) } else { Ok("1".into()) };
-            let outcome = Outcome { found, write: Some(Err(errno)), now: None, finished: 2, write_usec: 1 };
-            assert_eq!(bench.guard.done(repair, outcome), None);
-            told.extend(bench.told());
-        }
-        assert_eq!(told.len(), texts.len(), "once, not once a look: {told:?}");
-        assert!(texts.iter().zip(&told).all(|(text, told)| told.contains(text)), "{told:?}");
-        // Another policy, another try.
-        bench.guard.reload(policy(POLICY));
-        bench.guard.netconf(&rp_filter(TUNL0, 1), 1);
-        assert!(bench.guard.next_repair(0).is_some());
-    }
-}
-
-#[test]
-fn all_that_can_not_be_written_is_tried_once_a_message_and_interfaces_are_still_looked_at() {
-    let mut bench = Bench::started(POLICY);
-    bench.write("net.ipv4.conf.all.forwarding", "0");
-    let mut tried = Vec::new();
-    for message in std::mem::take(&mut bench.said) {
-        bench.guard.netconf(&message, 1);
-        while let Some(repair) = bench.guard.next_repair(0) {
-            tried.push(repair.key.to_string());
-            let outcome =
-                Outcome { found: Ok("0".into()), write: Some(Err(libc::EROFS)), now: None, finished: 2, write_usec: 1 };
-            assert_eq!(bench.guard.done(repair, outcome), None);
-        }
-    }
-    let names = ["all", "default", "eth0", "tunl0"];
-    assert_eq!(tried, names.map(|name| format!("net.ipv4.conf.{name}.forwarding")));
-    assert_eq!(bench.told().len(), 4, "each said once");
-}
-
-#[test]
-fn an_unwritable_setting_that_holds_is_fine_and_an_ignored_failure_is_silent() {
-    let mut bench = Bench::started("-net.ipv4.conf.tunl0.rp_filter = 0\n");
-    bench.guard.netconf(&rp_filter(TUNL0, 1), 1);
-    let repair = bench.guard.next_repair(0).unwrap();
-    let outcome =
-        Outcome { found: Ok("1".into()), write: Some(Err(libc::EROFS)), now: None, finished: 2, write_usec: 1 };
-    assert_eq!(bench.guard.done(repair, outcome), None);
-    assert_eq!(bench.told(), Vec::<String>::new());
-}
-
-#[test]
-fn the_kernels_way_to_say_a_value_is_learned() {
-    let mut bench = Bench::started("net.ipv4.ip_local_reserved_ports = 5,4\n");
-    let mut look = |found: &str, now: Option<&str>| {
-        bench.guard.snapshot(&Snapshot::default(), Cause::Audit);
-        let repair = bench.guard.next_repair(0).unwrap();
-        let holds = repair.holds(found);
-        let write = (!holds).then_some(Ok(()));
-        let outcome =
-            Outcome { found: Ok(found.into()), write, now: now.map(str::to_string), finished: 2, write_usec: 1 };
-        assert_eq!(bench.guard.done(repair, outcome), None);
-        (holds, bench.guard.take_records().len())
-    };
-    assert_eq!(look("", Some("4-5")), (false, 1));
-    assert_eq!(look("4-5", None), (true, 0));
-    assert_eq!(look("9", Some("4-5")), (false, 1));
-    assert_eq!(look("9", Some("9")), (false, 1), "another's value is not learned where it was put right before");
-    assert_eq!(look("4-5", None), (true, 0));
-}
-
-#[test]
-fn what_the_kernel_does_not_keep_waits_for_an_audit() {
-    let mut bench = Bench::started("net.ipv4.ip_local_reserved_ports = 5,4\n");
-    let key = Key::parse("net.ipv4.ip_local_reserved_ports").unwrap();
-    bench.guard.written_to(key.clone(), 3);
-    let repair = bench.guard.next_repair(0).unwrap();
-    assert_eq!((repair.job.cause, repair.job.received, repair.job.old.as_deref()), (Cause::Write, Some(3), None));
-    let outcome = Outcome { found: Ok("9".into()), write: Some(Ok(())), now: None, finished: 4, write_usec: 1 };
-    assert_eq!(bench.guard.done(repair, outcome), None);
-    bench.guard.written_to(key, 5);
-    assert!(!bench.guard.is_busy(), "not kept, so our own write would be answered for ever");
-}
-
-#[test]
-fn a_slow_write_is_a_record_of_its_own_and_named_as_the_policy_does() {
-    for (ifindex, name) in [(ETH0, "net.ipv4.conf.eth0.forwarding"), (ALL, "net.ipv4.ip_forward")] {
-        let mut bench = Bench::started(POLICY);
-        bench.guard.netconf(&forwarding(ifindex, 0), 1);
-        let repair = bench.guard.next_repair(0).unwrap();
-        let outcome = Outcome {
-            found: Ok("0".into()),
-            write: Some(Ok(())),
-            now: Some("1".into()),
-            finished: 9,
-            write_usec: 2_500_000,
-        };
-        bench.guard.done(repair, outcome).into_iter().for_each(|family| bench.guard.absorbed(family));
-        let told = bench.told();
-        assert!(told[0].contains(&format!("{name} took 2.5 s")), "{told:?}");
-        assert_eq!(told.len(), 2);
-    }
 }
 
 #[test]
