@@ -106,7 +106,7 @@ fn system_calls(interfaces: usize, key: &str) -> f64 {
     (0..FLIPS).for_each(|_| flip());
     run(&format!("kill -TERM {}", strace.id()));
     strace.wait().expect("wait");
-    // While strace looks on, a write takes so long that the timer of patience.rs may come: what its handler does is not of
+    // While strace looks on, a write takes so long that a timer of patience.rs may come: what its handler does is not of
     // every repair.
     let (mut calls, mut in_handler) = (0, false);
     for line in fs::read_to_string(&trace).unwrap().lines() {

@@ -9,8 +9,8 @@ use rustix::io::retry_on_intr;
 
 /// Longer than a packet, or a program that looks, needs; too short to be missed by anybody.
 const REST: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000 };
-/// Not missed either, and past the kernel's next tick: so the processor's clock need not be set anew (`CALM_NSEC` in
-/// `kernel/patience`) before whoever waits for the repair goes on.
+/// Not missed either, and past the kernel's next tick (1 or 4 ms): so the processor's clock need not be set anew
+/// (`hrtimer_reprogram`) before whoever waits for the repair goes on.
 const LONG_REST: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 
 #[derive(Clone, Copy, PartialEq)]
@@ -113,7 +113,7 @@ fn sleep(epoll: &OwnedFd, usec: Option<u64>) -> io::Result<Woken> {
         Timespec { tv_sec: (msec / 1000) as i64, tv_nsec: (msec % 1000 * 1_000_000) as i64 }
     });
     let mut room = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; 4];
-    // The timer of `kernel/patience` comes after most writes, for nothing, and is no reason for a turn.
+    // A timer of `kernel/patience` that comes after its write is no reason for a turn.
     let count = retry_on_intr(|| epoll::wait(epoll, &mut room, timeout.as_ref()))?;
     let events = &room[..count];
     let from = |source: Source| events.iter().any(|event| event.data.u64() == source as u64);

@@ -2,23 +2,26 @@
 //!
 //! Who writes a forwarding key while somebody holds the lock does not wait for it: `rtnl_trylock` fails, and the kernel has
 //! the system call done again (`restart_syscall`), without end. A guard that does so at its niceness takes the processor
-//! from a holder that shares it, and the holder keeps the lock all the longer. Only a signal comes between two tries. So a
-//! timer sends one after a while, and its handler asks the kernel something for which it takes the lock properly: asleep,
+//! from a holder that shares it, and the holder keeps the lock all the longer. Only a signal comes between two tries. So
+//! timers send one after a while, and its handler asks the kernel something for which it takes the lock properly: asleep,
 //! until it is free.
+//!
+//! A timer of processor time comes with the kernel's next tick (1 or 4 ms) that finds the thread at work, so one that has
+//! been set serves many writes. One of 0.1 ms has to be set before each, and in a virtual machine that takes longer than the
+//! write, because the processor's clock is set anew (`hrtimer_reprogram`): so only where the lock was waited for lately.
 
 use std::io;
 use std::os::fd::IntoRawFd;
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicI32, AtomicI64, AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, Ordering};
 
 /// How long a write may spin where the lock was waited for lately: longer than most changes hold it. It may spin twice as
 /// long after each time that it has waited: where the handler takes longer than this, as in an emulated machine, the next
 /// signal must not come before the write has had its turn.
 const SPIN_NSEC: i64 = 100_000;
 const SPIN_MAX_NSEC: i64 = 500_000_000;
-/// How long otherwise: past the kernel's next tick (1 or 4 ms), so that the timer is not the next to come. One that is has
-/// the processor's clock set anew (`hrtimer_reprogram`), which in a virtual machine takes longer than the write.
-const CALM_NSEC: i64 = 5_000_000;
+/// Of processor time, whose timers the kernel looks at with each tick: with the next.
+const NEXT_TICK_NSEC: i64 = 1_000;
 /// So many writes after one that has waited are lately. One that takes longer by itself, as on a node with thousands of
 /// interfaces, counts as one that has waited.
 const WARY_WRITES: u32 = 250;
@@ -29,20 +32,27 @@ const QUESTION: [u32; 10] = [40, 0x0001_0012, 0, 0, 0, 1, 0, 0, 0x001d_0008, 8];
 
 /// The socket that the handler asks by; -1 until there is one.
 static SOCKET: AtomicI32 = AtomicI32::new(-1);
-/// The timer that sends for the handler, and how long the write may spin now; 0: there is none, and a signal is late.
+/// The timer of 0.1 ms, and how long the write may spin now; 0: there is none, and a signal is none of its.
 static TIMER: AtomicPtr<libc::c_void> = AtomicPtr::new(null_mut());
 static SPIN: AtomicI64 = AtomicI64::new(0);
+/// Whether the timer of processor time is still to come.
+static TICK: AtomicBool = AtomicBool::new(false);
 /// How many writes are still to be wary of the lock.
 static WARY: AtomicU32 = AtomicU32::new(0);
 
-/// The timer of one thread.
-pub struct Patience(libc::timer_t);
+/// The timers of one thread.
+pub struct Patience {
+    tick: Timer,
+    soon: Timer,
+}
+
+struct Timer(libc::timer_t);
 
 /// While it lives, the thread's writes spin for a while at most.
 pub struct Spinning;
 
 // SAFETY: `timer_t` is a name, and never followed as a pointer here; it is good in every thread of the process.
-unsafe impl Send for Patience {}
+unsafe impl Send for Timer {}
 
 impl Patience {
     /// For the calling thread.
@@ -60,37 +70,51 @@ impl Patience {
             // It is the handler's, for as long as the program runs.
             SOCKET.store(socket.into_raw_fd(), Ordering::Release);
         }
-        let signal = libc::SIGRTMIN();
-        // SAFETY: all zero is a valid sigaction and sigevent; both live through their calls, the handler for ever, and it
-        // does only what signal-safety(7) allows.
+        // SAFETY: all zero is a valid sigaction, which lives through the call, the handler for ever, and it does only what
+        // signal-safety(7) allows.
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = wait_for_rtnl as extern "C" fn(libc::c_int) as usize;
             action.sa_flags = libc::SA_RESTART;
-            let mut event: libc::sigevent = std::mem::zeroed();
-            event.sigev_notify = libc::SIGEV_THREAD_ID;
-            event.sigev_signo = signal;
-            event.sigev_notify_thread_id = libc::gettid();
-            let mut timer = null_mut();
-            if libc::sigaction(signal, &raw const action, null_mut()) != 0
-                || libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer) != 0
-            {
+            if libc::sigaction(libc::SIGRTMIN(), &raw const action, null_mut()) != 0 {
                 return Err(io::Error::last_os_error());
             }
-            Ok(Patience(timer))
         }
+        Ok(Patience { tick: Timer::new(libc::CLOCK_THREAD_CPUTIME_ID)?, soon: Timer::new(libc::CLOCK_MONOTONIC)? })
     }
 
-    /// What is written from now on may spin for [`CALM_NSEC`], or for [`SPIN_NSEC`].
+    /// What is written from now on may spin until the next tick, or for [`SPIN_NSEC`].
     pub fn begin(&self) -> Spinning {
         let wary = WARY.load(Ordering::SeqCst);
-        WARY.store(wary.saturating_sub(1), Ordering::SeqCst);
-        let spin = if wary > 0 { SPIN_NSEC } else { CALM_NSEC };
-        TIMER.store(self.0, Ordering::SeqCst);
-        SPIN.store(spin, Ordering::SeqCst);
-        // SAFETY: the timer was made by timer_create.
-        unsafe { set(self.0, spin) };
+        TIMER.store(self.soon.0, Ordering::SeqCst);
+        SPIN.store(SPIN_NSEC, Ordering::SeqCst);
+        if wary > 0 {
+            WARY.store(wary - 1, Ordering::SeqCst);
+            // SAFETY: the timer was made by timer_create.
+            unsafe { set(self.soon.0, SPIN_NSEC) };
+        } else if !TICK.swap(true, Ordering::SeqCst) {
+            // SAFETY: as above.
+            unsafe { set(self.tick.0, NEXT_TICK_NSEC) };
+        }
         Spinning
+    }
+}
+
+impl Timer {
+    /// Sends the signal to the calling thread.
+    fn new(clock: libc::clockid_t) -> io::Result<Timer> {
+        // SAFETY: all zero is a valid sigevent, which lives through the call.
+        unsafe {
+            let mut event: libc::sigevent = std::mem::zeroed();
+            event.sigev_notify = libc::SIGEV_THREAD_ID;
+            event.sigev_signo = libc::SIGRTMIN();
+            event.sigev_notify_thread_id = libc::gettid();
+            let mut timer = null_mut();
+            match libc::timer_create(clock, &raw mut event, &raw mut timer) {
+                0 => Ok(Timer(timer)),
+                _ => Err(io::Error::last_os_error()),
+            }
+        }
     }
 }
 
@@ -106,13 +130,13 @@ unsafe fn set(timer: libc::timer_t, nsec: i64) {
 }
 
 impl Drop for Spinning {
-    /// The timer comes all the same, once and for nothing: to stop it would take a system call of every repair.
+    /// A timer comes all the same, once and for nothing: to stop it would take a system call of every repair.
     fn drop(&mut self) {
         SPIN.store(0, Ordering::SeqCst);
     }
 }
 
-impl Drop for Patience {
+impl Drop for Timer {
     fn drop(&mut self) {
         // SAFETY: the timer was made by timer_create, and nobody uses it any more.
         unsafe { libc::timer_delete(self.0) };
@@ -120,16 +144,16 @@ impl Drop for Patience {
 }
 
 extern "C" fn wait_for_rtnl(_: libc::c_int) {
+    TICK.store(false, Ordering::SeqCst);
     let socket = SOCKET.load(Ordering::Acquire);
     let spin = match SPIN.load(Ordering::SeqCst) {
         0 => return,
-        CALM_NSEC => SPIN_NSEC,
         spin => (spin * 2).min(SPIN_MAX_NSEC),
     };
     SPIN.store(spin, Ordering::SeqCst);
     WARY.store(WARY_WRITES, Ordering::SeqCst);
     // SAFETY: send(2), recv(2) and timer_settime(2) are async-signal-safe; the question is a constant, of the answer nothing
-    // is taken but one byte, and the timer is there, since it sent for this. What they leave in errno is not the interrupted
+    // is taken but one byte, and the timer is there as long as its thread writes. What they leave in errno is not the interrupted
     // code's.
     unsafe {
         let errno = libc::__errno_location();
