@@ -204,22 +204,27 @@ impl Guard {
             if self.put_off(rank, &slot, &job, now) {
                 continue;
             }
-            // Audits try again: an interface's mtu, for one, may be refused only for now.
-            let refused = job.cause == Cause::Write && self.failed.get(&slot) == Some(&libc::EINVAL);
-            let Some(key) = self.key_of(&slot).filter(|_| !refused) else {
-                if let Slot::Announced(family, Attribute::Forwarding, ALL) = slot {
-                    self.end_episode(family);
-                }
-                continue;
-            };
-            let wanted = job.entry.and_then(|entry| self.policy.entries()[entry].value.clone());
-            let Some(wanted) = wanted else { continue };
-            let other = matches!(slot, Slot::Other(_)).then(|| self.others.get(&key)).flatten();
-            let learned = other.and_then(|other| other.learned.clone());
-            let learn = other.is_some() && !self.contests.is_repaired_again(&slot);
-            return Some(Repair { key, wanted, learned, learn, slot, job });
+            if let Some(repair) = self.repair(slot, job) {
+                return Some(repair);
+            }
         }
         None
+    }
+
+    fn repair(&mut self, slot: Slot, job: Job) -> Option<Repair> {
+        // Audits try again: an interface's mtu, for one, may be refused only for now.
+        let refused = job.cause == Cause::Write && self.failed.get(&slot) == Some(&libc::EINVAL);
+        let Some(key) = self.key_of(&slot).filter(|_| !refused) else {
+            if let Slot::Announced(family, Attribute::Forwarding, ALL) = slot {
+                self.end_episode(family);
+            }
+            return None;
+        };
+        let wanted = job.entry.and_then(|entry| self.policy.entries()[entry].value.clone())?;
+        let other = matches!(slot, Slot::Other(_)).then(|| self.others.get(&key)).flatten();
+        let learned = other.and_then(|other| other.learned.clone());
+        let learn = other.is_some() && !self.contests.is_repaired_again(&slot);
+        Some(Repair { key, wanted, learned, learn, slot, job })
     }
 
     /// Takes what came of a repair. A family is returned where all that waits to be heard has to be heard now, and

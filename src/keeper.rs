@@ -136,7 +136,7 @@ impl<O: Outlet> Keeper<O> {
             }
             let woken = self.waits.sleep(self.timeout(quiet, flood))?;
             self.notifications.expect_more();
-            let woken = woken.or(self.reflex().unwrap_or_default());
+            let woken = self.reflex(&woken).unwrap_or_default().or(woken);
             if woken.rung {
                 handle.hush();
             }
@@ -227,10 +227,15 @@ impl<O: Outlet> Keeper<O> {
     fn carry_out(&mut self, mut repair: Repair) {
         self.watch(&repair);
         let is_ahead = self.ahead.front().is_some_and(|ahead| repair.is_of(&ahead.slot));
-        let ahead = is_ahead.then(|| self.ahead.pop_front()).flatten().map(|ahead| ahead.outcome);
+        let ahead = is_ahead.then(|| self.ahead.pop_front()).flatten();
         let is_new = ahead.is_none();
-        let mut outcome =
-            ahead.unwrap_or_else(|| self.door.repair(&repair.key, &repair.wanted, |value| repair.holds(value)));
+        // What asks for it may be a later change than the one that it has mended, where word of that one was lost.
+        let in_doubt = ahead.as_ref().filter(|ahead| ahead.again).map(|ahead| ahead.slot.clone());
+        let in_doubt = in_doubt.filter(|_| self.door.read(&repair.key).is_ok_and(|value| !repair.holds(&value)));
+        let mut outcome = match ahead {
+            Some(ahead) => ahead.outcome,
+            None => self.door.repair(&repair.key, &repair.wanted, |value| repair.holds(value)),
+        };
         if outcome.write.is_some() {
             if is_new {
                 self.notifications.expect_more();
@@ -248,6 +253,9 @@ impl<O: Outlet> Keeper<O> {
         let guarded = repair.guarded();
         if let Some(family) = self.guard.done(repair, outcome) {
             self.absorb(family);
+        }
+        if let Some(slot) = in_doubt {
+            self.guard.look_at(slot, now_usec());
         }
         if let Some(slot) = guarded {
             let cost = self.lap();
@@ -325,7 +333,11 @@ impl<O: Outlet> Keeper<O> {
             .chain(self.guard.contest_due())
             .chain(flood)
             .min();
-        if !quiet || self.guard.is_busy() { Some(0) } else { due.map(|due| due.saturating_sub(now_usec())) }
+        if !quiet || self.guard.is_busy() || self.notifications.is_waiting() {
+            Some(0)
+        } else {
+            due.map(|due| due.saturating_sub(now_usec()))
+        }
     }
 
     fn look_again(&mut self) {

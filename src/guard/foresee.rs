@@ -1,6 +1,6 @@
 //! What the guard is sure to ask for once it has heard a message, told before it has.
 
-use super::{Guard, Slot};
+use super::{Guard, Repair, Slot, rank};
 use crate::kernel::netconf::NetconfMessage;
 use crate::report::record::Cause;
 use crate::setting::{ALL, Attribute, Family, Key};
@@ -32,9 +32,32 @@ impl Guard {
         Some((self.key_of(slot)?, self.policy.value(entry)))
     }
 
-    /// Asks for what was foreseen, if that has not been asked for.
+    /// Has a setting looked at that may hold otherwise.
     pub fn look_at(&mut self, slot: Slot, received: u64) {
         self.check(slot, Cause::Write, Some(received));
+    }
+
+    /// The repair of what was foreseen and is done already, whether it has been asked for, was put off, or neither.
+    pub fn repair_of(&mut self, slot: &Slot, received: u64) -> Option<Repair> {
+        let queued = (rank(slot), slot.clone());
+        let job = self.jobs.remove(&queued).or_else(|| self.waiting.remove(&queued));
+        if job.is_none() {
+            self.look_at(slot.clone(), received);
+        }
+        let job = job.or_else(|| self.jobs.remove(&queued))?;
+        self.repair(slot.clone(), job)
+    }
+
+    /// Whether nothing has to be done at once about a message that came with a repair of `slot`.
+    pub fn can_wait(&self, message: &NetconfMessage, slot: &Slot) -> bool {
+        let goes_with = |other: &Slot| match (slot, other) {
+            (Slot::Announced(.., Attribute::Forwarding, ALL), Slot::Announced(_, attribute, _)) => {
+                *attribute == Attribute::Forwarding
+            }
+            _ => other == slot,
+        };
+        let is_one_of_ipv4 = i32::from(message.family) == libc::AF_INET && message.settings == 1;
+        is_one_of_ipv4 && self.foresee(message).is_none_or(|other| goes_with(&other))
     }
 
     /// Whether a write of this setting leaves nothing to be done at once: no interface that is to stay closed stands open.
@@ -100,6 +123,43 @@ mod tests {
                 guard.tick(at);
             }
         }
+    }
+
+    #[test]
+    fn another_setting_that_is_broken_at_the_same_time_can_not_wait() {
+        let (guard, v4) = (guard(), libc::AF_INET);
+        let [all, one] = [ALL, 1].map(|ifindex| Slot::Announced(Family::V4, Attribute::Forwarding, ifindex));
+        let cases = [
+            (message(v4, ALL, Some(0), None), &all, true),
+            (message(v4, 1, Some(0), None), &all, true), // it goes with all
+            (message(v4, 1, Some(0), None), &one, true),
+            (message(v4, ALL, Some(0), None), &one, false),
+            (message(v4, ALL, None, Some(0)), &all, true), // as it should be
+            (message(v4, ALL, None, Some(1)), &all, false),
+            (message(v4, ALL, None, Some(1)), &one, false),
+            (NetconfMessage { settings: 5, ..message(v4, 7, Some(1), Some(0)) }, &all, false), // a new interface
+            (message(libc::AF_INET6, ALL, Some(0), None), &all, false),
+        ];
+        for (message, slot, can_wait) in cases {
+            assert_eq!(guard.can_wait(&message, slot), can_wait, "{message:?} with {slot:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_done_already_is_not_put_off() {
+        let (mut guard, drift) = (guard(), message(libc::AF_INET, ALL, Some(0), None));
+        let mut at = 0;
+        let slot = loop {
+            at += 1_000;
+            guard.netconf(&drift, at);
+            let Some(slot) = repair(&mut guard, at) else {
+                break Slot::Announced(Family::V4, Attribute::Forwarding, ALL);
+            };
+            guard.charge(&slot, at, 5_000);
+        };
+        let repair = guard.repair_of(&slot, at).expect("it was put off");
+        assert!(repair.is_of(&slot) && repair.job.cause == Cause::Write);
+        assert!(guard.repair_of(&slot, at).is_some(), "nothing has asked for it");
     }
 
     #[test]

@@ -52,9 +52,11 @@ impl<O: Outlet> Keeper<O> {
     fn subscribe_again(&mut self, reason: String) {
         self.tell(Record::SourceLost { source: SOCKET, reason });
         loop {
-            if let Ok(notifications) = Notifications::subscribe()
+            if let Ok(mut notifications) = Notifications::subscribe()
                 && self.waits.add(Source::Notifications, &notifications).is_ok()
             {
+                notifications.mute(self.notifications.muted().to_vec());
+                _ = notifications.listen(); // else it hears more than it must
                 self.notifications = notifications;
                 return self.tell(Record::SourceBack { source: SOCKET });
             }

@@ -6,12 +6,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
+use rustix::time::ClockId;
 
 /// Longer than a packet, or a program that looks, needs; too short to be missed by anybody.
 const REST: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000 };
-/// Not missed either, and past the kernel's next tick (1 or 4 ms): so the processor's clock need not be set anew
-/// (`hrtimer_reprogram`) before whoever waits for the repair goes on.
-const LONG_REST: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+/// The longest rest.
+const LONG_REST_MAX_NSEC: i64 = 5_000_000;
 
 #[derive(Clone, Copy, PartialEq)]
 pub enum Source {
@@ -28,6 +28,9 @@ pub struct Waits {
     epoll: OwnedFd,
     /// Where it rests: the same notifications, and nothing else.
     resting: OwnedFd,
+    /// Past the kernel's next tick (1 or 4 ms), so that the processor's clock need not be set anew (`hrtimer_reprogram`)
+    /// before whoever waits for the repair goes on.
+    long_rest: Timespec,
     /// Whether [`Source::Writes`] is one.
     writes: bool,
 }
@@ -56,7 +59,9 @@ impl Waits {
     /// No descriptor or memory.
     pub fn new() -> io::Result<Waits> {
         let create = || epoll::create(CreateFlags::CLOEXEC);
-        Ok(Waits { epoll: create()?, resting: create()?, writes: true })
+        let tick = rustix::time::clock_getres(ClockId::MonotonicCoarse).tv_nsec;
+        let long_rest = Timespec { tv_sec: 0, tv_nsec: (tick + REST.tv_nsec).min(LONG_REST_MAX_NSEC) };
+        Ok(Waits { epoll: create()?, resting: create()?, long_rest, writes: true })
     }
 
     /// A descriptor that is closed goes by itself.
@@ -103,7 +108,7 @@ impl Waits {
     pub fn rest(&self, long: bool) -> bool {
         // epoll_wait(2) counts milliseconds.
         let resting = &mut [PollFd::new(&self.resting, PollFlags::IN)];
-        poll(resting, Some(if long { &LONG_REST } else { &REST })).is_ok_and(|ready| ready > 0)
+        poll(resting, Some(if long { &self.long_rest } else { &REST })).is_ok_and(|ready| ready > 0)
     }
 }
 

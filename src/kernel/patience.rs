@@ -13,17 +13,20 @@
 use std::io;
 use std::os::fd::IntoRawFd;
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+use super::sysctl::now_usec;
 
 /// How long a write may spin where the lock was waited for lately: longer than most changes hold it. It may spin twice as
 /// long after each time that it has waited: where the handler takes longer than this, as in an emulated machine, the next
 /// signal must not come before the write has had its turn.
-const SPIN_NSEC: i64 = 100_000;
-const SPIN_MAX_NSEC: i64 = 500_000_000;
+const SPIN_USEC: u64 = 100;
+const SPIN_MAX_USEC: u64 = 500_000;
 /// Of processor time, whose timers the kernel looks at with each tick: with the next.
-const NEXT_TICK_NSEC: i64 = 1_000;
-/// So many writes after one that has waited are lately. One that takes longer by itself, as on a node with thousands of
-/// interfaces, counts as one that has waited.
+const NEXT_TICK_USEC: u64 = 1;
+/// Where the lock is free, the handler's question takes less.
+const HELD_USEC: u64 = 50;
+/// So many writes after one that has waited are lately.
 const WARY_WRITES: u32 = 250;
 
 /// RTM_GETLINK of `lo`, which takes the lock in every kernel since 3.10 (rtnl_getlink, net/core/rtnetlink.c), without its
@@ -34,7 +37,9 @@ const QUESTION: [u32; 10] = [40, 0x0001_0012, 0, 0, 0, 1, 0, 0, 0x001d_0008, 8];
 static SOCKET: AtomicI32 = AtomicI32::new(-1);
 /// The timer of 0.1 ms, and how long the write may spin now; 0: there is none, and a signal is none of its.
 static TIMER: AtomicPtr<libc::c_void> = AtomicPtr::new(null_mut());
-static SPIN: AtomicI64 = AtomicI64::new(0);
+static SPIN: AtomicU64 = AtomicU64::new(0);
+/// When the write began, in microseconds of CLOCK_MONOTONIC.
+static BEGAN: AtomicU64 = AtomicU64::new(0);
 /// Whether the timer of processor time is still to come.
 static TICK: AtomicBool = AtomicBool::new(false);
 /// How many writes are still to be wary of the lock.
@@ -83,18 +88,19 @@ impl Patience {
         Ok(Patience { tick: Timer::new(libc::CLOCK_THREAD_CPUTIME_ID)?, soon: Timer::new(libc::CLOCK_MONOTONIC)? })
     }
 
-    /// What is written from now on may spin until the next tick, or for [`SPIN_NSEC`].
+    /// What is written from now on may spin until the next tick, or for [`SPIN_USEC`].
     pub fn begin(&self) -> Spinning {
         let wary = WARY.load(Ordering::SeqCst);
         TIMER.store(self.soon.0, Ordering::SeqCst);
-        SPIN.store(SPIN_NSEC, Ordering::SeqCst);
+        BEGAN.store(now_usec(), Ordering::SeqCst);
+        SPIN.store(SPIN_USEC, Ordering::SeqCst);
         if wary > 0 {
             WARY.store(wary - 1, Ordering::SeqCst);
             // SAFETY: the timer was made by timer_create.
-            unsafe { set(self.soon.0, SPIN_NSEC) };
+            unsafe { set(self.soon.0, SPIN_USEC) };
         } else if !TICK.swap(true, Ordering::SeqCst) {
             // SAFETY: as above.
-            unsafe { set(self.tick.0, NEXT_TICK_NSEC) };
+            unsafe { set(self.tick.0, NEXT_TICK_USEC) };
         }
         Spinning
     }
@@ -118,13 +124,14 @@ impl Timer {
     }
 }
 
-/// Once, after so many nanoseconds.
+/// Once, after so many microseconds: less than a second.
 ///
 /// # Safety
 /// The timer was made by timer_create.
-unsafe fn set(timer: libc::timer_t, nsec: i64) {
+unsafe fn set(timer: libc::timer_t, usec: u64) {
     let never = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    let times = libc::itimerspec { it_interval: never, it_value: libc::timespec { tv_nsec: nsec, ..never } };
+    let times =
+        libc::itimerspec { it_interval: never, it_value: libc::timespec { tv_nsec: usec as i64 * 1000, ..never } };
     // SAFETY: `times` lives through the call; of the timer the caller knows.
     unsafe { libc::timer_settime(timer, 0, &raw const times, null_mut()) };
 }
@@ -145,22 +152,29 @@ impl Drop for Timer {
 
 extern "C" fn wait_for_rtnl(_: libc::c_int) {
     TICK.store(false, Ordering::SeqCst);
-    let socket = SOCKET.load(Ordering::Acquire);
-    let spin = match SPIN.load(Ordering::SeqCst) {
-        0 => return,
-        spin => (spin * 2).min(SPIN_MAX_NSEC),
-    };
-    SPIN.store(spin, Ordering::SeqCst);
-    WARY.store(WARY_WRITES, Ordering::SeqCst);
-    // SAFETY: send(2), recv(2) and timer_settime(2) are async-signal-safe; the question is a constant, of the answer nothing
-    // is taken but one byte, and the timer is there as long as its thread writes. What they leave in errno is not the interrupted
-    // code's.
+    let mut spin = SPIN.load(Ordering::SeqCst);
+    if spin == 0 {
+        return;
+    }
+    // SAFETY: clock_gettime(2), send(2), recv(2) and timer_settime(2) are async-signal-safe; the question is a constant, of the
+    // answer nothing is taken but one byte, and the timer is there as long as its thread writes. What they leave in errno is
+    // not the interrupted code's.
     unsafe {
         let errno = libc::__errno_location();
         let before = *errno;
-        let mut answer = 0_u8;
-        if libc::send(socket, QUESTION.as_ptr().cast(), size_of_val(&QUESTION), libc::MSG_DONTWAIT) > 0 {
-            libc::recv(socket, (&raw mut answer).cast(), 1, libc::MSG_DONTWAIT);
+        let asked = now_usec();
+        // The tick may come right after the write began.
+        if asked.saturating_sub(BEGAN.load(Ordering::SeqCst)) >= SPIN_USEC {
+            let socket = SOCKET.load(Ordering::Acquire);
+            let mut answer = 0_u8;
+            if libc::send(socket, QUESTION.as_ptr().cast(), size_of_val(&QUESTION), libc::MSG_DONTWAIT) > 0 {
+                libc::recv(socket, (&raw mut answer).cast(), 1, libc::MSG_DONTWAIT);
+            }
+            if now_usec().saturating_sub(asked) >= HELD_USEC {
+                WARY.store(WARY_WRITES, Ordering::SeqCst);
+            }
+            spin = (spin * 2).min(SPIN_MAX_USEC);
+            SPIN.store(spin, Ordering::SeqCst);
         }
         set(TIMER.load(Ordering::SeqCst), spin);
         *errno = before;

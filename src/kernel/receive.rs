@@ -43,9 +43,9 @@ impl Batch {
         self.at(at)
     }
 
-    /// The same, to be given again.
-    pub fn peek(&self) -> Option<Datagram<'_>> {
-        self.at(self.given)
+    /// Those that are not given out yet, to be given again.
+    pub fn peek(&self) -> impl Iterator<Item = Datagram<'_>> {
+        (self.given..self.received).filter_map(|at| self.at(at))
     }
 
     fn at(&self, at: usize) -> Option<Datagram<'_>> {
@@ -61,13 +61,21 @@ impl Batch {
     /// As recvmmsg(2); `EAGAIN` when there is nothing.
     pub fn receive<const AT_MOST: usize>(&mut self, socket: BorrowedFd) -> io::Result<bool> {
         (self.given, self.received) = (0, 0);
+        self.receive_more::<AT_MOST>(socket)
+    }
+
+    /// The same, behind those that are not given out yet.
+    ///
+    /// # Errors
+    /// As [`Batch::receive`].
+    pub fn receive_more<const AT_MOST: usize>(&mut self, socket: BorrowedFd) -> io::Result<bool> {
         // SAFETY: all zero is valid for these structs.
         let (mut vectors, mut senders, mut headers): (
             [libc::iovec; AT_MOST],
             [libc::sockaddr_nl; AT_MOST],
             [libc::mmsghdr; AT_MOST],
         ) = unsafe { (zeroed(), zeroed(), zeroed()) };
-        let rooms = self.room.chunks_exact_mut(DATAGRAM_BYTES);
+        let rooms = self.room.chunks_exact_mut(DATAGRAM_BYTES).skip(self.received);
         let (mut at_most, heads) = (0, headers.iter_mut().zip(&mut vectors).zip(&mut senders));
         for (room, ((header, vector), sender)) in rooms.zip(heads) {
             *vector = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
@@ -83,10 +91,12 @@ impl Batch {
         let received = unsafe {
             libc::recvmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), at_most, flags as _, std::ptr::null_mut())
         };
-        self.received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
-        for (head, (header, sender)) in self.heads.iter_mut().zip(headers.iter().zip(&senders)) {
+        let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+        let heads = self.heads.iter_mut().skip(self.received);
+        for (head, (header, sender)) in heads.zip(headers.iter().zip(&senders).take(received)) {
             *head = (header.msg_len as usize, sender.nl_pid);
         }
-        Ok(self.received < at_most as usize)
+        self.received += received;
+        Ok(received < at_most as usize)
     }
 }

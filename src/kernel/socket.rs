@@ -74,6 +74,11 @@ impl Notifications {
         self.muted = muted;
     }
 
+    /// What is muted.
+    pub fn muted(&self) -> &[(Family, Attribute, i32)] {
+        &self.muted
+    }
+
     /// Hears nothing at all from now on.
     ///
     /// # Errors
@@ -147,11 +152,33 @@ impl Notifications {
             }
             return None;
         }
-        let Datagram { bytes, length, sender } = self.batch.peek()?;
-        match messages(bytes).next().filter(|_| sender == 0 && length == bytes.len())?.ok()?.payload {
-            NetlinkPayload::InnerMessage(Message::Heard(Heard::Netconf(message))) => Some(message),
-            _ => None,
+        netconf(&self.batch.peek().next()?)
+    }
+
+    /// Receives what else waits, to be given by [`Notifications::receive`]. Whether that was all, and all of it `can_wait`;
+    /// what is not of netconf can't.
+    pub fn look_ahead(&mut self, can_wait: impl Fn(&NetconfMessage) -> bool) -> bool {
+        match self.batch.receive_more::<DATAGRAMS>(self.socket.as_fd()) {
+            Ok(emptied) => self.emptied = emptied,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.emptied = true,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => self.failed = Some(error),
         }
+        self.emptied && self.batch.peek().all(|datagram| netconf(&datagram).is_some_and(|message| can_wait(&message)))
+    }
+
+    /// Whether [`Notifications::receive`] has something to give that was received.
+    pub fn is_waiting(&self) -> bool {
+        !self.batch.is_given_out()
+    }
+}
+
+/// The message of a datagram that is one of netconf.
+fn netconf(datagram: &Datagram) -> Option<NetconfMessage> {
+    let Datagram { bytes, length, sender } = *datagram;
+    match messages(bytes).next().filter(|_| sender == 0 && length == bytes.len())?.ok()?.payload {
+        NetlinkPayload::InnerMessage(Message::Heard(Heard::Netconf(message))) => Some(message),
+        _ => None,
     }
 }
 
