@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{setpriority_process, setsid};
+use rustix::process::{Signal, set_parent_process_death_signal, setpriority_process, setsid};
 
 use crate::floor;
 use crate::node::{ROOT, Target, What};
@@ -53,15 +53,24 @@ impl Contender {
         Ok(())
     }
 
-    /// Starts it in the calling thread's namespaces, for this setting.
+    /// Starts it in the calling thread's namespaces, for this setting, and as the guard is started.
     pub fn start(self, guard: &Guard, target: &Target) -> Result<Running> {
+        self.start_as(guard, target, as_a_service)
+    }
+
+    /// The same, but all except the guard are ordinary processes.
+    pub fn start_ordinary(self, guard: &Guard, target: &Target) -> Result<Running> {
+        self.start_as(guard, target, as_a_child)
+    }
+
+    fn start_as(self, guard: &Guard, target: &Target, prepared: fn(&mut Command) -> &mut Command) -> Result<Running> {
         let running = if self == Contender::Guard {
             guard.start()?
         } else {
             let name = clap::ValueEnum::to_possible_value(&self).context("a name")?;
             let mut command = Command::new("/proc/self/exe");
-            command.args(["be", name.get_name(), &target.to_text()]).stdout(Stdio::piped()).process_group(0);
-            let mut child = Running(command.spawn()?);
+            command.args(["be", name.get_name(), &target.to_text()]).stdout(Stdio::piped());
+            let mut child = Running(prepared(&mut command).spawn()?);
             BufReader::new(child.0.stdout.take().context("piped")?).read_line(&mut String::new())?;
             child
         };
@@ -93,13 +102,7 @@ impl Guard {
         notify.set_read_timeout(Some(Duration::from_secs(60)))?;
         let mut command = Command::new(&self.program);
         command.args(["run", "--audit-interval", "86400", "--root", ROOT]);
-        // In a session of its own, as a service.
-        let alone = || {
-            setsid()?;
-            Ok(setpriority_process(None, GUARD_NICENESS)?)
-        };
-        // SAFETY: two system calls, which take no memory and no lock of this process.
-        unsafe { command.pre_exec(alone) };
+        as_a_service(&mut command);
         command.env("NOTIFY_SOCKET", NOTIFY_SOCKET).env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/run/no-bus");
         let since = Instant::now();
         let running = Running(command.stderr(Stdio::null()).spawn()?);
@@ -113,13 +116,31 @@ impl Guard {
     }
 }
 
+/// In a session of its own, at the niceness of the guard's unit; it does not outlive the thread that starts it.
+fn as_a_service(command: &mut Command) -> &mut Command {
+    let alone = || {
+        setsid()?;
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        Ok(setpriority_process(None, GUARD_NICENESS)?)
+    };
+    // SAFETY: three system calls, which take no memory and no lock of this process.
+    unsafe { command.pre_exec(alone) }
+}
+
+/// In a group of its own; it does not outlive the thread that starts it.
+fn as_a_child(command: &mut Command) -> &mut Command {
+    let mortal = || Ok(set_parent_process_death_signal(Some(Signal::KILL))?);
+    // SAFETY: a system call, which takes no memory and no lock of this process.
+    unsafe { command.process_group(0).pre_exec(mortal) }
+}
+
 /// A process with those that it started; they go with this.
 pub struct Running(Child);
 
 impl Running {
     /// Starts any program.
     pub fn start(command: &mut Command) -> Result<Running> {
-        Ok(Running(command.process_group(0).spawn()?))
+        Ok(Running(as_a_child(command).spawn()?))
     }
 
     pub fn pid(&self) -> u32 {

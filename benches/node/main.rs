@@ -14,9 +14,9 @@ mod repair;
 mod stream;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 
 use contender::{Contender, Guard};
@@ -37,8 +37,8 @@ struct Options {
     /// A tenth of the rounds, to see whether it works
     #[arg(long)]
     quick: bool,
-    /// Only what has this in its name
-    #[arg(long)]
+    /// Only what has this in its name; to a file of its own
+    #[arg(long, requires = "to")]
     only: Option<String>,
     /// How long nothing shall happen, in seconds
     #[arg(long, default_value = "600")]
@@ -60,6 +60,7 @@ fn main() -> Result<()> {
     if let Some(Child::Be { contender, target }) = options.child {
         return contender.be(&Target::from_text(&target).context("no such target")?);
     }
+    let since = Instant::now();
     let guard = Guard { program: options.program.canonicalize().context("the program")? };
     let mut document = Document::new(&guard)?;
     let wanted = |name: &str| options.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
@@ -69,34 +70,34 @@ fn main() -> Result<()> {
     let quiet = wanted("quiet").then(|| quiet::Quiet::start(&guard, Duration::from_secs(options.quiet))).transpose()?;
     for interfaces in [4, 100, 1000, 10_000] {
         if wanted("repair") {
-            document.add(node::within(interfaces, |node| repair::unloaded(node, &guard, &rounds))?);
+            document.take(node::within(interfaces, |node| repair::unloaded(node, &guard, &rounds)));
         }
         if wanted("life") && interfaces != 100 {
-            document.add(node::within(interfaces, |node| life::life(node, &guard, &rounds))?);
+            document.take(node::within(interfaces, |node| life::life(node, &guard, &rounds)));
         }
         if interfaces != 4 {
             continue;
         }
         // These now, since the kernel takes seconds to put a larger node away, beside whatever is measured next.
         if wanted("busy") {
-            document.add(node::within(4, |node| repair::busy(node, &guard, &rounds))?);
+            document.take(node::within(4, |node| repair::busy(node, &guard, &rounds)));
         }
         if wanted("stream") {
-            document.add(node::within(4, |node| stream::lost(node, &guard, &rounds))?);
+            document.take(node::within(4, |node| stream::lost(node, &guard, &rounds)));
         }
         if wanted("rtnl") {
-            document.add(node::within(4, |node| repair::rtnl_held(node, &guard))?);
+            document.take(node::within(4, |node| repair::rtnl_held(node, &guard)));
         }
     }
     if wanted("storm") {
-        document.add(node::within(4, |node| life::storm(node, &guard))?);
-        document.add(node::within(1000, |node| life::overrun(node, &guard))?);
+        document.take(node::within(4, |node| life::storm(node, &guard)));
+        document.take(node::within(1000, |node| life::overrun(node, &guard)));
     }
     if let Some(quiet) = quiet {
-        document.add(quiet.end()?);
+        document.take(quiet.end());
     }
     print!("{}", document.summary());
     std::fs::write(&options.to, document.text()).with_context(|| options.to.display().to_string())?;
-    println!("bench: the tables are in {}", options.to.display());
-    Ok(())
+    println!("bench: the tables are in {}, after {} s", options.to.display(), since.elapsed().as_secs());
+    if document.failed { bail!("something could not be measured; the tables say what") } else { Ok(()) }
 }
