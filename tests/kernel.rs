@@ -65,6 +65,25 @@ fn a_setting_that_is_broken_again_right_after_a_repair_is_told_of_each_time() {
 }
 
 #[test]
+fn settings_that_are_broken_in_one_burst_are_each_repaired_and_told_once() {
+    let ns = Namespace::enter();
+    ns.veth("a0", "b0");
+    ns.write("etc/fwdguard.d/10.conf", "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.rp_filter = 0\n");
+    run("sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.a0.rp_filter=0");
+    let guard = ns.guard();
+    let settings = [("ip_forward", "0", "1"), ("conf/all/rp_filter", "1", "0"), ("conf/a0/rp_filter", "2", "0")];
+    for burst in 0..90 {
+        // Another is first each time, as in a file that sysctl reads.
+        let in_order = || (0..3).map(|at| settings[(at + burst) % 3]);
+        in_order().for_each(|(name, wrong, _)| sysctl_write(&format!("net/ipv4/{name}"), wrong));
+        in_order().for_each(|(name, _, right)| wait_sysctl(&format!("net/ipv4/{name}"), right));
+        std::thread::sleep(Duration::from_micros((burst * 7919 % 7000) as u64));
+    }
+    let (_, records) = guard.stop();
+    assert!(records.iter().any(|r| r["MESSAGE"].starts_with("Stopping after 270 repairs")), "{:#?}", records.last());
+}
+
+#[test]
 fn an_interface_that_goes_with_all_right_after_its_repair_is_no_drift_of_its_own() {
     let ns = Namespace::enter();
     ns.veth("a0", "b0");
