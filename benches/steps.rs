@@ -1,5 +1,9 @@
 //! What runs inside the process on the way from a netconf message to a repair, and in a full read.
 
+#[allow(dead_code)] // what only the other benchmark asks of a node
+#[path = "node/node.rs"]
+mod node;
+
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -7,9 +11,11 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use fwdguard::guard::{Guard, Snapshot};
 use fwdguard::kernel::message::{Link, messages};
 use fwdguard::kernel::netconf::NetconfMessage;
+use fwdguard::kernel::socket::Dumps;
 use fwdguard::kernel::sysctl::Outcome;
 use fwdguard::policy::Policy;
 use fwdguard::report::record::Cause;
+use fwdguard::setting::Family;
 
 const ALL: i32 = -1;
 const INTERFACES: [i32; 3] = [4, 1000, 10_000];
@@ -93,5 +99,19 @@ fn steps(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, steps);
+/// Of this thread's network namespace, a new one each time.
+fn dumps(criterion: &mut Criterion) {
+    for interfaces in INTERFACES {
+        let names = (1..interfaces).map(|number| format!("link add ifb{number} type ifb"));
+        if let Err(error) = node::unshare(libc::CLONE_NEWNET).and_then(|()| node::batch(names)) {
+            return eprintln!("a dump of {interfaces} interfaces is not measured: {error}");
+        }
+        let mut dumps = Dumps::open().expect("a socket");
+        criterion.bench_function(&format!("a dump of {interfaces} interfaces"), |bench| {
+            bench.iter(|| dumps.netconf(Family::V4, |_| {}).expect("a dump").len());
+        });
+    }
+}
+
+criterion_group!(benches, steps, dumps);
 criterion_main!(benches);

@@ -94,13 +94,15 @@ impl Patience {
         TIMER.store(self.soon.0, Ordering::SeqCst);
         BEGAN.store(now_usec(), Ordering::SeqCst);
         SPIN.store(SPIN_USEC, Ordering::SeqCst);
-        if wary > 0 {
-            WARY.store(wary - 1, Ordering::SeqCst);
+        WARY.store(wary.saturating_sub(1), Ordering::SeqCst);
+        let due = match wary {
+            0 if TICK.swap(true, Ordering::SeqCst) => None,
+            0 => Some((&self.tick, NEXT_TICK_USEC)),
+            _ => Some((&self.soon, SPIN_USEC)),
+        };
+        if let Some((timer, usec)) = due {
             // SAFETY: the timer was made by timer_create.
-            unsafe { set(self.soon.0, SPIN_USEC) };
-        } else if !TICK.swap(true, Ordering::SeqCst) {
-            // SAFETY: as above.
-            unsafe { set(self.tick.0, NEXT_TICK_USEC) };
+            unsafe { set(timer.0, usec) };
         }
         Spinning
     }
