@@ -36,6 +36,11 @@ impl Quiet {
         let measured = std::thread::spawn(move || {
             let ns = Namespace::enter();
             ns.write("etc/fwdguard.d/10.conf", POLICY);
+            // A repair is kept in mind for a minute, and then forgotten.
+            common::sysctl_write("net/ipv4/ip_forward", "1");
+            for name in ["all", "default", "lo"] {
+                common::sysctl_write(&format!("net/ipv4/conf/{name}/rp_filter"), "0");
+            }
             let bus = Bus::start(&ns);
             let logind = bus.logind(false);
             let mut running = common::Running::start(&ns, |command| {
