@@ -72,6 +72,7 @@ incident: ## Replay the incident on virtual machines that sleep, without the gua
 .PHONY: bench
 bench: HARNESS = $(STATIC) bench --locked --profile harness --target $(TRIPLE) --target-dir $(CARGO_TARGET_DIR)/bench --bench node
 bench: test-programs ## Measure, side by side with the least that can be done, into docs/performance.md (as root, 15 minutes)
+	@mkdir -p $(CARGO_TARGET_DIR)/bench # two that make it at once may meet
 	$(BUILD) --bin fwdguard & program=$$!; $(HARNESS) --no-run && wait $$program
 	$(HARNESS) -- --program $(abspath $(RELEASE))/fwdguard
 
