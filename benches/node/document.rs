@@ -83,6 +83,11 @@ const HOLDS_UP: &[(&str, &str)] = &[
          share, as some of the busy loops are at any time, comes first. A real-time policy would end that, and is ruled out.",
     ),
     (
+        "who holds RTNL",
+        "each repair spins for 0.1 ms before it waits asleep, and has its own work on the same processor, 50 times a second; what \
+         else the machine does shows, too.",
+    ),
+    (
         "new interface while it is still made",
         "between its settings and its RTM_NEWLINK whoever makes it is in the kernel, for some 100 µs. If the other processor is \
          busy, here with looking on, the guard is woken on this one and has to wait for him, as the floor has to.",
