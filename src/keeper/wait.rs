@@ -10,7 +10,7 @@ use rustix::time::ClockId;
 
 /// Longer than a packet, or a program that looks, needs; too short to be missed by anybody.
 const REST: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000 };
-/// The longest rest.
+/// Where a tick takes longer, the rest is not past it: a drift that was passed over waits no longer than this.
 const LONG_REST_MAX_NSEC: i64 = 5_000_000;
 
 #[derive(Clone, Copy, PartialEq)]
