@@ -198,6 +198,11 @@ impl Guard {
         !self.jobs.is_empty()
     }
 
+    /// Whether something is over as soon as nothing waits to be heard ([`Guard::idle`]).
+    pub fn awaits_idle(&self) -> bool {
+        self.episodes.iter().flatten().any(|episode| episode.held)
+    }
+
     /// The next setting to read and, if it does not hold, to write at `now` (monotonic microseconds).
     pub fn next_repair(&mut self, now: u64) -> Option<Repair> {
         while let Some(((rank, slot), job)) = self.jobs.pop_first() {
@@ -228,7 +233,8 @@ impl Guard {
     }
 
     /// Takes what came of a repair. A family is returned where all that waits to be heard has to be heard now, and
-    /// [`Guard::absorbed`] called, before the next repair: our write of its `all.forwarding` changed every interface.
+    /// [`Guard::absorbed`] called, before the next repair: a write of its `all.forwarding` changed every interface. If it was not
+    /// ours, it may not be over yet.
     #[must_use]
     pub fn done(&mut self, repair: Repair, outcome: Outcome) -> Option<Family> {
         let all_of = match repair.slot {
@@ -278,10 +284,7 @@ impl Guard {
             (found, Some(Err(errno))) => self.fail(&repair, found.clone().ok(), Some(*errno)),
             (Err(errno), None) => self.fail(&repair, None, Some(*errno)),
         }
-        if let Some(family) = all_of {
-            self.looked_at_all(family, holds);
-        }
-        None
+        all_of.filter(|family| self.looked_at_all(*family, holds))
     }
 
     /// What was written lately, to be looked at again.
@@ -352,7 +355,7 @@ impl Guard {
     }
 
     fn all_entry(&self, family: Family) -> Option<usize> {
-        self.cell(&Slot::Announced(family, Attribute::Forwarding, ALL))?.entry
+        self.cell(&put_off::all_forwarding(family))?.entry
     }
 
     fn key_of(&self, slot: &Slot) -> Option<Key> {

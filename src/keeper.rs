@@ -250,8 +250,11 @@ impl<O: Outlet> Keeper<O> {
         }
         let watched = outcome.write.is_some() && self.writes.as_ref().is_ok_and(|writes| writes.watches(&repair.key));
         let own = watched.then(|| repair.key.clone());
-        let guarded = repair.guarded();
+        let (guarded, written) = (repair.guarded(), outcome.write.is_some());
         if let Some(family) = self.guard.done(repair, outcome) {
+            if !written {
+                self.links.wait_for_rtnl();
+            }
             self.absorb(family);
         }
         if let Some(slot) = in_doubt {
@@ -267,7 +270,7 @@ impl<O: Outlet> Keeper<O> {
         }
     }
 
-    /// Our write of `all.forwarding` changed every interface: puts back at once what it should not have, and hears all that
+    /// A write of `all.forwarding` changed every interface: puts back at once what it should not have, and hears all that
     /// the kernel has to say of it before anything else is decided.
     fn absorb(&mut self, family: Family) {
         for repair in self.guard.put_backs(family) {
@@ -333,7 +336,7 @@ impl<O: Outlet> Keeper<O> {
             .chain(self.guard.contest_due())
             .chain(flood)
             .min();
-        if !quiet || self.guard.is_busy() || self.notifications.is_waiting() {
+        if !quiet || self.guard.is_busy() || self.guard.awaits_idle() || self.notifications.is_waiting() {
             Some(0)
         } else {
             due.map(|due| due.saturating_sub(now_usec()))

@@ -312,6 +312,10 @@ impl Contests {
         self.is_contested(slot) && self.settings.get(slot).is_some_and(|contest| contest.muted || now < calm)
     }
 
+    pub fn is_muted(&self, slot: &Slot) -> bool {
+        self.settings.get(slot).is_some_and(|contest| contest.muted)
+    }
+
     pub fn is_contested(&self, slot: &Slot) -> bool {
         self.settings.get(slot).is_some_and(|contest| contest.contested)
     }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::put_off::all_forwarding;
 use super::{Guard, Job, Repair, Slot};
 use crate::report::record::{Cause, Record};
 use crate::setting::{ALL, Attribute, Family, Key, number, same_value};
@@ -20,13 +21,26 @@ pub struct Episode {
     pub echoed: bool,
     /// What the kernel last said of `all`, or was found there since, is wrong.
     pub said_wrong: bool,
+    /// `all` was looked at and holds, and nothing has been heard since.
+    pub held: bool,
+    /// The kernel opened all interfaces again, in nobody's name.
+    pub unasked: bool,
     /// Interfaces that were put back to what they were before, by ifindex.
     pub put_back: HashSet<i32>,
 }
 
 impl Episode {
     pub fn new(cause: Cause, received: Option<u64>) -> Episode {
-        Episode { cause, received, record: None, echoed: false, said_wrong: false, put_back: HashSet::new() }
+        Episode {
+            cause,
+            received,
+            record: None,
+            echoed: false,
+            said_wrong: false,
+            held: false,
+            unasked: false,
+            put_back: HashSet::new(),
+        }
     }
 }
 
@@ -34,8 +48,7 @@ impl Guard {
     pub(super) fn suspect_all(&mut self, family: Family, cause: Cause, at: Option<u64>) {
         if self.all_entry(family).is_some() {
             self.episodes[family as usize] = Some(Episode::new(cause, at));
-            let slot = Slot::Announced(family, Attribute::Forwarding, ALL);
-            self.check(slot, cause, at);
+            self.check(all_forwarding(family), cause, at);
         }
     }
 
@@ -93,20 +106,30 @@ impl Guard {
     }
 
     /// Nothing was written: `all` holds, or can't be put right. Where it holds, the episode is over once all that waits has been
-    /// heard ([`Guard::idle`]): what is known of an interface may be what our own write made of it.
-    pub(super) fn looked_at_all(&mut self, family: Family, holds: bool) {
+    /// heard ([`Guard::idle`]): what is known of an interface may be what our own write made of it. Says whether what should
+    /// be closed may stand open all the same.
+    pub(super) fn looked_at_all(&mut self, family: Family, holds: bool) -> bool {
         if !holds {
             self.end_episode(family);
-        } else if let Some(episode) = &mut self.episodes[family as usize] {
-            episode.said_wrong = false;
+            return false;
         }
+        self.episodes[family as usize].as_mut().is_some_and(|episode| {
+            (episode.said_wrong, episode.held) = (false, true);
+            std::mem::take(&mut episode.unasked)
+        })
     }
 
-    /// Ends an episode, unless nothing was heard of our write: of two that write at once the kernel may take neither for a
-    /// change (`devinet_sysctl_forward` compares before it has the lock), and then all stands as the drift has left it.
+    /// Ends an episode, unless `all` has to be looked at first. IPv4 tells of `all` first, but of two that write at once the
+    /// kernel may take neither for a change (`devinet_sysctl_forward` compares before it has the lock), and then all stands
+    /// as the drift has left it. IPv6 tells of `all` last (`addrconf_fixup_forwarding`): what was heard of interfaces may be
+    /// the beginning of the next drift.
     pub(super) fn end_unless_in_doubt(&mut self, family: Family) {
-        if family == Family::V4 && self.episodes[family as usize].as_ref().is_some_and(|episode| episode.said_wrong) {
-            self.check(Slot::Announced(family, Attribute::Forwarding, ALL), Cause::Write, None);
+        let in_doubt = |episode: &Episode| match family {
+            Family::V4 => episode.said_wrong || episode.unasked,
+            Family::V6 => !episode.held,
+        };
+        if self.episodes[family as usize].as_ref().is_some_and(in_doubt) {
+            self.check(all_forwarding(family), Cause::Write, None);
         } else {
             self.end_episode(family);
         }
@@ -114,7 +137,7 @@ impl Guard {
 
     /// Whether the last that was heard of `all.forwarding` is not what the policy wants.
     pub fn heard_all_wrong(&self, family: Family) -> bool {
-        self.is_wrong(&Slot::Announced(family, Attribute::Forwarding, ALL))
+        self.is_wrong(&all_forwarding(family))
     }
 
     /// Whether `value` is what the policy wants of `all.forwarding`, if it wants anything.
@@ -127,7 +150,7 @@ impl Guard {
         let Some(mut record) = self.episodes[family as usize].as_mut().and_then(|episode| episode.record.take()) else {
             return;
         };
-        let all = self.cell(&Slot::Announced(family, Attribute::Forwarding, ALL)).and_then(|cell| cell.entry);
+        let all = self.cell(&all_forwarding(family)).and_then(|cell| cell.entry);
         let wanted = all.and_then(|entry| self.policy.entries()[entry].number);
         let mut went_with = 0;
         for (ifindex, interface) in &mut self.interfaces {
@@ -180,7 +203,7 @@ impl Guard {
         }
         if !wrong.is_empty() {
             // It may have looked right in passing: a writer that waits for the RTNL lock shows its value before it has it.
-            self.check(Slot::Announced(family, Attribute::Forwarding, ALL), episode.cause, episode.received);
+            self.check(all_forwarding(family), episode.cause, episode.received);
         }
         for (ifindex, old) in wrong {
             let slot = Slot::Announced(family, Attribute::Forwarding, ifindex);

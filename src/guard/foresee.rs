@@ -91,10 +91,12 @@ mod tests {
         let repair = guard.next_repair(at)?;
         let slot = repair.guarded();
         let outcome = Outcome { found: Ok("0".into()), write: Some(Ok(())), now: None, finished: at, write_usec: 1 };
-        if let Some(family) = guard.done(repair, outcome) {
-            guard.netconf(&message(libc::AF_INET, ALL, Some(1), None), at);
-            guard.absorbed(family);
+        let family = guard.done(repair, outcome);
+        if let Some(Slot::Announced(_, attribute, ifindex)) = slot {
+            let values = if attribute == Attribute::Forwarding { (Some(1), None) } else { (None, Some(0)) };
+            guard.netconf(&message(libc::AF_INET, ifindex, values.0, values.1), at);
         }
+        family.into_iter().for_each(|family| guard.absorbed(family));
         slot
     }
 
@@ -110,10 +112,11 @@ mod tests {
                 assert!(foreseen.is_none() || foreseen == asked, "{foreseen:?} {asked:?}");
                 // Until it has cost too much to be mended at once.
                 assert!(foreseen.is_some() || at > 1_000_000, "not foreseen at {at}: {drift:?}");
-                if let Some(slot) = asked {
-                    guard.charge(&slot, at, 5_000);
+                if let Some(slot) = &asked {
+                    guard.charge(slot, at, 5_000);
+                } else {
+                    guard.netconf(&message(libc::AF_INET, drift.ifindex.unwrap(), Some(1), None), at);
                 }
-                guard.netconf(&message(libc::AF_INET, drift.ifindex.unwrap(), Some(1), None), at);
                 guard.tick(at);
             }
         }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::episode::Episode;
 use super::interface::{self, Interface, Other};
+use super::put_off::all_forwarding;
 use super::settle::ELSEWHERE;
 use super::{Guard, Job, Move, Repair, Slot, rank};
 use crate::kernel::message::Link;
@@ -135,6 +136,7 @@ impl Guard {
         let first_said = if family == Family::V4 { ALL } else { DEFAULT };
         let against_all =
             attribute == Attribute::Forwarding && self.all_entry(family).is_some_and(|entry| !self.wants(entry, value));
+        let unasked = self.is_unasked(&slot, value, at);
         if attribute == Attribute::Forwarding
             && ifindex == first_said
             && let Some(episode) = &mut self.episodes[family as usize]
@@ -148,7 +150,7 @@ impl Guard {
         }
         let wrong = cell.entry.is_some_and(|entry| !self.wants(entry, value));
         if attribute == Attribute::Forwarding && self.episodes[family as usize].is_none() {
-            if ifindex == ALL && wrong {
+            if ifindex == ALL && (wrong || unasked) {
                 self.episodes[family as usize] = Some(Episode::new(cause, at));
             } else if ifindex != ALL && family == Family::V6 && before.is_some() && changed {
                 // IPv6 tells of `all` last (addrconf_fixup_forwarding): ask before taking this for the interface's own.
@@ -156,8 +158,12 @@ impl Guard {
             }
         }
         let in_episode = attribute == Attribute::Forwarding && self.episodes[family as usize].is_some();
-        if let Some(episode) = self.episodes[family as usize].as_mut().filter(|_| in_episode && ifindex == ALL) {
-            episode.said_wrong = wrong;
+        if let Some(episode) = self.episodes[family as usize].as_mut().filter(|_| in_episode) {
+            episode.held = false;
+            if ifindex == ALL {
+                episode.said_wrong = wrong;
+                episode.unasked |= unasked;
+            }
         }
         let excluded = || self.key_of(&slot).is_some_and(|key| self.policy.excludes(&key));
         let right = cell.entry.is_some() && !wrong;
@@ -195,13 +201,29 @@ impl Guard {
         } else if cell.entry.is_some() && !self.jobs.is_empty() {
             self.jobs.remove(&(rank(&slot), slot));
         }
+        if unasked {
+            self.check(all_forwarding(family), cause, at);
+        }
+    }
+
+    /// Whether the kernel says that it makes every interface what the policy wants of `all`, though `all` was that already.
+    ///
+    /// A writer of 0 that finds 0 there does nothing, but looks twice (`devinet_sysctl_forward`): if our 1 comes in between,
+    /// it goes through with a change to 1 (`inet_forward_change`), as soon as it has the lock. So interfaces that were closed
+    /// stand open, and nobody wanted that.
+    fn is_unasked(&self, slot: &Slot, value: i32, at: Option<u64>) -> bool {
+        let Slot::Announced(Family::V4, Attribute::Forwarding, ALL) = slot else { return false };
+        let known = self
+            .cell(slot)
+            .is_some_and(|cell| cell.seen == Some(value) && cell.entry.is_some_and(|entry| self.wants(entry, value)));
+        // Read, not heard, it is no news; and the first after our own write is the kernel's word on that.
+        known && at.is_some() && self.episodes[Family::V4 as usize].as_ref().is_none_or(|episode| episode.echoed)
     }
 
     /// Nothing waits to be heard. Says whether everything has to be read again all the same.
     pub fn idle(&mut self) -> bool {
         for family in Family::BOTH {
-            let all = Slot::Announced(family, Attribute::Forwarding, ALL);
-            if self.episodes[family as usize].is_some() && !self.is_to_come(all) {
+            if self.episodes[family as usize].is_some() && !self.is_to_come(all_forwarding(family)) {
                 // Whoever broke `all` has mended it before it could be looked at.
                 self.tell_episode(family);
                 self.end_unless_in_doubt(family);

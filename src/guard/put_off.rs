@@ -44,10 +44,17 @@ impl Guard {
         while let Some(due) = self.contests.take_due(now) {
             match due {
                 Due::Tell(record) => self.records.push(record),
-                Due::Look(slot) => match self.waiting.remove_entry(&(rank(&slot), slot.clone())) {
-                    Some((slot, job)) => _ = self.jobs.entry(slot).or_insert(job),
-                    None => self.check(slot, Cause::Write, None),
-                },
+                Due::Look(slot) => {
+                    if slot == all_forwarding(Family::V4) && self.contests.is_muted(&slot) {
+                        // What the kernel opens in nobody's name is not heard of.
+                        let episode = &mut self.episodes[Family::V4 as usize];
+                        episode.get_or_insert(Episode::new(Cause::Write, None)).unasked = true;
+                    }
+                    match self.waiting.remove_entry(&(rank(&slot), slot.clone())) {
+                        Some((slot, job)) => _ = self.jobs.entry(slot).or_insert(job),
+                        None => self.check(slot, Cause::Write, None),
+                    }
+                }
             }
         }
     }
@@ -106,6 +113,6 @@ impl Guard {
     }
 }
 
-fn all_forwarding(family: Family) -> Slot {
+pub(super) fn all_forwarding(family: Family) -> Slot {
     Slot::Announced(family, Attribute::Forwarding, ALL)
 }

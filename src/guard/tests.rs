@@ -158,20 +158,36 @@ impl Bench {
         }
         assert!(!self.guard.idle());
         self.work();
+        while self.guard.awaits_idle() {
+            assert!(!self.guard.idle());
+            self.work();
+        }
     }
 
     fn work(&mut self) {
-        while let Some(repair) = self.guard.next_repair(0) {
+        while let Some(repair) = self.guard.next_repair(self.now) {
             if let Some(family) = self.carry_out(repair) {
                 for repair in self.guard.put_backs(family) {
                     assert_eq!(self.carry_out(repair), None);
                 }
-                for message in std::mem::take(&mut self.said) {
-                    self.guard.netconf(&message, self.now);
-                }
+                self.take_in();
                 self.guard.absorbed(family);
             }
         }
+    }
+
+    /// Has everything heard that was said, and nothing done about it.
+    fn take_in(&mut self) {
+        for message in std::mem::take(&mut self.said) {
+            self.guard.netconf(&message, self.now);
+        }
+    }
+
+    /// Opens every interface, as the kernel does in the name of somebody who writes 0 to `all` at the same time as the guard
+    /// writes 1.
+    fn open_in_nobodys_name(&mut self) {
+        self.set("net.ipv4.conf.all.forwarding", "0");
+        self.write("net.ipv4.conf.all.forwarding", "1");
     }
 
     fn carry_out(&mut self, repair: Repair) -> Option<Family> {

@@ -3,10 +3,11 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
 
 use super::message::Link;
 use super::name::Name;
+use super::patience::QUESTION;
 
 /// NETDEV_HASHENTRIES (include/linux/netdevice.h)
 const INDEX_LISTS: i32 = 256;
@@ -47,6 +48,14 @@ impl Links {
         let mut links: Vec<Link> = indices.into_iter().filter_map(|ifindex| self.link(ifindex, state)).collect();
         links.sort_unstable_by_key(|link| link.ifindex);
         links
+    }
+
+    /// Waits asleep until whoever holds the RTNL lock now is done with what it holds it for.
+    pub fn wait_for_rtnl(&self) {
+        let question = QUESTION.map(u32::to_ne_bytes);
+        if send(&self.0, question.as_flattened(), SendFlags::DONTWAIT).is_ok() {
+            _ = recv(&self.0, &mut [0; 1], RecvFlags::DONTWAIT); // it takes the whole answer
+        }
     }
 
     /// `None`: there is no such interface.

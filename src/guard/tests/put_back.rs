@@ -39,9 +39,7 @@ fn a_reload_in_the_middle_of_a_drift_does_not_take_it_for_what_stood_before() {
     const POLICY: &str = "net.ipv4.ip_forward = 1\n";
     let mut bench = Bench::started(POLICY);
     bench.write("net.ipv4.conf.all.forwarding", "0");
-    for message in std::mem::take(&mut bench.said) {
-        bench.guard.netconf(&message, bench.now);
-    }
+    bench.take_in();
     bench.guard.reload(policy(POLICY));
     bench.read_everything(Cause::Reload);
     bench.work();
@@ -69,9 +67,7 @@ fn what_an_overrun_may_have_hidden_of_ipv6_is_not_put_back() {
 fn an_interface_that_another_writer_closes_first_is_not_taken_for_open() {
     let mut bench = Bench::started(POLICY);
     bench.write("net.ipv4.conf.all.forwarding", "0");
-    for message in std::mem::take(&mut bench.said) {
-        bench.guard.netconf(&message, bench.now);
-    }
+    bench.take_in();
     let repair = bench.guard.next_repair(0).expect("all is wrong");
     let family = bench.carry_out(repair).expect("a fan-out");
     // Somebody writes in this moment, and what the kernel says of it is not heard (Keeper::mute).
@@ -93,9 +89,7 @@ fn an_interface_that_another_writer_closes_first_is_not_taken_for_open() {
 fn a_write_that_the_kernel_takes_for_none_leaves_what_stood_before_the_drift_in_mind() {
     let mut bench = Bench::started("net.ipv4.ip_forward = 1\n");
     bench.write("net.ipv4.conf.all.forwarding", "0");
-    for message in std::mem::take(&mut bench.said) {
-        bench.guard.netconf(&message, bench.now);
-    }
+    bench.take_in();
     let repair = bench.guard.next_repair(0).expect("all is wrong");
     let family = bench.carry_out(repair).expect("a fan-out");
     // Another wrote the drift's value in this moment: that is what stands, and nothing is said of either.
@@ -111,4 +105,101 @@ fn a_write_that_the_kernel_takes_for_none_leaves_what_stood_before_the_drift_in_
         assert_eq!(bench.get(&format!("net.ipv4.conf.{key}")), value, "{key}");
     }
     assert_eq!(bench.get("net.ipv4.conf.all.accept_redirects"), "0");
+}
+
+#[test]
+fn what_the_kernel_opens_in_nobodys_name_is_closed_again() {
+    for policy in [POLICY, "net.ipv4.ip_forward = 1\n"] {
+        let mut bench = Bench::started(policy);
+        bench.write("net.ipv4.conf.all.forwarding", "0");
+        bench.hear();
+        bench.take_log();
+        bench.guard.take_records();
+        bench.open_in_nobodys_name();
+        assert_eq!(bench.get("net.ipv4.conf.closed0.forwarding"), "1");
+        bench.hear();
+        assert_eq!(bench.take_log(), "net.ipv4.conf.closed0.forwarding=0", "{policy}");
+        assert_eq!(bench.told(), Vec::<String>::new());
+        // And it is still what stands before the next drift.
+        bench.write("net.ipv4.conf.all.forwarding", "0");
+        bench.hear();
+        assert_eq!(bench.get("net.ipv4.conf.closed0.forwarding"), "0", "{policy}");
+    }
+}
+
+#[test]
+fn what_the_kernel_opens_in_nobodys_name_right_after_our_write_is_closed_again() {
+    let mut bench = Bench::started(POLICY);
+    bench.write("net.ipv4.conf.all.forwarding", "0");
+    bench.take_in();
+    let repair = bench.guard.next_repair(0).expect("all is wrong");
+    let family = bench.carry_out(repair).expect("a fan-out");
+    for repair in bench.guard.put_backs(family) {
+        assert_eq!(bench.carry_out(repair), None);
+    }
+    bench.open_in_nobodys_name();
+    bench.take_in();
+    bench.guard.absorbed(family);
+    bench.work();
+    bench.hear();
+    assert_eq!(bench.get("net.ipv4.conf.closed0.forwarding"), "0");
+}
+
+#[test]
+fn what_the_kernel_opens_while_nothing_is_heard_is_closed_again() {
+    let mut bench = Bench::started(POLICY);
+    let all = put_off::all_forwarding(Family::V4);
+    for _ in 0..20 {
+        bench.set("net.ipv4.conf.all.forwarding", "1");
+        bench.write("net.ipv4.conf.all.forwarding", "0");
+        bench.hear();
+        bench.guard.charge(&all, bench.now, 100_000);
+        bench.guard.charge_turn(None, bench.now, 1_000_000);
+    }
+    assert_eq!(bench.guard.take_mutes(), Some(vec![all]));
+    bench.open_in_nobodys_name();
+    bench.said.clear();
+    bench.now += 10_000_000;
+    bench.guard.tick(bench.now);
+    bench.work();
+    assert_eq!(bench.get("net.ipv4.conf.closed0.forwarding"), "0");
+}
+
+#[test]
+fn who_opens_all_interfaces_after_a_drift_was_mended_by_another_is_heard() {
+    let mut bench = Bench::started("net.ipv4.ip_forward = 1\n");
+    bench.write("net.ipv4.conf.all.forwarding", "0");
+    bench.write("net.ipv4.conf.all.forwarding", "1");
+    bench.take_in();
+    bench.hear();
+    assert_eq!(bench.take_log(), "");
+    assert_eq!(bench.get("net.ipv4.conf.closed0.forwarding"), "1");
+}
+
+#[test]
+fn the_beginning_of_the_next_drift_of_ipv6_is_not_taken_for_what_stood_before_it() {
+    for heard in 1..=4 {
+        let mut bench = Bench::started("net.ipv6.conf.all.forwarding = 1\n");
+        bench.write("net.ipv6.conf.tunl0.forwarding", "0");
+        bench.hear();
+        bench.write("net.ipv6.conf.all.forwarding", "0");
+        bench.take_in();
+        let repair = bench.guard.next_repair(0).expect("all is wrong");
+        let family = bench.carry_out(repair).expect("a fan-out");
+        for repair in bench.guard.put_backs(family) {
+            assert_eq!(bench.carry_out(repair), None);
+        }
+        bench.take_in();
+        // Nothing more has been said when the guard looks.
+        bench.write("net.ipv6.conf.all.forwarding", "0");
+        let rest = bench.said.split_off(heard);
+        bench.take_in();
+        bench.guard.absorbed(family);
+        bench.said = rest;
+        bench.work();
+        bench.hear();
+        for (name, value) in [("all", "1"), ("default", "1"), ("eth0", "1"), ("closed0", "1"), ("tunl0", "0")] {
+            assert_eq!(bench.get(&format!("net.ipv6.conf.{name}.forwarding")), value, "{name} after {heard}");
+        }
+    }
 }
