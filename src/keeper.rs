@@ -251,7 +251,11 @@ impl<O: Outlet> Keeper<O> {
         let watched = outcome.write.is_some() && self.writes.as_ref().is_ok_and(|writes| writes.watches(&repair.key));
         let own = watched.then(|| repair.key.clone());
         let (guarded, written) = (repair.guarded(), outcome.write.is_some());
-        if let Some(family) = self.guard.done(repair, outcome) {
+        let changed_all = self.guard.done(repair, outcome);
+        if !written && (changed_all.is_some() || self.guard.awaits_idle()) {
+            self.notifications.expect_more(); // what is known has to be of after this look
+        }
+        if let Some(family) = changed_all {
             if !written {
                 self.links.wait_for_rtnl();
             }

@@ -81,8 +81,10 @@ fn fight(key: &str, values: &'static [&'static str], wanted: &str) {
         wait_sysctl("net/ipv4/conf/closed0/forwarding", "0");
     }
     let mut status = guard;
-    // The other setting's repairs may have been called so before.
-    status.wait_notified(&format!("contested: {}", key.replace('/', ".")));
+    // The other setting's repairs may have been called so before, and be so no longer than this one's.
+    let named = format!("contested: {}", key.replace('/', "."));
+    let counts_it = |status: &str| status.contains(&named) || status.contains(" and 1 more");
+    while !counts_it(&status.wait_notified("contested: ")) {}
     let (_, records) = status.stop();
     let contested = of(&records, CONTESTED, key);
     assert_eq!(contested.len(), 1, "said once: {:#?}", messages(&records));
