@@ -19,8 +19,8 @@ const WATCHDOG: Duration = Duration::from_secs(30);
 const SECOND: Duration = Duration::from_secs(1);
 /// Before its memory is looked at.
 const REPAIRS: usize = 50;
-/// Until what comes after the start is over.
-const SETTLED: Duration = Duration::from_secs(35);
+/// Until what comes after the start is over: no link has changed, which would have looks for another 30 s.
+const SETTLED: Duration = Duration::from_secs(5);
 
 /// See the module's documentation.
 pub struct Quiet {
