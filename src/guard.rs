@@ -112,6 +112,9 @@ pub struct Guard {
     /// `all.accept_redirects` as it was before any drift of `all.forwarding`, which changes it.
     redirects: Option<String>,
     redirects_in_doubt: bool,
+    /// IPv4's `all.forwarding` was written not long ago, and not everything has been read since: another's write that met
+    /// ours may go through yet ([`Guard::is_unasked`]).
+    wrote_all: bool,
     episodes: [Option<Episode>; 2],
     jobs: BTreeMap<(Rank, Slot), Job>,
     contests: Contests,
@@ -148,6 +151,7 @@ impl Guard {
             gone: Vec::new(),
             redirects: None,
             redirects_in_doubt: false,
+            wrote_all: false,
             episodes: [None, None],
             jobs: BTreeMap::new(),
             contests: Contests::default(),
@@ -183,6 +187,7 @@ impl Guard {
         self.records.extend(self.contests.forget_all());
         self.failed.clear();
         self.written.clear();
+        self.wrote_all = false;
         self.gone.extend(self.others.drain().map(|(key, _)| key));
         self.elsewhere = policy.elsewhere().map(|(key, _)| key).collect();
         self.others.extend(policy.elsewhere().map(|(key, entry)| (key, Other::new(entry))));
@@ -200,7 +205,8 @@ impl Guard {
 
     /// Whether something is over as soon as nothing waits to be heard ([`Guard::idle`]).
     pub fn awaits_idle(&self) -> bool {
-        self.episodes.iter().flatten().any(|episode| episode.held)
+        let held = |family: &Family| self.episodes[*family as usize].as_ref().is_some_and(|episode| episode.held);
+        Family::BOTH.into_iter().filter(held).any(|family| !self.is_to_come(put_off::all_forwarding(family)))
     }
 
     /// The next setting to read and, if it does not hold, to write at `now` (monotonic microseconds).
@@ -264,6 +270,7 @@ impl Guard {
             (found, Some(Ok(()))) => {
                 let put_back = repair.job.entry.is_none().then(|| repair.wanted.clone());
                 self.written.insert(repair.slot.clone(), put_back);
+                self.wrote_all |= all_of == Some(Family::V4);
                 // Interfaces follow it in silence, whoever writes it (devinet_copy_dflt_conf).
                 self.reread |= repair.slot == Slot::Announced(Family::V4, Attribute::RpFilter, DEFAULT);
                 // Another value is another's write already, and word of it is on its way, unless it is learned.
@@ -316,6 +323,7 @@ impl Guard {
     /// What was written has been looked at often enough.
     pub fn forget_written(&mut self) {
         self.written.clear();
+        self.wrote_all = false;
     }
 
     /// Remembers a value that was read from `/proc/sys`.

@@ -252,12 +252,14 @@ impl<O: Outlet> Keeper<O> {
         let own = watched.then(|| repair.key.clone());
         let (guarded, written) = (repair.guarded(), outcome.write.is_some());
         let changed_all = self.guard.done(repair, outcome);
-        if !written && (changed_all.is_some() || self.guard.awaits_idle()) {
+        if !written && self.guard.awaits_idle() {
             self.notifications.expect_more(); // what is known has to be of after this look
         }
         if let Some(family) = changed_all {
             if !written {
-                self.links.wait_for_rtnl();
+                // Another's write may not be over yet.
+                let (key, pulse) = (Key::conf(family, "all".as_ref(), Attribute::Forwarding), self.pulse.clone());
+                pulse.inside(Some(&key.into()), || self.links.wait_for_rtnl());
             }
             self.absorb(family);
         }
@@ -321,10 +323,13 @@ impl<O: Outlet> Keeper<O> {
     /// Reads everything and repairs all drift.
     pub fn audit(&mut self, cause: Cause) {
         self.read_everything(cause);
-        while self.guard.is_busy() {
+        while self.guard.is_busy() || self.guard.awaits_idle() {
             self.work();
             if !self.hear_all() {
                 break;
+            }
+            if self.guard.awaits_idle() && self.guard.idle() {
+                self.read_everything(Cause::Write);
             }
         }
         self.publish();

@@ -8,6 +8,9 @@ use super::{Guard, Job, Repair, Slot};
 use crate::report::record::{Cause, Record};
 use crate::setting::{ALL, Attribute, Family, Key, number, same_value};
 
+/// So many looks at `all` in a row that find it right are enough: what is said in between is somebody's who keeps writing.
+const LOOKS_MAX: u32 = 8;
+
 /// `all.forwarding` of one family is wrong, or its fan-out is not over: until then, what interfaces say of forwarding is
 /// its doing and not theirs, and is judged when the episode is over.
 #[derive(Debug)]
@@ -21,8 +24,10 @@ pub struct Episode {
     pub echoed: bool,
     /// What the kernel last said of `all`, or was found there since, is wrong.
     pub said_wrong: bool,
-    /// `all` was looked at and holds, and nothing has been heard since.
+    /// `all` was looked at and holds, and nothing against it has been heard since.
     pub held: bool,
+    /// How often in a row it held.
+    pub looks: u32,
     /// The kernel opened all interfaces again, in nobody's name.
     pub unasked: bool,
     /// Interfaces that were put back to what they were before, by ifindex.
@@ -38,6 +43,7 @@ impl Episode {
             echoed: false,
             said_wrong: false,
             held: false,
+            looks: 0,
             unasked: false,
             put_back: HashSet::new(),
         }
@@ -63,7 +69,7 @@ impl Guard {
         }
     }
 
-    /// What our write of `all.forwarding` changed on settings that the policy does not name, or names otherwise, to be put
+    /// What a write of `all.forwarding` changed on settings that the policy does not name, or names otherwise, to be put
     /// back at once: until then an interface that was closed on purpose stands open.
     pub fn put_backs(&self, family: Family) -> Vec<Repair> {
         let redirects = self.redirects.as_ref().filter(|_| family == Family::V4).and_then(|value| {
@@ -76,7 +82,7 @@ impl Guard {
             .collect()
     }
 
-    /// The interfaces' forwarding that our write of `all.forwarding` makes other than it should be, and what that is.
+    /// The interfaces' forwarding that a write of the policy's value to `all.forwarding` makes other than it should be, and what that is.
     pub(super) fn closed(&self, family: Family) -> impl Iterator<Item = (Slot, i32)> {
         let wanted = self.all_entry(family).and_then(|entry| self.policy.entries()[entry].number);
         self.interfaces.iter().filter_map(move |(ifindex, interface)| {
@@ -106,15 +112,15 @@ impl Guard {
     }
 
     /// Nothing was written: `all` holds, or can't be put right. Where it holds, the episode is over once all that waits has been
-    /// heard ([`Guard::idle`]): what is known of an interface may be what our own write made of it. Says whether what should
-    /// be closed may stand open all the same.
+    /// heard: what is known of an interface may be what our own write made of it. Says whether what should be closed may
+    /// stand open all the same; else [`Guard::idle`] ends it.
     pub(super) fn looked_at_all(&mut self, family: Family, holds: bool) -> bool {
         if !holds {
             self.end_episode(family);
             return false;
         }
         self.episodes[family as usize].as_mut().is_some_and(|episode| {
-            (episode.said_wrong, episode.held) = (false, true);
+            (episode.said_wrong, episode.held, episode.looks) = (false, true, episode.looks + 1);
             std::mem::take(&mut episode.unasked)
         })
     }
@@ -126,7 +132,7 @@ impl Guard {
     pub(super) fn end_unless_in_doubt(&mut self, family: Family) {
         let in_doubt = |episode: &Episode| match family {
             Family::V4 => episode.said_wrong || episode.unasked,
-            Family::V6 => !episode.held,
+            Family::V6 => !episode.held && episode.looks < LOOKS_MAX,
         };
         if self.episodes[family as usize].as_ref().is_some_and(in_doubt) {
             self.check(all_forwarding(family), Cause::Write, None);
@@ -181,6 +187,7 @@ impl Guard {
         self.tell_episode(family);
         let Some(episode) = self.episodes[family as usize].take() else { return };
         let wanted = self.all_entry(family).and_then(|entry| self.policy.entries()[entry].number);
+        let muted = self.contests.is_muted(&all_forwarding(family));
         let mut wrong = Vec::new();
         for (ifindex, interface) in &mut self.interfaces {
             let cell = interface.cell_mut(family, Attribute::Forwarding);
@@ -191,7 +198,11 @@ impl Guard {
                 wrong.push((*ifindex, cell.settled));
             }
             cell.went_with_all = false;
-            // The echo of our write of `all` is older than the look that found an interface closed, or closed it.
+            // What is not heard any more is not known. And the echo of our write of `all` is older than the look that found an
+            // interface closed, or closed it.
+            if muted {
+                continue;
+            }
             if !episode.put_back.contains(ifindex) || cell.seen.map(i64::from) != wanted {
                 cell.settled = cell.seen;
                 let slot = Slot::Announced(family, Attribute::Forwarding, *ifindex);

@@ -33,6 +33,7 @@ impl Guard {
                 (cell.seen, cell.settled) = (None, None);
             }
         }
+        self.wrote_all &= self.episodes[Family::V4 as usize].is_some();
         let is_of_all = |message: &&NetconfMessage| message.ifindex == Some(ALL);
         snapshot.netconf.iter().filter(is_of_all).for_each(|message| self.hear(message, cause, None));
         for message in self.take_what_is_right(&snapshot.netconf) {

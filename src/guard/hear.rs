@@ -145,13 +145,14 @@ impl Guard {
                 episode.echoed = true;
             } else if episode.echoed && changed {
                 // The next drift begins, so the last repair's fan-out is over, though more waits to be heard.
+                episode.echoed = false;
                 self.tell_episode(family);
             }
         }
         let wrong = cell.entry.is_some_and(|entry| !self.wants(entry, value));
         if attribute == Attribute::Forwarding && self.episodes[family as usize].is_none() {
             if ifindex == ALL && (wrong || unasked) {
-                self.episodes[family as usize] = Some(Episode::new(cause, at));
+                self.episodes[family as usize] = Some(Episode { echoed: unasked, ..Episode::new(cause, at) });
             } else if ifindex != ALL && family == Family::V6 && before.is_some() && changed {
                 // IPv6 tells of `all` last (addrconf_fixup_forwarding): ask before taking this for the interface's own.
                 self.suspect_all(family, cause, at);
@@ -159,7 +160,7 @@ impl Guard {
         }
         let in_episode = attribute == Attribute::Forwarding && self.episodes[family as usize].is_some();
         if let Some(episode) = self.episodes[family as usize].as_mut().filter(|_| in_episode) {
-            episode.held = false;
+            episode.held &= !against_all;
             if ifindex == ALL {
                 episode.said_wrong = wrong;
                 episode.unasked |= unasked;
@@ -217,14 +218,17 @@ impl Guard {
             .cell(slot)
             .is_some_and(|cell| cell.seen == Some(value) && cell.entry.is_some_and(|entry| self.wants(entry, value)));
         // Read, not heard, it is no news; and the first after our own write is the kernel's word on that.
-        known && at.is_some() && self.episodes[Family::V4 as usize].as_ref().is_none_or(|episode| episode.echoed)
+        known
+            && self.wrote_all
+            && at.is_some()
+            && self.episodes[Family::V4 as usize].as_ref().is_none_or(|episode| episode.echoed)
     }
 
     /// Nothing waits to be heard. Says whether everything has to be read again all the same.
     pub fn idle(&mut self) -> bool {
         for family in Family::BOTH {
             if self.episodes[family as usize].is_some() && !self.is_to_come(all_forwarding(family)) {
-                // Whoever broke `all` has mended it before it could be looked at.
+                // It holds, or whoever broke it has mended it before it could be looked at.
                 self.tell_episode(family);
                 self.end_unless_in_doubt(family);
                 self.redirects_in_doubt |= family == Family::V4;

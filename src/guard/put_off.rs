@@ -45,8 +45,9 @@ impl Guard {
             match due {
                 Due::Tell(record) => self.records.push(record),
                 Due::Look(slot) => {
-                    if slot == all_forwarding(Family::V4) && self.contests.is_muted(&slot) {
-                        // What the kernel opens in nobody's name is not heard of.
+                    let muted = slot == all_forwarding(Family::V4) && self.contests.is_muted(&slot);
+                    if muted && std::mem::take(&mut self.wrote_all) {
+                        // What the kernel has opened in nobody's name since was not heard of.
                         let episode = &mut self.episodes[Family::V4 as usize];
                         episode.get_or_insert(Episode::new(Cause::Write, None)).unasked = true;
                     }

@@ -35,6 +35,7 @@ impl Guard {
                 let (cause, received) = (repair.job.cause, repair.job.received);
                 let episode = self.episodes[family as usize].get_or_insert(Episode::new(cause, received));
                 (episode.record, episode.echoed) = (own_record.then_some(record), false);
+                (episode.held, episode.looks) = (false, 0);
             }
             _ => self.records.extend(own_record.then_some(record)),
         }

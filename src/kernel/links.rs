@@ -12,8 +12,8 @@ use super::patience::QUESTION;
 /// NETDEV_HASHENTRIES (include/linux/netdevice.h)
 const INDEX_LISTS: i32 = 256;
 
-/// Unlike a dump of all links, what it asks never waits for the RTNL lock (`dev_ioctl`, net/core/dev_ioctl.c), and takes a
-/// tenth of its time.
+/// Unlike a dump of all links, what it asks of links never waits for the RTNL lock (`dev_ioctl`, net/core/dev_ioctl.c), and
+/// takes a tenth of its time.
 pub struct Links(OwnedFd);
 
 impl Links {

@@ -147,22 +147,71 @@ fn what_the_kernel_opens_in_nobodys_name_right_after_our_write_is_closed_again()
 
 #[test]
 fn what_the_kernel_opens_while_nothing_is_heard_is_closed_again() {
-    let mut bench = Bench::started(POLICY);
-    let all = put_off::all_forwarding(Family::V4);
-    for _ in 0..20 {
-        bench.set("net.ipv4.conf.all.forwarding", "1");
+    for policy in [POLICY, "net.ipv4.ip_forward = 1\n"] {
+        let mut bench = Bench::started(policy);
+        let all = put_off::all_forwarding(Family::V4);
+        for _ in 0..20 {
+            bench.set("net.ipv4.conf.all.forwarding", "1");
+            bench.write("net.ipv4.conf.all.forwarding", "0");
+            bench.hear();
+            bench.guard.charge(&all, bench.now, 100_000);
+            bench.guard.charge_turn(None, bench.now, 1_000_000);
+        }
+        assert_eq!(bench.guard.take_mutes(), Some(vec![all]));
+        // As it is read when hearing ends, everything is closed: that is nobody's will either.
+        bench.read_everything(Cause::Overrun);
+        bench.work();
+        bench.open_in_nobodys_name();
+        let look = |bench: &mut Bench| {
+            bench.said.clear();
+            bench.now += 10_000_000;
+            bench.guard.tick(bench.now);
+            bench.work();
+            assert!(!bench.guard.idle());
+        };
+        look(&mut bench);
+        assert_eq!(bench.get("net.ipv4.conf.closed0.forwarding"), "0");
+        // Once: what comes later is somebody's will.
+        bench.set("net.ipv4.conf.closed0.forwarding", "1");
+        look(&mut bench);
+        assert_eq!(bench.get("net.ipv4.conf.closed0.forwarding"), "1");
+        // And until all is read again, what stood before is what stood before everything was contested.
         bench.write("net.ipv4.conf.all.forwarding", "0");
-        bench.hear();
-        bench.guard.charge(&all, bench.now, 100_000);
-        bench.guard.charge_turn(None, bench.now, 1_000_000);
+        look(&mut bench);
+        for (name, value) in [("all", "1"), ("eth0", "1"), ("tunl0", "1"), ("closed0", "0")] {
+            assert_eq!(bench.get(&format!("net.ipv4.conf.{name}.forwarding")), value, "{name}, {policy}");
+        }
     }
-    assert_eq!(bench.guard.take_mutes(), Some(vec![all]));
-    bench.open_in_nobodys_name();
-    bench.said.clear();
-    bench.now += 10_000_000;
-    bench.guard.tick(bench.now);
+}
+
+#[test]
+fn what_somebody_opens_while_everything_is_read_stays_open() {
+    let mut bench = Bench::started("net.ipv4.ip_forward = 1\n");
+    bench.write("net.ipv4.conf.all.forwarding", "0");
+    bench.hear();
+    // All is read in the middle of his write: `all` is told of once more than it is seen to change.
+    bench.set("net.ipv4.conf.eth0.forwarding", "0");
+    bench.read_everything(Cause::Audit);
     bench.work();
-    assert_eq!(bench.get("net.ipv4.conf.closed0.forwarding"), "0");
+    bench.open_in_nobodys_name();
+    bench.hear();
+    assert_eq!(bench.get("net.ipv4.conf.eth0.forwarding"), "1");
+}
+
+#[test]
+fn a_stream_of_changes_of_one_interface_of_ipv6_does_not_keep_a_drift_open() {
+    let mut bench = Bench::started("net.ipv6.conf.all.forwarding = 1\nnet.ipv6.conf.eth0.forwarding = 1\n");
+    for round in 0.. {
+        assert!(round < 100, "it is never looked at");
+        bench.write("net.ipv6.conf.eth0.forwarding", "1");
+        bench.write("net.ipv6.conf.eth0.forwarding", "0");
+        bench.take_in();
+        assert!(!bench.guard.idle());
+        bench.work();
+        if !bench.told().is_empty() {
+            break;
+        }
+    }
 }
 
 #[test]
