@@ -1,5 +1,6 @@
 //! The guard thread: from the netlink socket through the guard to `/proc/sys`, with nothing in between that can wait.
 
+mod absorb;
 mod cost;
 mod handle;
 mod looks;
@@ -30,7 +31,7 @@ use crate::kernel::sysctl::{Door, Pulse, now_usec};
 use crate::kernel::writes::Writes;
 use crate::policy::Policy;
 use crate::report::record::{Cause, Record};
-use crate::setting::{Attribute, Family, Key};
+use crate::setting::Key;
 
 /// After this many messages or repairs in a row, the other threads' wishes (a reload, the watchdog's) get their turn.
 const TURN: usize = 256;
@@ -256,12 +257,7 @@ impl<O: Outlet> Keeper<O> {
             self.notifications.expect_more(); // what is known has to be of after this look
         }
         if let Some(family) = changed_all {
-            if !written {
-                // Another's write may not be over yet.
-                let (key, pulse) = (Key::conf(family, "all".as_ref(), Attribute::Forwarding), self.pulse.clone());
-                pulse.inside(Some(&key.into()), || self.links.wait_for_rtnl());
-            }
-            self.absorb(family);
+            self.absorb(family, written);
         }
         if let Some(slot) = in_doubt {
             self.guard.look_at(slot, now_usec());
@@ -273,50 +269,6 @@ impl<O: Outlet> Keeper<O> {
         }
         if own.is_some() {
             self.read_written(own.as_ref());
-        }
-    }
-
-    /// A write of `all.forwarding` changed every interface: puts back at once what it should not have, and hears all that
-    /// the kernel has to say of it before anything else is decided.
-    fn absorb(&mut self, family: Family) {
-        for repair in self.guard.put_backs(family) {
-            self.carry_out(repair);
-        }
-        let (mut wrong, mut heard_all) = (false, false);
-        // Two messages come for each interface; somebody who writes for ever must not hold up everything else.
-        for _ in 0..TURN + 4 * self.guard.known() {
-            match self.notifications.receive() {
-                Received::Messages(messages) => {
-                    let at = self.heard_at();
-                    messages.iter().for_each(|message| self.hear(message, at));
-                }
-                Received::Nothing => {
-                    heard_all = true;
-                    break;
-                }
-                Received::Lost(reason) => {
-                    self.drain();
-                    self.tell(Record::Resynchronised { reason });
-                    self.read_everything(Cause::Overrun);
-                    heard_all = true;
-                    break;
-                }
-            }
-            let was_wrong = std::mem::replace(&mut wrong, self.guard.heard_all_wrong(family));
-            if wrong && !was_wrong {
-                // Old news of what has been mended, or somebody who writes faster than this can listen: then mend first. Mended
-                // ahead, it is another drift.
-                let all = Key::conf(family, "all".as_ref(), Attribute::Forwarding);
-                if !self.ahead.is_empty()
-                    || self.door.read(&all).is_ok_and(|value| !self.guard.all_holds(family, &value))
-                {
-                    break;
-                }
-            }
-        }
-        // Otherwise the episode is over once the rest has been heard ([`Guard::idle`]).
-        if heard_all || self.guard.heard_all_wrong(family) {
-            self.guard.absorbed(family);
         }
     }
 

@@ -1,0 +1,56 @@
+//! After a write of `all.forwarding`, which changed every interface: what that undid, and all that is said of it.
+
+use super::{Keeper, Outlet, TURN};
+use crate::kernel::socket::Received;
+use crate::report::record::{Cause, Record};
+use crate::setting::{Attribute, Family, Key};
+
+impl<O: Outlet> Keeper<O> {
+    /// A write of `all.forwarding` changed every interface: puts back at once what it should not have, and hears all that
+    /// the kernel has to say of it before anything else is decided.
+    pub(super) fn absorb(&mut self, family: Family, ours: bool) {
+        let all = || Key::conf(family, "all".as_ref(), Attribute::Forwarding);
+        if !ours {
+            // It may not be over yet.
+            self.pulse.clone().inside(Some(&all().into()), || self.links.wait_for_rtnl());
+        }
+        for repair in self.guard.put_backs(family) {
+            self.carry_out(repair);
+        }
+        let (mut wrong, mut heard_all) = (false, false);
+        // Two messages come for each interface; somebody who writes for ever must not hold up everything else.
+        for _ in 0..TURN + 4 * self.guard.known() {
+            match self.notifications.receive() {
+                Received::Messages(messages) => {
+                    let at = self.heard_at();
+                    messages.iter().for_each(|message| self.hear(message, at));
+                }
+                Received::Nothing => {
+                    heard_all = true;
+                    break;
+                }
+                Received::Lost(reason) => {
+                    self.drain();
+                    self.tell(Record::Resynchronised { reason });
+                    self.read_everything(Cause::Overrun);
+                    heard_all = true;
+                    break;
+                }
+            }
+            let was_wrong = std::mem::replace(&mut wrong, self.guard.heard_all_wrong(family));
+            if wrong && !was_wrong {
+                // Old news of what has been mended, or somebody who writes faster than this can listen: then mend first. Mended
+                // ahead, it is another drift.
+                if !self.ahead.is_empty()
+                    || self.door.read(&all()).is_ok_and(|value| !self.guard.all_holds(family, &value))
+                {
+                    break;
+                }
+            }
+        }
+        // Otherwise the episode is over once the rest has been heard ([`Guard::idle`]).
+        if heard_all || self.guard.heard_all_wrong(family) {
+            self.guard.absorbed(family);
+        }
+    }
+}
