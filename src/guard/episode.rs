@@ -82,7 +82,8 @@ impl Guard {
             .collect()
     }
 
-    /// The interfaces' forwarding that a write of the policy's value to `all.forwarding` makes other than it should be, and what that is.
+    /// The interfaces' forwarding that a write of the policy's value to `all.forwarding` makes other than it should be, and
+    /// what that is.
     pub(super) fn closed(&self, family: Family) -> impl Iterator<Item = (Slot, i32)> {
         let wanted = self.all_entry(family).and_then(|entry| self.policy.entries()[entry].number);
         self.interfaces.iter().filter_map(move |(ifindex, interface)| {
