@@ -167,12 +167,16 @@ impl Bench {
     fn work(&mut self) {
         while let Some(repair) = self.guard.next_repair(self.now) {
             if let Some(family) = self.carry_out(repair) {
-                for repair in self.guard.put_backs(family) {
-                    assert_eq!(self.carry_out(repair), None);
-                }
+                self.put_back(family);
                 self.take_in();
                 self.guard.absorbed(family);
             }
+        }
+    }
+
+    fn put_back(&mut self, family: Family) {
+        for repair in self.guard.put_backs(family) {
+            assert_eq!(self.carry_out(repair), None);
         }
     }
 
@@ -181,13 +185,6 @@ impl Bench {
         for message in std::mem::take(&mut self.said) {
             self.guard.netconf(&message, self.now);
         }
-    }
-
-    /// Opens every interface, as the kernel does in the name of somebody who writes 0 to `all` at the same time as the guard
-    /// writes 1.
-    fn open_in_nobodys_name(&mut self) {
-        self.set("net.ipv4.conf.all.forwarding", "0");
-        self.write("net.ipv4.conf.all.forwarding", "1");
     }
 
     fn carry_out(&mut self, repair: Repair) -> Option<Family> {
