@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use rustix::time::{ClockId, clock_gettime};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::guard::resume::{Sleep, Woke};
@@ -163,7 +164,8 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
 
     let mut clock = Clock::new().inspect_err(|error| daemon.lost(CLOCKS, error.to_string())).ok();
     let (heard, mut logind_events) = mpsc::channel(16);
-    tokio::task::spawn_local(logind::listen(heard));
+    let audited = Rc::new(Notify::new());
+    tokio::task::spawn_local(logind::listen(heard, audited.clone()));
 
     let mut seen_turns = u64::MAX;
     let ready_at_latest = Instant::now() + READY_AT_LATEST;
@@ -184,7 +186,10 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
             jump = jumped(&mut clock) => daemon.jumped(jump, &mut clock),
             touched = touched(&mut watch) => daemon.touched(touched, &mut watch),
             Some(event) = logind_events.recv() => daemon.logind(event),
-            Ok(()) = audit.tick() => daemon.guard.send(Command::Audit(Cause::Audit)),
+            Ok(()) = audit.tick() => {
+                daemon.guard.send(Command::Audit(Cause::Audit));
+                audited.notify_one();
+            }
             () = settle_due(&daemon.settle) => daemon.settle(),
             () = at(daemon.reload_due) => daemon.reload(&mut watch, false).await,
             Ok(()) = watchdog.tick() => {
@@ -356,7 +361,7 @@ impl Daemon {
 
 async fn touched(watch: &mut Option<Watch>) -> io::Result<()> {
     match watch {
-        Some(watch) => watch.touched().await,
+        Some(watch) => watch.paths.touched().await,
         None => std::future::pending().await,
     }
 }

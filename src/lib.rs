@@ -7,6 +7,7 @@ pub mod guard;
 pub mod handle;
 pub mod keeper;
 pub mod kernel;
+pub mod paths;
 pub mod policy;
 pub mod report;
 pub mod setting;

@@ -15,20 +15,6 @@ fn lost_or_back(guard: &Running) -> Vec<(String, String)> {
     guard.records().iter().filter_map(told).collect()
 }
 
-/// Waits until `source` has been told lost (or back) `times` times.
-fn wait_source(guard: &Running, source: &str, text: &str, times: usize) -> Record {
-    let is = |record: &Record| record.get("SOURCE").is_some_and(|s| s == source) && record["MESSAGE"].contains(text);
-    let deadline = std::time::Instant::now() + PATIENCE;
-    loop {
-        let mut told: Vec<_> = guard.records().into_iter().filter(is).collect();
-        if told.len() >= times {
-            return told.swap_remove(times - 1);
-        }
-        assert!(std::time::Instant::now() < deadline, "no {text:?} of {source}: {:?}", messages(&guard.records()));
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-}
-
 const PORTS: &str = "net/ipv4/ip_local_reserved_ports";
 const PORTS_POLICY: &str = "net.ipv4.ip_local_reserved_ports = 5000\n";
 

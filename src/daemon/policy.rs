@@ -86,7 +86,7 @@ impl Daemon {
     pub(super) async fn reload(&mut self, watch: &mut Option<Watch>, asked: bool) {
         self.reload_due = None;
         if let Some(Err(error)) = watch.as_mut().map(|watch| {
-            watch.drain();
+            watch.paths.drain();
             watch.renew()
         }) {
             *watch = None;

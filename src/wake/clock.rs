@@ -11,7 +11,7 @@ use rustix::time::{
 };
 use tokio::io::unix::AsyncFd;
 
-use crate::policy::watch::register;
+use crate::paths::register;
 
 /// CLOCK_BOOTTIME goes on in a suspend and CLOCK_MONOTONIC does not; smaller gaps are the time between the two readings.
 const SUSPEND_MIN: Duration = Duration::from_millis(100);

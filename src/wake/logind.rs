@@ -2,15 +2,17 @@
 //! (org.freedesktop.login1(5), systemd's inhibitor lock documentation).
 
 use std::io;
+use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 use zbus::OwnedFd;
 use zbus::fdo::DBusProxy;
 use zbus::proxy::CacheProperties;
 
+use super::bus::{Search, is_absent};
 use super::managers;
 
 const LOGIND: &str = "org.freedesktop.login1";
@@ -20,9 +22,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The sleep waits no longer than this for the guard to note it; logind's own limit is 5 s (InhibitDelayMaxSec=).
 const NOTE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Between tries to reach a bus that is not there.
-const RETRY_FIRST: Duration = Duration::from_millis(500);
-const RETRY_LAST: Duration = Duration::from_secs(5);
+/// Between tries to get an inhibitor that logind refuses.
+const RETRY_INHIBITOR: Duration = Duration::from_secs(5);
 
 /// What was heard.
 #[derive(Debug)]
@@ -60,26 +61,21 @@ trait Manager {
 }
 
 /// Listens for ever; a bus or a logind that goes is waited for.
-pub async fn listen(events: mpsc::Sender<Event>) {
+pub async fn listen(events: mpsc::Sender<Event>, audited: Rc<Notify>) {
     let mut teller = Teller { events, lost: Vec::new() };
-    let mut retry = RETRY_FIRST;
+    let mut search = Search::default();
     loop {
-        let mut reached = false;
-        let reason = match session(&mut teller, &mut reached).await {
-            Ok(()) => "the connection was closed".to_string(),
-            Err(error) => error.to_string(),
+        let (reason, absent) = match session(&mut teller, &mut search).await {
+            Ok(()) => ("the connection was closed".to_string(), false),
+            Err(error) => (error.to_string(), is_absent(&error)),
         };
-        if reached {
-            retry = RETRY_FIRST;
-        }
         teller.lost(BUS, reason).await;
-        tokio::time::sleep(retry).await;
-        retry = (retry * 2).min(RETRY_LAST);
+        search.wait(absent, &audited).await;
     }
 }
 
 /// One connection's life.
-async fn session(teller: &mut Teller, reached: &mut bool) -> zbus::Result<()> {
+async fn session(teller: &mut Teller, search: &mut Search) -> zbus::Result<()> {
     let connect = zbus::connection::Builder::system().method_timeout(CALL_TIMEOUT).build();
     // The handshake is no method call.
     let connection =
@@ -90,7 +86,7 @@ async fn session(teller: &mut Teller, reached: &mut bool) -> zbus::Result<()> {
     // Signals from anybody but logind's owner don't get through this proxy.
     let manager = ManagerProxy::builder(&connection).cache_properties(CacheProperties::No).build().await?;
     let mut sleeps = manager.receive_prepare_for_sleep().await?;
-    *reached = true;
+    search.end();
     teller.back(BUS).await;
 
     // Held, never read: logind delays a sleep for as long as it is open.
@@ -126,7 +122,7 @@ async fn session(teller: &mut Teller, reached: &mut bool) -> zbus::Result<()> {
                     teller.lost(MANAGER, "it left the system bus".into()).await;
                 }
             }
-            () = tokio::time::sleep(RETRY_LAST), if teller.lost.contains(&INHIBITOR) => {
+            () = tokio::time::sleep(RETRY_INHIBITOR), if teller.lost.contains(&INHIBITOR) => {
                 _inhibitor = teller.judge(inhibit(&manager).await).await;
             }
             change = managers.next() => {

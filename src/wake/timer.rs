@@ -11,7 +11,7 @@ use rustix::time::{
 };
 use tokio::io::unix::AsyncFd;
 
-use crate::policy::watch::register;
+use crate::paths::register;
 
 pub struct Timer(AsyncFd<OwnedFd>);
 

@@ -271,6 +271,20 @@ pub fn reworded(command: &mut Command, reword: impl FnOnce(Vec<OsString>) -> Vec
     command
 }
 
+/// Waits until `source` has been told lost (or back) `times` times.
+pub fn wait_source(guard: &Running, source: &str, text: &str, times: usize) -> Record {
+    let is = |record: &Record| record.get("SOURCE").is_some_and(|s| s == source) && record["MESSAGE"].contains(text);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut told: Vec<_> = guard.records().into_iter().filter(is).collect();
+        if told.len() >= times {
+            return told.swap_remove(times - 1);
+        }
+        assert!(Instant::now() < deadline, "no {text:?} of {source}: {:?}", messages(&guard.records()));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 pub fn messages(records: &[Record]) -> Vec<&str> {
     records.iter().filter_map(|record| record.get("MESSAGE").map(String::as_str)).collect()
 }

@@ -1,0 +1,145 @@
+//! Tells the event loop when names in folders come, go or change, by inotify(7).
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::io::Errno;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+const EVENT_BUFFER_BYTES: usize = 4096;
+/// So many buffers are more than a full queue (fs.inotify.max_queued_events, 16,384).
+const BUFFERS_MAX: usize = 256;
+
+/// Which names in a watched folder matter.
+#[derive(Debug)]
+pub enum Names {
+    All,
+    Some(HashSet<OsString>),
+}
+
+/// Folders, and what matters in each.
+pub type Folders = HashMap<PathBuf, Names>;
+
+/// The folders that are watched.
+pub struct Paths {
+    fd: AsyncFd<OwnedFd>,
+    events: WatchFlags,
+    names: HashMap<i32, Names>,
+    buffer: Box<[MaybeUninit<u8>; EVENT_BUFFER_BYTES]>,
+}
+
+impl Paths {
+    /// Watches nothing yet; then for these events.
+    ///
+    /// # Errors
+    /// No inotify instance left (`fs.inotify.max_user_instances`).
+    pub fn new(events: WatchFlags) -> io::Result<Paths> {
+        let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        let buffer = Box::new([MaybeUninit::uninit(); EVENT_BUFFER_BYTES]);
+        Ok(Paths { fd: register(fd)?, events, names: HashMap::new(), buffer })
+    }
+
+    /// Watches these from now on, and no others.
+    ///
+    /// # Errors
+    /// The kernel grants no more watches, with the remedy.
+    pub fn watch(&mut self, folders: Folders) -> io::Result<()> {
+        let mut names = HashMap::new();
+        for (path, wanted) in folders {
+            let watch = match inotify::add_watch(self.fd.get_ref(), &path, self.events) {
+                Ok(watch) => watch,
+                Err(Errno::NOSPC) => {
+                    return Err(io::Error::other("no watches left; raise fs.inotify.max_user_watches"));
+                }
+                Err(error @ (Errno::NOMEM | Errno::PERM)) => return Err(error.into()),
+                Err(_) => continue, // what is not there, or can't be read, has a parent that is watched
+            };
+            match (names.remove(&watch), wanted) {
+                (Some(Names::Some(mut earlier)), Names::Some(more)) => {
+                    earlier.extend(more);
+                    names.insert(watch, Names::Some(earlier));
+                }
+                (Some(Names::All), _) => _ = names.insert(watch, Names::All),
+                (_, wanted) => _ = names.insert(watch, wanted),
+            }
+        }
+        for watch in self.names.keys().filter(|watch| !names.contains_key(watch)) {
+            _ = inotify::remove_watch(self.fd.get_ref(), *watch);
+        }
+        self.names = names;
+        Ok(())
+    }
+
+    /// Waits until something that matters is touched.
+    ///
+    /// # Errors
+    /// The inotify descriptor can't be read any more.
+    pub async fn touched(&mut self) -> io::Result<()> {
+        loop {
+            let mut ready = self.fd.readable().await?;
+            match read_events(self.fd.get_ref(), &mut self.buffer[..], &self.names) {
+                Ok(true) => return Ok(()),
+                // A file that is written without end beside those that matter must not have the event loop for itself.
+                Ok(false) => tokio::task::yield_now().await,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Forgets what has been said so far: it will be read anyway. What comes without end is not waited for.
+    pub fn drain(&mut self) {
+        for _ in 0..BUFFERS_MAX {
+            if read_events(self.fd.get_ref(), &mut self.buffer[..], &self.names).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Has the event loop wait for a descriptor.
+///
+/// # Errors
+/// epoll(7) takes no more.
+pub fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd is open for as long as it lives, always the same descriptor, and the AsyncFd owns it.
+    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(Into::into)
+}
+
+/// Adds folders, and the name in each that matters.
+pub fn note(folders: &mut Folders, steps: Vec<(PathBuf, OsString)>) {
+    for (folder, name) in steps {
+        if let Names::Some(names) = folders.entry(folder).or_insert_with(|| Names::Some(HashSet::new())) {
+            names.insert(name);
+        }
+    }
+}
+
+/// Reads one buffer of events, and says whether any of them matters.
+fn read_events(fd: &OwnedFd, buffer: &mut [MaybeUninit<u8>], names: &HashMap<i32, Names>) -> io::Result<bool> {
+    let mut reader = inotify::Reader::new(fd, buffer);
+    let mut matters = false;
+    loop {
+        let event = reader.next()?;
+        let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
+        matters |= match (names.get(&event.wd()), name) {
+            _ if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => true,
+            (None, _) => false,
+            (Some(Names::All), _) => true,
+            (Some(Names::Some(names)), Some(name)) => names.contains(name),
+            (Some(Names::Some(_)), None) => {
+                event.events().intersects(ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::IGNORED)
+            }
+        };
+        if reader.is_buffer_empty() {
+            return Ok(matters);
+        }
+    }
+}
