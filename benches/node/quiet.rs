@@ -29,7 +29,7 @@ pub struct Quiet {
 }
 
 impl Quiet {
-    /// For at least so long. A search for a bus or for logind would be something, so both are there.
+    /// For at least so long, with a bus and logind, as on a node. (That a bus which is not there wakes nobody is tested.)
     pub fn start(guard: &Guard, at_least: Duration) -> Result<Quiet> {
         let (end, ended) = channel();
         let program = guard.program.clone().into_os_string();

@@ -44,32 +44,36 @@ impl Search {
     /// Waits until the next try is due: soon, as long as there is hope. One that is `absent` then has to come first, and what
     /// comes unseen (a file system mounted over its folder) is found after an audit.
     pub async fn wait(&mut self, absent: bool, audited: &Notify) {
-        match self.place.take().filter(|_| absent && self.retry >= RETRY_ABSENT) {
-            Some(mut place) => {
+        match self.place.as_mut().filter(|_| absent && self.retry >= RETRY_ABSENT) {
+            Some(place) => {
                 tokio::select! {
                     _ = place.touched() => self.retry = RETRY_FIRST,
                     () = audited.notified() => {}
                 }
-                self.place = watch();
+                self.watch();
             }
             None => {
-                self.place = watch();
+                self.watch();
                 sleep(self.retry).await;
                 self.retry = (self.retry * 2).min(RETRY_LAST);
             }
         }
     }
+
+    /// Follows the path to the socket anew. The descriptor stays: to close one takes the kernel milliseconds.
+    fn watch(&mut self) {
+        let place = self.place.take().or_else(|| Paths::new(EVENTS).ok()).zip(folders());
+        self.place = place.and_then(|(mut paths, folders)| paths.watch(folders).ok().map(|()| paths));
+    }
 }
 
-fn watch() -> Option<Paths> {
+fn folders() -> Option<Folders> {
     let address = zbus::Address::system().ok()?;
     let Transport::Unix(unix) = address.transport() else { return None };
     let UnixSocket::File(path) = unix.path() else { return None };
     let mut folders = Folders::new();
     note(&mut folders, chase(Path::new("/"), path).steps);
-    let mut paths = Paths::new(EVENTS).ok()?;
-    paths.watch(folders).ok()?;
-    Some(paths)
+    Some(folders)
 }
 
 /// Whether nobody listens there (connect(2): ENOENT, ECONNREFUSED). A bus that hangs, or refuses, is another thing.
