@@ -184,7 +184,7 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
             _ = signals.hangup.recv() => daemon.reload(&mut watch, true).await,
             _ = signals.usr1.recv() => daemon.woke(Cause::Hypervisor, "SIGUSR1", None),
             jump = jumped(&mut clock) => daemon.jumped(jump, &mut clock),
-            touched = touched(&mut watch) => daemon.touched(touched, &mut watch),
+            touched = policy::touched(&mut watch) => daemon.touched(touched, &mut watch),
             Some(event) = logind_events.recv() => daemon.logind(event),
             Ok(()) = audit.tick() => {
                 daemon.guard.send(Command::Audit(Cause::Audit));
@@ -356,13 +356,6 @@ impl Daemon {
         if let Some(cause) = self.settle.take(monotonic()) {
             self.guard.send(Command::Audit(cause));
         }
-    }
-}
-
-async fn touched(watch: &mut Option<Watch>) -> io::Result<()> {
-    match watch {
-        Some(watch) => watch.paths.touched().await,
-        None => std::future::pending().await,
     }
 }
 

@@ -25,6 +25,14 @@ const POLICY_DEBOUNCE: Duration = Duration::from_millis(50);
 /// How long a reload may keep the service manager waiting.
 const RELOAD_AT_LATEST: Duration = Duration::from_secs(2);
 
+/// Waits until a policy file may have changed; for ever where that can't be watched.
+pub(super) async fn touched(watch: &mut Option<Watch>) -> io::Result<()> {
+    match watch {
+        Some(watch) => watch.paths.touched().await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Daemon {
     /// Each bad line once per policy, and the policy itself once it changes.
     pub(super) fn tell_policy(&mut self) {
