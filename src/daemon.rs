@@ -282,6 +282,7 @@ impl Daemon {
         if !std::mem::replace(&mut self.ready, true) {
             self.tell_ready();
             self.tell_conflicts();
+            memory::unmap_code();
         }
         self.tell_status();
     }

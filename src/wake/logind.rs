@@ -14,6 +14,7 @@ use zbus::proxy::CacheProperties;
 
 use super::bus::{Search, is_absent};
 use super::managers;
+use crate::kernel::memory;
 
 const LOGIND: &str = "org.freedesktop.login1";
 /// A call that takes longer is lost, and so is the bus.
@@ -96,6 +97,7 @@ async fn session(teller: &mut Teller, search: &mut Search) -> zbus::Result<()> {
     } else {
         teller.lost(MANAGER, "it is not on the system bus".into()).await;
     }
+    memory::unmap_code(); // a greeting takes more of it than all that follows
     loop {
         tokio::select! {
             () = connection.closed() => return Ok(()),
