@@ -8,7 +8,7 @@ use crate::kernel::links::Links;
 use crate::kernel::message::Link;
 
 /// To ask for so many names takes longer than to start a thread that does.
-const MANY: usize = 1500;
+const MANY: usize = 500;
 /// So many are handed on at once, and fewer are not shared out.
 const FEW: usize = 250;
 /// More are not taken at once, so that something is left to do for whoever has done first.
