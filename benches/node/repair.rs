@@ -140,6 +140,7 @@ pub fn busy(node: &Node, guard: &Guard, rounds: &dyn Fn(usize) -> usize) -> Resu
     let flips = Flips::new(node, What::IpForward, Look::Told)?;
     let mut times = [(Contender::Floor, Vec::new()), (Contender::Guard, Vec::new())];
     let mut waited = Duration::ZERO;
+    let before = processors_time()?;
     for _ in 0..TURNS {
         for (contender, times) in &mut times {
             let running = contender.start_ordinary(guard, &node.target(What::IpForward))?;
@@ -150,13 +151,24 @@ pub fn busy(node: &Node, guard: &Guard, rounds: &dyn Fn(usize) -> usize) -> Resu
             drop(running);
         }
     }
+    let [stolen, all] = std::array::from_fn(|at| processors_time().map_or(0, |now| now[at] - before[at]));
     drop(busy);
     let repairs = times[1].1.len();
     section.compare("ip_forward", "busy", times.into());
     let mean = format!("{:.0} on average", waited.as_secs_f64() * 1e6 / repairs as f64);
     let what = "its thread waits for a processor";
     section.row([what, "fwdguard", "", "", &mean, "", &repairs.to_string()].map(str::to_owned));
+    let stolen = format!("{:.1} %", stolen as f64 / all as f64 * 100.0);
+    section.row(["the host takes of the processors' time", "all", "", "", &stolen, "", ""].map(str::to_owned));
     Ok(section)
+}
+
+/// In ticks: what a virtual machine's host took of it (`steal`, proc_stat(5)), and all.
+fn processors_time() -> Result<[u64; 2]> {
+    let stat = std::fs::read_to_string("/proc/stat")?;
+    let ticks: Vec<u64> =
+        stat.lines().next().context("stat")?.split(' ').filter_map(|word| word.parse().ok()).collect();
+    Ok([*ticks.get(7).context("steal")?, ticks.iter().take(8).sum()])
 }
 
 /// How long the guard's thread was ready to run and did not.
