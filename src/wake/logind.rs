@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use zbus::OwnedFd;
 use zbus::fdo::DBusProxy;
 use zbus::proxy::CacheProperties;
@@ -23,8 +23,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The sleep waits no longer than this for the guard to note it; logind's own limit is 5 s (InhibitDelayMaxSec=).
 const NOTE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Between tries to get an inhibitor that logind refuses.
+/// Between tries to get an inhibitor that logind refuses, and how many there are before each waits for an audit.
 const RETRY_INHIBITOR: Duration = Duration::from_secs(5);
+const RETRIES_MAX: u32 = 3;
 
 /// What was heard.
 #[derive(Debug)]
@@ -66,7 +67,7 @@ pub async fn listen(events: mpsc::Sender<Event>, audited: Rc<Notify>) {
     let mut teller = Teller { events, lost: Vec::new() };
     let mut search = Search::default();
     loop {
-        let (reason, absent) = match session(&mut teller, &mut search).await {
+        let (reason, absent) = match session(&mut teller, &mut search, &audited).await {
             Ok(()) => ("the connection was closed".to_string(), false),
             Err(error) => (error.to_string(), is_absent(&error)),
         };
@@ -76,7 +77,7 @@ pub async fn listen(events: mpsc::Sender<Event>, audited: Rc<Notify>) {
 }
 
 /// One connection's life.
-async fn session(teller: &mut Teller, search: &mut Search) -> zbus::Result<()> {
+async fn session(teller: &mut Teller, search: &mut Search, audited: &Notify) -> zbus::Result<()> {
     let connect = zbus::connection::Builder::system().method_timeout(CALL_TIMEOUT).build();
     // The handshake is no method call.
     let connection =
@@ -98,7 +99,11 @@ async fn session(teller: &mut Teller, search: &mut Search) -> zbus::Result<()> {
         teller.lost(MANAGER, "it is not on the system bus".into()).await;
     }
     memory::unmap_code(); // a greeting takes more of it than all that follows
+    let mut retries = 0;
     loop {
+        if !teller.lost.contains(&INHIBITOR) {
+            retries = 0;
+        }
         tokio::select! {
             () = connection.closed() => return Ok(()),
             signal = sleeps.next() => {
@@ -124,7 +129,8 @@ async fn session(teller: &mut Teller, search: &mut Search) -> zbus::Result<()> {
                     teller.lost(MANAGER, "it left the system bus".into()).await;
                 }
             }
-            () = tokio::time::sleep(RETRY_INHIBITOR), if teller.lost.contains(&INHIBITOR) => {
+            () = until_retry(retries, audited), if teller.lost.contains(&INHIBITOR) => {
+                retries += 1;
                 _inhibitor = teller.judge(inhibit(&manager).await).await;
             }
             change = managers.next() => {
@@ -133,6 +139,10 @@ async fn session(teller: &mut Teller, search: &mut Search) -> zbus::Result<()> {
             }
         }
     }
+}
+
+async fn until_retry(retries: u32, audited: &Notify) {
+    if retries < RETRIES_MAX { sleep(RETRY_INHIBITOR).await } else { audited.notified().await }
 }
 
 /// logind is there: takes the inhibitor, unless a sleep has begun already, in which logind grants none.

@@ -1,4 +1,4 @@
-//! A system bus that is not there costs nothing, and is found as soon as it comes.
+//! A system bus that is not there, or a logind that refuses, costs nothing; both are found once they come round.
 
 mod bus;
 mod common;
@@ -40,7 +40,7 @@ fn guard_of(ns: &Namespace, address: &str, audit_interval: &str) -> Running {
             words.into_iter().map(|word| if word == "86400" { audit_interval.into() } else { word }).collect()
         })
     });
-    guard.wait_message("Lost the system bus: ");
+    guard.wait_message("Lost the ");
     guard
 }
 
@@ -86,4 +86,18 @@ fn one_that_came_unseen_is_found_after_an_audit() {
     symlink("/run/bus.socket", "/run/late/socket").expect("a link");
     guard.wait_message("the system bus is back");
     drop(bus);
+}
+
+#[test]
+fn a_logind_that_refuses_is_asked_again_after_an_audit() {
+    let ns = Namespace::enter();
+    let bus = Bus::start(&ns);
+    let logind = bus.logind(false);
+    logind.refuse(Some("not now".into()));
+    let guard = guard_of(&ns, ADDRESS, "15");
+    guard.wait_message("Lost the sleep inhibitor: ");
+    logind.wait_refused(4);
+    wait_asleep(&guard);
+    logind.refuse(None);
+    guard.wait_message("the sleep inhibitor is back");
 }
