@@ -88,6 +88,12 @@ const HOLDS_UP: &[(&str, &str)] = &[
          else the machine does shows, too.",
     ),
     (
+        "new interface right after its RTM_NEWLINK",
+        "one round of a hundred decides it. In slow ones that were traced the guard was on its processor, or next, and either \
+         stood still for 0.3 ms or more between two steps that take microseconds, or the interrupt that was to switch to it came \
+         1 ms late: so it is where a virtual machine's host runs something else.",
+    ),
+    (
         "new interface while it is still made",
         "between its settings and its RTM_NEWLINK whoever makes it is in the kernel, for some 100 µs. If the other processor is \
          busy, here with looking on, the guard is woken on this one and has to wait for him, as the floor has to.",
