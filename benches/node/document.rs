@@ -80,7 +80,7 @@ const HOLDS_UP: &[(&str, &str)] = &[
     (
         "time to repair ip_forward on a busy node",
         "in the moment of its wake-up the guard's processor is marked for a switch, as traces show of all rounds that took long; \
-         in those it took notice 0.3 to 2.5 ms later. A virtual one does so when its host runs it (the last row of its table).",
+         in those it took notice 0.3 to 2.5 ms later. What its host takes of a virtual one (the last row of its table) is a part of that.",
     ),
     (
         "who holds RTNL",
@@ -91,7 +91,7 @@ const HOLDS_UP: &[(&str, &str)] = &[
         "new interface right after its RTM_NEWLINK",
         "one round of a hundred decides it. In slow ones that were traced the guard was on its processor, or next, and either \
          stood still for 0.3 ms or more between two steps that take microseconds, or the interrupt that was to switch to it came \
-         1 ms late: so it is where a virtual machine's host runs something else.",
+         1 ms late. Why is not known.",
     ),
     (
         "new interface while it is still made",
