@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use bus::*;
 use common::*;
 
+const NO_BUS: &str = "Lost the system bus: ";
+
 /// As often as the event loop went to sleep.
 fn sleeps(guard: &Running) -> u64 {
     let pid = guard.pid();
@@ -33,14 +35,14 @@ fn wait_asleep(guard: &Running) {
     }
 }
 
-fn guard_of(ns: &Namespace, address: &str, audit_interval: &str) -> Running {
+fn guard_of(ns: &Namespace, address: &str, audit_interval: &str, lost: &str) -> Running {
     let guard = Running::start(ns, |command| {
         command.env("DBUS_SYSTEM_BUS_ADDRESS", address);
         reworded(command, |words| {
             words.into_iter().map(|word| if word == "86400" { audit_interval.into() } else { word }).collect()
         })
     });
-    guard.wait_message("Lost the ");
+    guard.wait_message(lost);
     guard
 }
 
@@ -48,7 +50,7 @@ fn guard_of(ns: &Namespace, address: &str, audit_interval: &str) -> Running {
 fn it_is_waited_for_asleep() {
     let ns = Namespace::enter();
     let mut bus = Bus::absent(&ns);
-    let guard = guard_of(&ns, ADDRESS, "86400");
+    let guard = guard_of(&ns, ADDRESS, "86400", NO_BUS);
     wait_asleep(&guard);
     bus.restart();
     wait_source(&guard, "the system bus", "is back", 1);
@@ -63,7 +65,7 @@ fn it_is_waited_for_asleep() {
 #[test]
 fn its_folder_may_be_missing_or_come_by_a_link() {
     let ns = Namespace::enter();
-    let guard = guard_of(&ns, "unix:path=/run/early/bus/socket", "86400");
+    let guard = guard_of(&ns, "unix:path=/run/early/bus/socket", "86400", NO_BUS);
     wait_asleep(&guard);
     fs::create_dir("/run/late").expect("a folder");
     symlink("/run/late", "/run/early").expect("a link");
@@ -80,7 +82,7 @@ fn its_folder_may_be_missing_or_come_by_a_link() {
 fn one_that_came_unseen_is_found_after_an_audit() {
     let ns = Namespace::enter();
     fs::create_dir("/run/late").expect("a folder");
-    let guard = guard_of(&ns, "unix:path=/run/late/socket", "10");
+    let guard = guard_of(&ns, "unix:path=/run/late/socket", "10", NO_BUS);
     let bus = Bus::start(&ns);
     run("mount -t tmpfs tmpfs /run/late");
     symlink("/run/bus.socket", "/run/late/socket").expect("a link");
@@ -94,8 +96,7 @@ fn a_logind_that_refuses_is_asked_again_after_an_audit() {
     let bus = Bus::start(&ns);
     let logind = bus.logind(false);
     logind.refuse(Some("not now".into()));
-    let guard = guard_of(&ns, ADDRESS, "15");
-    guard.wait_message("Lost the sleep inhibitor: ");
+    let guard = guard_of(&ns, ADDRESS, "15", "Lost the sleep inhibitor: ");
     logind.wait_refused(4);
     wait_asleep(&guard);
     logind.refuse(None);

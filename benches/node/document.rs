@@ -80,7 +80,8 @@ const HOLDS_UP: &[(&str, &str)] = &[
     (
         "time to repair ip_forward on a busy node",
         "in the moment of its wake-up the guard's processor is marked for a switch, as traces show of all rounds that took long; \
-         in those it took notice 0.3 to 2.5 ms later. What its host takes of a virtual one (the last row of its table) may be a part of that.",
+         in those it took notice 0.3 to 2.5 ms later. What its host takes of a virtual one (the last row of its table) may \
+         be a part of that.",
     ),
     (
         "who holds RTNL",

@@ -151,7 +151,8 @@ pub fn busy(node: &Node, guard: &Guard, rounds: &dyn Fn(usize) -> usize) -> Resu
             drop(running);
         }
     }
-    let [stolen, all] = std::array::from_fn(|at| processors_time().map_or(0, |now| now[at] - before[at]));
+    let now = processors_time()?;
+    let [stolen, all] = [0, 1].map(|at| now[at] - before[at]);
     drop(busy);
     let repairs = times[1].1.len();
     section.compare("ip_forward", "busy", times.into());

@@ -101,13 +101,11 @@ async fn session(teller: &mut Teller, search: &mut Search, audited: &Notify) -> 
     memory::unmap_code(); // a greeting takes more of it than all that follows
     let mut retries = 0;
     loop {
-        if !teller.lost.contains(&INHIBITOR) {
-            retries = 0;
-        }
         tokio::select! {
             () = connection.closed() => return Ok(()),
             signal = sleeps.next() => {
                 let Some(signal) = signal else { return Ok(()) };
+                retries = 0;
                 if signal.args()?.start {
                     teller.asleep().await;
                     _inhibitor = None;
@@ -118,7 +116,7 @@ async fn session(teller: &mut Teller, search: &mut Search, audited: &Notify) -> 
             change = owners.next() => {
                 let Some(change) = change else { return Ok(()) };
                 let change = change.args()?;
-                _inhibitor = None;
+                (_inhibitor, retries) = (None, 0);
                 if change.new_owner.is_some() {
                     // Without a gap it was not lost, and is not back.
                     if change.old_owner.is_some() {
