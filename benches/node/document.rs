@@ -52,19 +52,19 @@ const GOALS: &[(&str, &str, &str, f64)] = &[
     (
         "new interface right after its RTM_NEWLINK, p99, 1,000 interfaces, against one repair, p99",
         "new interface, 1000, after its RTM_NEWLINK, fwdguard, p99",
-        "one interface's rp_filter, 1000, fwdguard, p99",
+        "beside new interface, 1000, after its RTM_NEWLINK, fwdguard, p99",
         3.0,
     ),
     (
         "new interface while it is still made, p99, 1,000 interfaces, against one repair, p99",
         "new interface, 1000, after its settings came, fwdguard, p99",
-        "one interface's rp_filter, 1000, fwdguard, p99",
+        "beside new interface, 1000, after its settings came, fwdguard, p99",
         3.0,
     ),
     (
         "new interface while it is still made, p99, 1,000 interfaces, against one repair, p50",
         "new interface, 1000, after its settings came, fwdguard, p99",
-        "one interface's rp_filter, 1000, fwdguard, p50",
+        "beside new interface, 1000, after its settings came, fwdguard, p50",
         3.0,
     ),
     ("who holds RTNL, beside a guard that waits for it", "holder, fwdguard", "holder, nobody", 1.1),

@@ -18,7 +18,7 @@ use crate::contender::{Contender, Guard};
 use crate::document::{Section, percentile};
 use crate::floor;
 use crate::node::{Node, ROOT, Target, What};
-use crate::repair::{Flips, Look};
+use crate::repair::{APART, Flips, Look};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
@@ -58,14 +58,24 @@ pub fn life(node: &Node, guard: &Guard, rounds: &dyn Fn(usize) -> usize) -> Resu
     for look in looks {
         for contender in [Contender::FloorOfNew, Contender::Guard] {
             let running = contender.start(guard, &target)?;
-            let mut times = new_interfaces(rounds(if count == 1000 { 500 } else { 200 }), *look)?;
+            let repairs = (contender == Contender::Guard).then(|| Flips::new(node, What::RpFilter, Look::Always));
+            let rounds = rounds(if count == 1000 { 500 } else { 200 });
+            let (new, beside) = new_interfaces(rounds, *look, repairs.transpose()?.as_ref())?;
             drop(running);
-            let (p50, p99) = (percentile(&mut times, 50), percentile(&mut times, 99));
             let since = if *look == Look::Told { "after its RTM_NEWLINK" } else { "after its settings came" };
             let who = contender.name();
-            section.value(format!("new interface, {count}, {since}, {who}, p99"), p99);
-            section
-                .row([format!("a new interface right {since}, p50 and p99, µs: {who}"), format!("{p50:.0}, {p99:.0}")]);
+            for (what, name, mut times) in [
+                (format!("a new interface right {since}"), "new interface", new),
+                ("one repair beside it".into(), "beside new interface", beside),
+            ] {
+                if times.is_empty() {
+                    continue; // the floor repairs nothing but new ones
+                }
+                let [p50, p99] = [50, 99].map(|percent| percentile(&mut times, percent));
+                section.value(format!("{name}, {count}, {since}, {who}, p50"), p50);
+                section.value(format!("{name}, {count}, {since}, {who}, p99"), p99);
+                section.row([format!("{what}, p50 and p99, µs: {who}"), format!("{p50:.0}, {p99:.0}")]);
+            }
         }
     }
 
@@ -108,10 +118,11 @@ impl Drop for Ip {
 }
 
 /// How long a new interface stays wrong: from when the kernel tells of it, as everybody learns of it; or from when its settings
-/// are there, which is earlier, while whoever makes it is still in the kernel.
-fn new_interfaces(rounds: usize, look: Look) -> Result<Vec<Duration>> {
+/// are there, which is earlier, while whoever makes it is still in the kernel. Each is followed by a repair of another one, so
+/// that what else the machine does falls on both.
+fn new_interfaces(rounds: usize, look: Look, repairs: Option<&Flips>) -> Result<(Vec<Duration>, Vec<Duration>)> {
     let mut ip = Ip::start()?;
-    let mut times = Vec::with_capacity(rounds);
+    let (mut times, mut beside) = (Vec::with_capacity(rounds), Vec::with_capacity(rounds));
     for number in 0..rounds {
         let name = format!("new{number}");
         let path = format!("/proc/sys/net/ipv4/conf/{name}/rp_filter");
@@ -132,9 +143,13 @@ fn new_interfaces(rounds: usize, look: Look) -> Result<Vec<Duration>> {
         times.push(since.elapsed());
         ip.tell(&format!("link del {name}"))?;
         while fs::exists(&path)? {}
-        sleep(Duration::from_millis(3));
+        if let Some(repairs) = repairs {
+            sleep(APART);
+            beside.push(repairs.once()?);
+        }
+        sleep(APART);
     }
-    Ok(times)
+    Ok((times, beside))
 }
 
 /// What the thread that writes to the journal spends on a repair, and what all threads do.

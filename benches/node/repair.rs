@@ -118,7 +118,7 @@ pub fn unloaded(node: &Node, guard: &Guard, rounds: &dyn Fn(usize) -> usize) -> 
 }
 
 /// No two drifts come as fast as the guard's rest after a repair is long.
-const APART: Duration = Duration::from_millis(10);
+pub const APART: Duration = Duration::from_millis(10);
 
 /// So long that the guard's own share of a processor holds: a change of `all` changes every interface.
 fn between(what: What, interfaces: usize) -> Duration {
