@@ -202,8 +202,8 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
                 if daemon.owes_ready {
                     daemon.tell_ready();
                 }
-                daemon.guard.send(Command::Ping);
                 daemon.tell_status();
+                daemon.guard.send(Command::Ping); // last, so that the guard thread finds no lock of this one's taken
             }
         }
     }
