@@ -102,3 +102,17 @@ fn a_logind_that_refuses_is_asked_again_after_an_audit() {
     logind.refuse(None);
     guard.wait_message("the sleep inhibitor is back");
 }
+
+#[test]
+fn a_logind_that_refuses_is_asked_as_often_again_after_a_sleep() {
+    let ns = Namespace::enter();
+    let bus = Bus::start(&ns);
+    let logind = bus.logind(false);
+    logind.refuse(Some("not now".into()));
+    let guard = guard_of(&ns, ADDRESS, "86400", "Lost the sleep inhibitor: ");
+    logind.wait_refused(4);
+    wait_asleep(&guard);
+    logind.sleep(true);
+    logind.sleep(false);
+    logind.wait_refused(8);
+}
