@@ -24,6 +24,7 @@ use reflex::Ahead;
 use wait::{Source, Waits};
 
 use crate::guard::{Guard, Repair, Slot, Summary};
+use crate::kernel::flood::Flood;
 use crate::kernel::links::Links;
 use crate::kernel::message::Heard;
 use crate::kernel::socket::{Dumps, Notifications, Received};
@@ -45,6 +46,7 @@ pub struct Keeper<O> {
     links: Links,
     door: Door,
     writes: io::Result<Writes>,
+    touches: Flood,
     pulse: Arc<Pulse>,
     outlet: O,
     last_summary: Summary,
@@ -90,6 +92,7 @@ impl<O: Outlet> Keeper<O> {
             links: Links::open()?,
             door,
             writes,
+            touches: Flood::default(),
             pulse,
             outlet,
             last_summary: Summary::default(),
@@ -131,10 +134,7 @@ impl<O: Outlet> Keeper<O> {
             }
             self.charge_turn();
             self.mute();
-            let flood = self.writes.as_ref().ok().and_then(|writes| writes.waits_until(now_usec()));
-            if let Ok(writes) = &self.writes {
-                self.waits.mind_writes(writes, flood.is_none());
-            }
+            let flood = self.mind_floods(now_usec());
             let woken = self.waits.sleep(self.timeout(quiet, flood))?;
             self.notifications.expect_more();
             let woken = self.reflex(&woken).unwrap_or_default().or(woken);
@@ -145,9 +145,24 @@ impl<O: Outlet> Keeper<O> {
                 self.read_written(None);
             }
             if woken.touched {
+                self.touches.came(now_usec());
                 self.outlet.touched();
             }
         }
+    }
+
+    /// Has nobody woken by what comes without end, and says until when.
+    fn mind_floods(&mut self, now: u64) -> Option<u64> {
+        let writes = self.writes.as_ref().ok();
+        let written = writes.and_then(|writes| writes.waits_until(now));
+        if let Some(writes) = writes {
+            self.waits.mind(Source::Writes, writes, written.is_none());
+        }
+        let touched = self.touches.waits_until(now);
+        if let Some(touches) = self.outlet.touches() {
+            self.waits.mind(Source::Touches, touches, touched.is_none());
+        }
+        written.into_iter().chain(touched).min()
     }
 
     fn obey(&mut self, command: Command) {

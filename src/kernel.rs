@@ -1,6 +1,7 @@
 //! The kernel's side: its notifications and dumps over rtnetlink, `/proc/sys`, and who writes there.
 
 pub mod descriptors;
+pub mod flood;
 pub mod links;
 pub mod memory;
 pub mod message;

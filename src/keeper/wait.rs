@@ -23,6 +23,15 @@ pub enum Source {
     Touches,
 }
 
+impl Source {
+    fn flags(self) -> EventFlags {
+        match self {
+            Source::Notifications | Source::Touches => EventFlags::IN | EventFlags::ET,
+            Source::Bell | Source::Writes => EventFlags::IN,
+        }
+    }
+}
+
 /// What there is to be woken by.
 pub struct Waits {
     epoll: OwnedFd,
@@ -31,8 +40,8 @@ pub struct Waits {
     /// Past the kernel's next tick (1 or 4 ms), so that the processor's clock need not be set anew (`hrtimer_reprogram`)
     /// before whoever waits for the repair goes on.
     long_rest: Timespec,
-    /// Whether [`Source::Writes`] is one.
-    writes: bool,
+    /// Those that wake nobody now.
+    unminded: [bool; 4],
 }
 
 /// Whom there is something from.
@@ -61,7 +70,7 @@ impl Waits {
         let create = || epoll::create(CreateFlags::CLOEXEC);
         let tick = rustix::time::clock_getres(ClockId::MonotonicCoarse).tv_nsec;
         let long_rest = Timespec { tv_sec: 0, tv_nsec: (tick + REST.tv_nsec).min(LONG_REST_MAX_NSEC) };
-        Ok(Waits { epoll: create()?, resting: create()?, long_rest, writes: true })
+        Ok(Waits { epoll: create()?, resting: create()?, long_rest, unminded: [false; 4] })
     }
 
     /// A descriptor that is closed goes by itself.
@@ -69,23 +78,19 @@ impl Waits {
     /// # Errors
     /// No memory, or no room in fs.epoll.max_user_watches.
     pub fn add(&self, source: Source, fd: impl AsFd) -> io::Result<()> {
-        let edge = match source {
-            Source::Notifications | Source::Touches => EventFlags::ET,
-            Source::Bell | Source::Writes => EventFlags::empty(),
-        };
-        let (data, flags) = (EventData::new_u64(source as u64), EventFlags::IN | edge);
+        let (data, flags) = (EventData::new_u64(source as u64), source.flags());
         if source == Source::Notifications {
             epoll::add(&self.resting, &fd, data, flags)?;
         }
         Ok(epoll::add(&self.epoll, fd, data, flags)?)
     }
 
-    /// Whether writes wake from now on.
-    pub fn mind_writes(&mut self, fd: impl AsFd, mind: bool) {
-        if self.writes != mind {
-            let flags = if mind { EventFlags::IN } else { EventFlags::empty() };
-            _ = epoll::modify(&self.epoll, fd, EventData::new_u64(Source::Writes as u64), flags);
-            self.writes = mind;
+    /// Whether a source wakes from now on; also for what is there already.
+    pub fn mind(&mut self, source: Source, fd: impl AsFd, mind: bool) {
+        if self.unminded[source as usize] == mind {
+            let flags = if mind { source.flags() } else { EventFlags::empty() };
+            _ = epoll::modify(&self.epoll, fd, EventData::new_u64(source as u64), flags);
+            self.unminded[source as usize] = !mind;
         }
     }
 

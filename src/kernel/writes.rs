@@ -10,6 +10,7 @@ use rustix::fs::{Mode, OFlags, fstat, open};
 use rustix::io::Errno;
 
 use super::descriptors::is_one_of_the_last;
+use super::flood::Flood;
 use super::sysctl::path;
 use crate::setting::Key;
 
@@ -17,11 +18,6 @@ use crate::setting::Key;
 const WATCHES_MAX: usize = 400;
 /// One event takes 16 bytes. What does not fit waits for the next turn.
 const EVENT_BUFFER_BYTES: usize = 16 << 10;
-/// Somebody writes without end where this many events in a row come faster than [`FLOOD_GAP_USEC`]: then they wait for a
-/// moment, in which the kernel makes one of many.
-const FLOOD_EVENTS: u32 = 100;
-const FLOOD_GAP_USEC: u64 = 1_000;
-const FLOOD_PAUSE_USEC: u64 = 10_000;
 
 struct Watched {
     key: Key,
@@ -39,9 +35,7 @@ pub struct Writes {
     /// Less than [`WATCHES_MAX`] once the kernel grants no more.
     room: usize,
     buffer: Box<[MaybeUninit<u8>]>,
-    /// When events were taken last (monotonic microseconds), and how many times they came as in a flood.
-    taken: u64,
-    in_a_row: u32,
+    flood: Flood,
 }
 
 impl Writes {
@@ -54,8 +48,7 @@ impl Writes {
             watches: HashMap::new(),
             room: WATCHES_MAX,
             buffer: vec![MaybeUninit::uninit(); EVENT_BUFFER_BYTES].into(),
-            taken: 0,
-            in_a_row: 0,
+            flood: Flood::default(),
         })
     }
 
@@ -114,17 +107,14 @@ impl Writes {
         }
     }
 
-    /// Until when a flood of events has to wait, if there is one. All times are monotonic microseconds.
+    /// As [`Flood::waits_until`].
     pub fn waits_until(&self, now: u64) -> Option<u64> {
-        (self.in_a_row >= FLOOD_EVENTS).then_some(self.taken + FLOOD_PAUSE_USEC).filter(|until| *until > now)
+        self.flood.waits_until(now)
     }
 
     /// The settings that were written since the last time, each once; all of them if the kernel lost count.
     pub fn take(&mut self, now: u64) -> Vec<Key> {
-        let paused = if self.in_a_row >= FLOOD_EVENTS { FLOOD_PAUSE_USEC } else { 0 };
-        let goes_on = now.saturating_sub(self.taken) < FLOOD_GAP_USEC + paused;
-        self.in_a_row = if goes_on { (self.in_a_row + 1).min(FLOOD_EVENTS) } else { 0 };
-        self.taken = now;
+        self.flood.came(now);
         let mut written = HashSet::new();
         let mut reader = inotify::Reader::new(&self.fd, &mut self.buffer);
         while let Ok(event) = reader.next() {
@@ -145,37 +135,5 @@ impl Writes {
 impl AsFd for Writes {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_flood_of_writes_waits_and_a_batch_does_not() {
-        let mut writes = Writes::new().unwrap();
-        let mut now = 1_000_000;
-        let mut batch = |writes: &mut Writes, events| {
-            now += 5_000;
-            for _ in 0..events {
-                now += 100;
-                assert_eq!(writes.waits_until(now), None);
-                assert_eq!(writes.take(now), []);
-            }
-            now
-        };
-        for _ in 0..10 {
-            batch(&mut writes, 60);
-        }
-        let last = batch(&mut writes, FLOOD_EVENTS + 1);
-        assert_eq!(writes.waits_until(last), Some(last + FLOOD_PAUSE_USEC));
-        assert_eq!(writes.waits_until(last + FLOOD_PAUSE_USEC), None);
-        let next = last + FLOOD_PAUSE_USEC + 100;
-        writes.take(next);
-        assert_eq!(writes.waits_until(next), Some(next + FLOOD_PAUSE_USEC), "it goes on");
-        let later = next + FLOOD_PAUSE_USEC + FLOOD_GAP_USEC;
-        writes.take(later);
-        assert_eq!(writes.waits_until(later), None, "it is over");
     }
 }

@@ -28,8 +28,8 @@ const OPENED_MAX: usize = 64;
 /// A quarter of the files is kept for what the policy writes out.
 pub const INTERFACE_FILES_MAX: usize = FILES_MAX / 4 * 3;
 /// What the threads may spend of a core: as much at once, and 1 % in the long run.
-const CPU_AT_ONCE_USEC: u64 = 200_000;
-const CPU_PER_MILLE: u64 = 10;
+const CPU_AT_ONCE_USEC: i64 = 200_000;
+const CPU_PER_MILLE: i64 = 10;
 /// How long they look away when they have spent that.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -172,6 +172,9 @@ impl Watcher {
     /// Takes the events that wait, with `writes` also those. False: the budget is spent, and there may be more.
     pub fn catch_up(&mut self, writes: bool) -> bool {
         self.budget.cpu = thread_cpu_usec();
+        if self.budget.is_spent() {
+            return false;
+        }
         loop {
             let found_none = !self.read(writes);
             if self.budget.is_spent() {
@@ -225,7 +228,8 @@ impl Watcher {
 
 /// The threads' share of a processor.
 struct Budget {
-    left_usec: u64,
+    /// Below 0 once the last events took more than there was, which is earned before any other is taken.
+    left_usec: i64,
     at: u64,
     cpu: u64,
 }
@@ -233,9 +237,9 @@ struct Budget {
 impl Budget {
     fn is_spent(&mut self) -> bool {
         let (at, cpu) = (now_usec(), thread_cpu_usec());
-        let earned = at.saturating_sub(self.at) * CPU_PER_MILLE / 1000;
+        let earned = at.saturating_sub(self.at) as i64 * CPU_PER_MILLE / 1000;
         let left = (self.left_usec + earned).min(CPU_AT_ONCE_USEC);
-        (self.left_usec, self.at, self.cpu) = (left.saturating_sub(cpu - self.cpu), at, cpu);
-        self.left_usec == 0
+        (self.left_usec, self.at, self.cpu) = (left - (cpu - self.cpu) as i64, at, cpu);
+        self.left_usec <= 0
     }
 }
