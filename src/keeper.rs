@@ -135,9 +135,10 @@ impl<O: Outlet> Keeper<O> {
             self.charge_turn();
             self.mute();
             let flood = self.mind_floods(now_usec());
+            let expected = self.expected();
             let woken = self.waits.sleep(self.timeout(quiet, flood))?;
             self.notifications.expect_more();
-            let woken = self.reflex(&woken).unwrap_or_default().or(woken);
+            let woken = self.reflex(expected, &woken).unwrap_or_default().or(woken);
             if woken.rung {
                 handle.hush();
             }

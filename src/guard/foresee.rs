@@ -1,5 +1,7 @@
 //! What the guard is sure to ask for once it has heard a message, told before it has.
 
+use std::sync::Arc;
+
 use super::{Guard, Repair, Slot, rank};
 use crate::kernel::netconf::NetconfMessage;
 use crate::report::record::Cause;
@@ -26,10 +28,18 @@ impl Guard {
         (is_free && !self.wants(entry, value)).then_some(slot)
     }
 
+    /// IPv4's `all.forwarding`, if a message that it is wrong would be foreseen.
+    pub fn foresee_all(&self) -> Option<Slot> {
+        let entry = self.all_entry(Family::V4)?;
+        let wrong = i32::from(self.wants(entry, 0));
+        let (family, forwarding) = (libc::AF_INET as u8, Some(wrong));
+        self.foresee(&NetconfMessage { family, ifindex: Some(ALL), forwarding, rp_filter: None, settings: 1 })
+    }
+
     /// The key of a setting, and the value that the policy wants it to have.
-    pub fn wanted(&self, slot: &Slot) -> Option<(Key, &str)> {
+    pub fn wanted(&self, slot: &Slot) -> Option<(Key, Arc<str>)> {
         let entry = self.cell(slot)?.entry?;
-        Some((self.key_of(slot)?, self.policy.value(entry)))
+        Some((self.key_of(slot)?, self.policy.entries()[entry].value.clone()?))
     }
 
     /// Has a setting looked at that may hold otherwise.
@@ -107,6 +117,7 @@ mod tests {
             let mut guard = guard();
             for at in (1..=400).map(|round| round * 20_000) {
                 let foreseen = guard.foresee(&drift);
+                assert!(drift.ifindex != Some(ALL) || guard.foresee_all() == foreseen);
                 guard.netconf(&drift, at);
                 let asked = repair(&mut guard, at);
                 assert!(foreseen.is_none() || foreseen == asked, "{foreseen:?} {asked:?}");

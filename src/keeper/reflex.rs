@@ -1,10 +1,12 @@
 //! The write before the bookkeeping: a setting that holds otherwise is put right as soon as its first message is read.
 
+use std::sync::Arc;
+
 use super::wait::Woken;
 use super::{Keeper, Outlet};
-use crate::guard::Slot;
+use crate::guard::{Guard, Slot};
 use crate::kernel::sysctl::{Outcome, now_usec};
-use crate::setting::{ALL, Attribute, same_value};
+use crate::setting::{ALL, Attribute, Key, same_value};
 
 /// So many repairs come before what follows from the first; in a stream of changes, that is caught up with after every other.
 const IN_A_ROW: usize = 2;
@@ -21,28 +23,64 @@ pub struct Ahead {
     pub again: bool,
 }
 
+/// What is repaired as soon as it is known to be wrong.
+pub struct Expected {
+    slot: Slot,
+    key: Key,
+    wanted: Arc<str>,
+}
+
+impl Expected {
+    fn new(guard: &Guard, slot: Slot) -> Option<Expected> {
+        let (key, wanted) = guard.wanted(&slot)?;
+        Some(Expected { slot, key, wanted })
+    }
+}
+
 impl<O: Outlet> Keeper<O> {
-    /// Repairs what the first message that waits tells of, if it is sure that the guard asks for that once it has heard it.
-    /// Then rests, unless something has to follow at once, and says what there is after that. Whoever breaks the setting again
-    /// meanwhile has it repaired again.
-    pub(super) fn reflex(&mut self, woken: &Woken) -> Option<Woken> {
+    /// What there is to be done at once if `all.forwarding` is wrong when the guard is woken: made out before, since what was not
+    /// touched for a while takes its time.
+    pub(super) fn expected(&self) -> Option<Expected> {
+        Expected::new(&self.guard, self.guard.foresee_all()?)
+    }
+
+    /// Repairs `expected`, or what the first message that waits tells of, if it is sure that the guard asks for that once it has
+    /// heard it. Then rests, unless something has to follow at once, and says what there is after that. Whoever breaks the
+    /// setting again meanwhile has it repaired again.
+    ///
+    /// While `all.forwarding` is wrong every packet is dropped, and its file is sooner read than a message of it.
+    pub(super) fn reflex(&mut self, expected: Option<Expected>, woken: &Woken) -> Option<Woken> {
+        if !self.ahead.is_empty() {
+            return None;
+        }
+        if let Some(expected) = expected.filter(|_| woken.heard)
+            && let Some(rested) = self.repair_ahead(expected, woken)
+        {
+            return rested;
+        }
+        let message = self.notifications.first()?;
+        let expected = Expected::new(&self.guard, self.guard.foresee(&message)?)?;
+        self.repair_ahead(expected, woken).flatten()
+    }
+
+    /// `None`: it holds.
+    fn repair_ahead(&mut self, expected: Expected, woken: &Woken) -> Option<Option<Woken>> {
         let mut received = now_usec();
-        let message = self.notifications.first().filter(|_| self.ahead.is_empty())?;
-        let slot = self.guard.foresee(&message)?;
-        let (key, wanted) = self.guard.wanted(&slot)?;
-        let may_rest = self.guard.may_rest(&slot) && !woken.written;
+        let Expected { slot, key, wanted } = expected;
         let in_a_row = self.in_a_row(&slot);
+        let mut may_rest = false;
         while self.ahead.len() < in_a_row {
-            let outcome = self.door.repair(&key, wanted, |value| same_value(wanted, value));
+            let outcome = self.door.repair(&key, &wanted, |value| same_value(&wanted, value));
             let Some(written) = outcome.write else { break };
             self.ahead.push_back(Ahead { slot: slot.clone(), outcome, received, again: !self.ahead.is_empty() });
+            may_rest = self.guard.may_rest(&slot) && !woken.written;
             if written.is_err() || !may_rest {
                 break;
             }
             self.waits.pass_over();
             let calm = is_of_all(&slot) || self.notifications.look_ahead(|message| self.guard.can_wait(message, &slot));
             // After what has been passed over, which may tell of another change of it.
-            let now = self.door.read(&key).ok().filter(|now| same_value(wanted, now));
+            let now = self.door.read(&key).ok().filter(|now| same_value(&wanted, now));
             let (holds, is_last) = (now.is_some(), self.ahead.len() == in_a_row);
             self.ahead.back_mut().into_iter().for_each(|ahead| ahead.outcome.now.clone_from(&now));
             if !calm || (holds && !self.waits.rest(!is_last)) {
@@ -55,7 +93,7 @@ impl<O: Outlet> Keeper<O> {
         }
         let woken = may_rest.then(|| self.waits.sleep(Some(0)).unwrap_or_default());
         self.notifications.expect_more();
-        woken
+        Some(woken)
     }
 
     fn in_a_row(&self, slot: &Slot) -> usize {

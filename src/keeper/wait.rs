@@ -47,6 +47,7 @@ pub struct Waits {
 /// Whom there is something from.
 #[derive(Default)]
 pub struct Woken {
+    pub heard: bool,
     pub rung: bool,
     pub written: bool,
     pub touched: bool,
@@ -56,6 +57,7 @@ impl Woken {
     /// By any of the two.
     pub fn or(self, other: Woken) -> Woken {
         Woken {
+            heard: self.heard | other.heard,
             rung: self.rung | other.rung,
             written: self.written | other.written,
             touched: self.touched | other.touched,
@@ -127,5 +129,10 @@ fn sleep(epoll: &OwnedFd, usec: Option<u64>) -> io::Result<Woken> {
     let count = retry_on_intr(|| epoll::wait(epoll, &mut room, timeout.as_ref()))?;
     let events = &room[..count];
     let from = |source: Source| events.iter().any(|event| event.data.u64() == source as u64);
-    Ok(Woken { rung: from(Source::Bell), written: from(Source::Writes), touched: from(Source::Touches) })
+    Ok(Woken {
+        heard: from(Source::Notifications),
+        rung: from(Source::Bell),
+        written: from(Source::Writes),
+        touched: from(Source::Touches),
+    })
 }
