@@ -1,4 +1,4 @@
-//! The write before the bookkeeping: a setting that holds otherwise is put right as soon as its first message is read.
+//! The write before the bookkeeping: a setting that holds otherwise is put right as soon as that is known.
 
 use std::sync::Arc;
 
