@@ -46,6 +46,16 @@ fn guard_of(ns: &Namespace, address: &str, audit_interval: &str, lost: &str) -> 
     guard
 }
 
+/// A logind that refuses, and a guard that has asked it as often as it does in a row.
+fn refused_until_asleep(ns: &Namespace, bus: &Bus, audit_interval: &str) -> (Logind, Running) {
+    let logind = bus.logind(false);
+    logind.refuse(Some("not now".into()));
+    let guard = guard_of(ns, ADDRESS, audit_interval, "Lost the sleep inhibitor: ");
+    logind.wait_refused(4);
+    wait_asleep(&guard);
+    (logind, guard)
+}
+
 #[test]
 fn it_is_waited_for_asleep() {
     let ns = Namespace::enter();
@@ -94,11 +104,7 @@ fn one_that_came_unseen_is_found_after_an_audit() {
 fn a_logind_that_refuses_is_asked_again_after_an_audit() {
     let ns = Namespace::enter();
     let bus = Bus::start(&ns);
-    let logind = bus.logind(false);
-    logind.refuse(Some("not now".into()));
-    let guard = guard_of(&ns, ADDRESS, "15", "Lost the sleep inhibitor: ");
-    logind.wait_refused(4);
-    wait_asleep(&guard);
+    let (logind, guard) = refused_until_asleep(&ns, &bus, "15");
     logind.refuse(None);
     guard.wait_message("the sleep inhibitor is back");
 }
@@ -107,11 +113,7 @@ fn a_logind_that_refuses_is_asked_again_after_an_audit() {
 fn a_logind_that_refuses_is_asked_as_often_again_after_a_sleep() {
     let ns = Namespace::enter();
     let bus = Bus::start(&ns);
-    let logind = bus.logind(false);
-    logind.refuse(Some("not now".into()));
-    let guard = guard_of(&ns, ADDRESS, "86400", "Lost the sleep inhibitor: ");
-    logind.wait_refused(4);
-    wait_asleep(&guard);
+    let (logind, _guard) = refused_until_asleep(&ns, &bus, "86400");
     logind.sleep(true);
     logind.sleep(false);
     logind.wait_refused(8);
