@@ -18,9 +18,9 @@ const QUIET: u64 = 60 * SECOND;
 const RECORDS: u64 = 250;
 const RECORD_EVERY: u64 = 10 * SECOND;
 const SUMMARY_EVERY: u64 = 10 * SECOND;
-/// Repairs are immediate until they took 5 % of a core over the last 20 s.
-const BUDGET: u64 = SECOND;
-const BUCKET: u64 = SECOND;
+/// Repairs are immediate until they took 5 % of a core over the last 10 s.
+const BUDGET: u64 = 500_000;
+const BUCKET: u64 = 500_000;
 const BUCKETS: u64 = 20;
 /// From then on the next one waits for so many times what one took lately, which leaves something for what can't be
 /// charged and for the threads that tell of it, until they took this little.
@@ -31,7 +31,7 @@ const SPACING_MAX: u64 = 5 * SECOND;
 const HEARD_REPAIRS: u64 = 10;
 const HEARD: u64 = 10_000;
 
-/// What was spent in the last 20 s, and for how many repairs: by seconds, of which only those are kept that had any.
+/// What was spent in the last 10 s, and for how many repairs: by half seconds, of which only those are kept that had any.
 #[derive(Debug, Default)]
 struct Window(VecDeque<(u64, u64, u64)>);
 
