@@ -27,7 +27,7 @@ use crate::report::record::{Cause, Record};
 use crate::setting::{self, ALL, Attribute, DEFAULT, Family, Key, same_value};
 use contest::Contests;
 use episode::Episode;
-pub use full_read::Snapshot;
+pub use full_read::{Beside, Snapshot};
 use interface::{Cell, Interface, Other};
 use settle::LinkSettles;
 pub use summary::Summary;

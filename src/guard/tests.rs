@@ -1,5 +1,6 @@
 //! The guard's decisions in tables: what it hears, what it asks for, what it tells. No kernel, no clock.
 
+mod full_read;
 mod put_back;
 mod writes;
 

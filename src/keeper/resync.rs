@@ -10,7 +10,7 @@ use super::{Keeper, Outlet};
 use crate::guard::Snapshot;
 use crate::kernel::message::Link;
 use crate::kernel::netconf::NetconfMessage;
-use crate::kernel::socket::{Notifications, Received};
+use crate::kernel::socket::{Dumps, Notifications, Received};
 use crate::report::record::{Cause, Record};
 use crate::setting::{Family, Key};
 
@@ -76,28 +76,36 @@ impl<O: Outlet> Keeper<O> {
         }
     }
 
-    /// The interfaces and their settings. Interfaces are `None` where those are all there are that are known: of each that
-    /// comes, goes or gets another name the kernel tells, unless that was lost.
+    /// The interfaces, and what is not known already of their settings. Interfaces are `None` where those are all there are
+    /// that are known: of each that comes, goes or gets another name the kernel tells, unless that was lost.
     fn dump(&mut self, cause: Cause) -> io::Result<(Option<Vec<Link>>, Vec<NetconfMessage>)> {
         let Keeper { dumps, links, guard, .. } = self;
         let (lost, first) = (cause == Cause::Overrun, cause == Cause::Start && guard.known() == PSEUDO_INTERFACES);
-        let of_interface = |message: &NetconfMessage| message.ifindex.filter(|ifindex| *ifindex > 0);
-        std::thread::scope(|scope| {
-            let mut names = Names::new(scope, links, lost);
-            let mut netconf = dumps.netconf(Family::V4, |message| {
-                of_interface(message).filter(|_| lost || first).into_iter().for_each(|ifindex| names.tell(ifindex));
+        let families = if guard.guards_ipv6() { &Family::BOTH[..] } else { &[Family::V4] };
+        if !lost && !first {
+            let (mut beside, mut indices) = (guard.beside(), Vec::with_capacity(guard.known()));
+            let netconf = read(dumps, families, |message| {
+                indices.extend(of_interface(message));
+                !beside.says_nothing_new(message)
             })?;
-            if guard.guards_ipv6() {
-                netconf.extend(dumps.netconf(Family::V6, |_| {})?);
-            }
-            let mut indices: Vec<i32> = netconf.iter().filter_map(of_interface).collect();
-            indices.sort_unstable();
-            indices.dedup();
-            let all_known =
-                indices.len() + PSEUDO_INTERFACES == guard.known() && indices.iter().all(|i| guard.knows(*i));
-            if all_known && !lost {
+            if beside.are_all(&sorted(indices)) {
                 return Ok((None, netconf));
             }
+            // Under another name, what was right may be wrong: so all of it is needed.
+        }
+        std::thread::scope(|scope| {
+            let mut names = Names::new(scope, links, lost);
+            let mut indices = Vec::new();
+            let netconf = read(dumps, families, |message| {
+                let ifindex = of_interface(message);
+                ifindex
+                    .into_iter()
+                    .filter(|_| message.family == Family::V4.number())
+                    .for_each(|ifindex| names.tell(ifindex));
+                indices.extend(ifindex);
+                true
+            })?;
+            let indices = sorted(indices);
             if first {
                 // Beside those that are still asked for. One that has gone meanwhile is told of.
                 names.each(&indices, |link| guard.found(&link));
@@ -110,4 +118,26 @@ impl<O: Outlet> Keeper<O> {
             Ok((Some(links), netconf))
         })
     }
+}
+
+fn of_interface(message: &NetconfMessage) -> Option<i32> {
+    message.ifindex.filter(|ifindex| *ifindex > 0)
+}
+
+fn sorted(mut indices: Vec<i32>) -> Vec<i32> {
+    indices.sort_unstable();
+    indices.dedup();
+    indices
+}
+
+fn read(
+    dumps: &mut Dumps,
+    families: &[Family],
+    mut keep: impl FnMut(&NetconfMessage) -> bool,
+) -> io::Result<Vec<NetconfMessage>> {
+    let mut kept = Vec::new();
+    for family in families {
+        kept.append(&mut dumps.netconf(*family, &mut keep)?);
+    }
+    Ok(kept)
 }

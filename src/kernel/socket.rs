@@ -226,51 +226,37 @@ impl Dumps {
         Ok(Dumps { socket, buffer: Vec::with_capacity(DUMP_BYTES), sequence: 0 })
     }
 
-    /// The announced settings of all, default and every interface, each of which is also `told` as soon as it comes, and
-    /// again where the dump has to be made again. Empty where the family is not there.
+    /// The announced settings of all, default and every interface, as far as `keep` says so, which is told of each as soon as
+    /// it comes, and again where the dump has to be made again. Empty where the family is not there.
     ///
     /// # Errors
     /// The kernel's reason.
     pub fn netconf(
         &mut self,
         family: Family,
-        mut told: impl FnMut(&NetconfMessage),
+        mut keep: impl FnMut(&NetconfMessage) -> bool,
     ) -> io::Result<Vec<NetconfMessage>> {
         let family = family.number();
-        match self.dump(family, &mut told) {
+        let keep = |message: &NetconfMessage| message.family == family && message.ifindex.is_some() && keep(message);
+        match self.dump(family, keep) {
             // A kernel without the family answers for AF_UNSPEC, or that it can't.
-            Ok(mut heard) => {
-                heard.retain(|message| message.family == family);
-                Ok(heard)
-            }
             Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EAFNOSUPPORT)) => Ok(Vec::new()),
-            Err(error) => Err(error),
+            answer => answer,
         }
     }
 
-    fn dump(&mut self, family: u8, told: &mut impl FnMut(&NetconfMessage)) -> io::Result<Vec<NetconfMessage>> {
+    fn dump(&mut self, family: u8, mut keep: impl FnMut(&NetconfMessage) -> bool) -> io::Result<Vec<NetconfMessage>> {
         let mut tries = 1;
         loop {
-            let (heard, interrupted) = self.dump_once(family, told)?;
+            let mut kept = Vec::new();
+            let interrupted = self.ask(RTM_GETNETCONF, NLM_F_DUMP, &[family, 0, 0, 0], |payload| {
+                kept.extend(NetconfMessage::parse(payload).ok().filter(&mut keep));
+            })?;
             if !interrupted || tries == DUMP_TRIES {
-                return Ok(heard);
+                return Ok(kept);
             }
             tries += 1;
         }
-    }
-
-    fn dump_once(
-        &mut self,
-        family: u8,
-        told: &mut impl FnMut(&NetconfMessage),
-    ) -> io::Result<(Vec<NetconfMessage>, bool)> {
-        let mut heard = Vec::new();
-        let interrupted = self.ask(RTM_GETNETCONF, NLM_F_DUMP, &[family, 0, 0, 0], |payload| {
-            heard.extend(
-                NetconfMessage::parse(payload).ok().filter(|message| message.ifindex.is_some()).inspect(&mut *told),
-            );
-        })?;
-        Ok((heard, interrupted))
     }
 
     /// Asks one question of rtnetlink(7), and hands on what stands behind the header of each answer: one, or with
