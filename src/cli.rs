@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueHint};
 
+use crate::kernel::memory;
 use crate::policy::PolicyError;
 use crate::report::text::one_line;
 use crate::setting::printable;
@@ -72,6 +73,9 @@ struct Format {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    if std::env::args_os().any(|argument| argument == "run") {
+        memory::tune(); // the sooner, the less is done twice
+    }
     let Arguments { command, root } = Arguments::parse();
     if !root.is_dir() {
         eprintln!("fwdguard: --root {}: not a folder", printable(root.as_os_str()));

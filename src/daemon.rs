@@ -59,7 +59,6 @@ const WAITS_USEC: u64 = 1_000_000;
 /// # Errors
 /// The guard could not start, or its thread ended: the service manager starts it anew.
 pub fn run(root: &Path, audit_interval: Duration) -> Result<()> {
-    memory::tune();
     ensure_enough()?; // the event loop panics where it has some, but too few
     // No thread comes of a runtime of this kind, nor of its signal handlers.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no event loop")?;

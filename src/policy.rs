@@ -11,7 +11,7 @@ pub mod tuned;
 pub mod watch;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::{CStr, OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -85,7 +85,7 @@ pub struct Policy {
     merged: Merged,
     pub errors: Vec<PolicyError>,
     /// Entries that name one key in an interface's place, by interface (`all` and `default` too).
-    by_interface: HashMap<OsString, Vec<usize>>,
+    by_interface: BTreeMap<OsString, Vec<usize>>,
     /// Interfaces whose `forwarding = 0` stands written out in sysctl.d, which the vendor's pattern leaves alone.
     pub exempt: BTreeMap<OsString, Source>,
     vendor_file: PathBuf,
@@ -118,7 +118,7 @@ impl Policy {
     /// The policy of merged lines, of which `vendor_file` has the vendor's, beside those of sysctl.d.
     pub fn of(merged: Merged, mut errors: Vec<PolicyError>, vendor_file: PathBuf, sysctl_d: &Merged) -> Policy {
         let merged = drop_patterns_against_off(merged, &mut errors);
-        let mut by_interface = HashMap::<OsString, Vec<usize>>::new();
+        let mut by_interface = BTreeMap::<OsString, Vec<usize>>::new();
         for (index, entry) in merged.entries.iter().enumerate() {
             if let Some(place) = entry.names().and_then(Key::place) {
                 by_interface.entry(place.interface.to_os_string()).or_default().push(index);

@@ -60,11 +60,15 @@ impl Queue {
         let mut questions = self.lock();
         questions.waiting.extend(indices);
         questions.complete = complete;
+        if complete {
+            Links::sort(&mut questions.waiting);
+        }
         self.more.notify_one();
     }
 
     /// What to ask for next, once there is something: much, for the more are asked for at once the sooner the kernel finds each
-    /// ([`Links::links`]); or half, once there will be no more, so that both have done at the same time. `None`: nothing is left.
+    /// ([`Links::sort`]); or, once there will be no more, those in half of its lists, so that both have done at the same time.
+    /// `None`: nothing is left.
     fn take(&self) -> Option<Vec<i32>> {
         let is_to_come = |questions: &mut Questions| questions.waiting.is_empty() && !questions.complete;
         let mut questions = self.more.wait_while(self.lock(), is_to_come).unwrap_or_else(PoisonError::into_inner);

@@ -41,10 +41,14 @@ impl Links {
         Some(Link { ifindex, name, up })
     }
 
+    /// The kernel finds an interface in one of 256 lists (`dev_get_by_index`): one after the other, each stays in the cache.
+    pub fn sort(indices: &mut [i32]) {
+        indices.sort_unstable_by_key(|ifindex| (ifindex % INDEX_LISTS, *ifindex));
+    }
+
     /// Those of `indices` that are there, by ifindex.
     pub fn links(&self, mut indices: Vec<i32>, state: bool) -> Vec<Link> {
-        // The kernel finds an interface in one of 256 lists (dev_get_by_index): one after the other, each stays in the cache.
-        indices.sort_unstable_by_key(|ifindex| (ifindex % INDEX_LISTS, *ifindex));
+        Links::sort(&mut indices);
         let mut links: Vec<Link> = indices.into_iter().filter_map(|ifindex| self.link(ifindex, state)).collect();
         links.sort_unstable_by_key(|link| link.ifindex);
         links
