@@ -70,7 +70,7 @@ impl<O: Outlet> Keeper<O> {
         let in_a_row = self.in_a_row(&slot);
         let mut may_rest = false;
         while self.ahead.len() < in_a_row {
-            let outcome = self.door.repair(&key, &wanted, |value| same_value(&wanted, value));
+            let outcome = self.repair(&key, &wanted, |value| same_value(&wanted, value));
             let Some(written) = outcome.write else { break };
             self.ahead.push_back(Ahead { slot: slot.clone(), outcome, received, again: !self.ahead.is_empty() });
             may_rest = self.guard.may_rest(&slot) && !woken.written;

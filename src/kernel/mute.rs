@@ -1,11 +1,11 @@
-//! A socket filter for notifications of settings that somebody changes faster than anybody can listen (socket(7),
-//! SO_ATTACH_FILTER; Documentation/networking/filter.rst).
+//! A socket filter for notifications that are too many to listen to (socket(7), SO_ATTACH_FILTER;
+//! Documentation/networking/filter.rst): of settings that somebody changes without end, and of what our own write does.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::netconf::RTM_NEWNETCONF;
-use crate::setting::{ALL, Attribute, Family};
+use crate::setting::{ALL, Attribute, DEFAULT, Family};
 
 /// `struct nlmsghdr`, `struct netconfmsg` and two attributes of 8 bytes each: the index and the one that changed
 /// (`inet_netconf_notify_devconf`). A message with more is a registration and gets through.
@@ -15,6 +15,7 @@ const TYPE_AT: u32 = 4;
 const FAMILY_AT: u32 = 16;
 const IFINDEX_AT: u32 = 24;
 const ATTRIBUTE_AT: u32 = 30;
+const VALUE_AT: u32 = 32;
 /// linux/netconf.h
 const NETCONFA_FORWARDING: u16 = 2;
 const NETCONFA_RP_FILTER: u16 = 3;
@@ -25,47 +26,69 @@ const WORD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
 const HALF: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
 const BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
 
-/// Lets through what does not tell of one of `muted`. A change of [`ALL`] is told for each interface, too.
-fn program(muted: &[(Family, Attribute, i32)]) -> Vec<libc::sock_filter> {
+/// What is loaded, from where, and what it is compared with; whether a message is dropped where it is that.
+type Test = (u32, u32, u32, bool);
+
+/// What tells that one setting changed, be it of which interface it may.
+fn one_change(family: Family, attribute: Attribute) -> Vec<Test> {
+    let family = match family {
+        Family::V4 => libc::AF_INET,
+        Family::V6 => libc::AF_INET6,
+    };
+    let attribute = match attribute {
+        Attribute::Forwarding => NETCONFA_FORWARDING,
+        Attribute::RpFilter => NETCONFA_RP_FILTER,
+    };
+    // The filter loads in network byte order, and netlink is in the host's.
+    vec![
+        (WORD, LENGTH_AT, ONE_CHANGE_BYTES.to_be(), true),
+        (HALF, TYPE_AT, u32::from(RTM_NEWNETCONF.to_be()), true),
+        (BYTE, FAMILY_AT, family as u32, true),
+        (HALF, ATTRIBUTE_AT, u32::from(attribute.to_be()), true),
+    ]
+}
+
+/// Lets through what does not tell of one of `muted`, nor that an interface follows [`ALL`] to `fan_out`. A change of [`ALL`]
+/// is told for each interface, too.
+fn program(muted: &[(Family, Attribute, i32)], fan_out: Option<i32>) -> Vec<libc::sock_filter> {
     let mut program = Vec::new();
     for (family, attribute, ifindex) in muted.iter().take(MUTED_MAX) {
-        let family = match family {
-            Family::V4 => libc::AF_INET,
-            Family::V6 => libc::AF_INET6,
-        };
-        let attribute = match attribute {
-            Attribute::Forwarding => NETCONFA_FORWARDING,
-            Attribute::RpFilter => NETCONFA_RP_FILTER,
-        };
-        // The filter loads in network byte order, and netlink is in the host's.
-        let mut tests = vec![
-            (WORD, LENGTH_AT, ONE_CHANGE_BYTES.to_be()),
-            (HALF, TYPE_AT, u32::from(RTM_NEWNETCONF.to_be())),
-            (BYTE, FAMILY_AT, family as u32),
-            (HALF, ATTRIBUTE_AT, u32::from(attribute.to_be())),
-        ];
+        let mut tests = one_change(*family, *attribute);
         if *ifindex != ALL {
-            tests.push((WORD, IFINDEX_AT, (*ifindex as u32).to_be()));
+            tests.push((WORD, IFINDEX_AT, (*ifindex as u32).to_be(), true));
         }
-        for (number, (load, at, value)) in tests.iter().enumerate() {
-            program.push(op(*load, *at));
-            // What is not so goes on behind this setting's last instruction.
-            let rest = 2 * (tests.len() - number - 1) + 1;
-            let jump = op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, *value);
-            program.push(libc::sock_filter { jf: rest as u8, ..jump });
-        }
-        program.push(op(libc::BPF_RET | libc::BPF_K, 0));
+        program.extend(drop_if_all(&tests));
+    }
+    if let Some(value) = fan_out {
+        let mut tests = one_change(Family::V4, Attribute::Forwarding);
+        tests.push((WORD, VALUE_AT, (value as u32).to_be(), true));
+        tests.extend([ALL, DEFAULT].map(|ifindex| (WORD, IFINDEX_AT, (ifindex as u32).to_be(), false)));
+        program.extend(drop_if_all(&tests));
     }
     program.push(op(libc::BPF_RET | libc::BPF_K, u32::MAX));
     program
 }
 
-/// Drops, before they are queued, messages of `muted` alone.
+/// Drops a message that is what all tests want, and goes on behind this with others.
+fn drop_if_all(tests: &[Test]) -> Vec<libc::sock_filter> {
+    let mut program = Vec::new();
+    for (number, (load, at, value, wanted)) in tests.iter().enumerate() {
+        program.push(op(*load, *at));
+        let rest = (2 * (tests.len() - number - 1) + 1) as u8;
+        let (jt, jf) = if *wanted { (0, rest) } else { (rest, 0) };
+        program.push(libc::sock_filter { jt, jf, ..op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, *value) });
+    }
+    program.push(op(libc::BPF_RET | libc::BPF_K, 0));
+    program
+}
+
+/// Drops, before they are queued, messages of `muted`, and those that say of an interface that its IPv4 forwarding is now
+/// `fan_out`.
 ///
 /// # Errors
 /// The kernel refused.
-pub fn mute(socket: BorrowedFd<'_>, muted: &[(Family, Attribute, i32)]) -> io::Result<()> {
-    attach(socket, program(muted))
+pub fn mute(socket: BorrowedFd<'_>, muted: &[(Family, Attribute, i32)], fan_out: Option<i32>) -> io::Result<()> {
+    attach(socket, program(muted, fan_out))
 }
 
 /// Drops every message.

@@ -1,0 +1,58 @@
+//! A node with many interfaces, where what our own write of `ip_forward` does to each is not listened to.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::*;
+
+const MANY: usize = 300;
+
+#[test]
+fn interfaces_that_are_not_listened_to_are_known_all_the_same() {
+    let ns = Namespace::enter();
+    let interfaces: String = (0..MANY).map(|number| format!("link add if{number} type ifb\n")).collect();
+    std::fs::write(ns.path("interfaces"), interfaces).expect("write");
+    run(&format!("ip -batch {}", ns.path("interfaces").display()));
+    ns.write(
+        "etc/fwdguard.d/10.conf",
+        "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.forwarding = 1\n-net.ipv4.conf.if7.forwarding\n\
+         net.ipv4.conf.if8.forwarding = 0\n",
+    );
+    let of = |name: &str| format!("net/ipv4/conf/{name}/forwarding");
+    sysctl_write("net/ipv4/ip_forward", "1");
+    sysctl_write(&of("if7"), "0");
+    let guard = ns.guard();
+    for _ in 0..3 {
+        sysctl_write("net/ipv4/ip_forward", "0");
+        wait_sysctl("net/ipv4/ip_forward", "1");
+        for (name, value) in [("if7", "0"), ("if8", "0"), ("if9", "1"), ("default", "1")] {
+            wait_sysctl(&of(name), value);
+        }
+        // What is heard now is measured by what is known.
+        for (name, wrong, right) in [("if9", "0", "1"), ("if8", "1", "0")] {
+            sysctl_write(&of(name), wrong);
+            wait_sysctl(&of(name), right);
+        }
+        sysctl_write(&of("if7"), "1");
+        sysctl_write(&of("if7"), "0");
+    }
+    // One that came and one that went in between: as many again.
+    run("ip link add new0 type ifb");
+    run("ip link del if20");
+    wait_sysctl(&of("new0"), "1");
+    sysctl_write("net/ipv4/ip_forward", "0");
+    let of_all = "net.ipv4.ip_forward was 0, put back to 1";
+    let told = || guard.repairs().iter().filter(|record| record["MESSAGE"].starts_with(of_all)).cloned().collect();
+    let deadline = Instant::now() + PATIENCE;
+    let mut records: Vec<Record> = told();
+    while records.len() < 4 && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+        records = told();
+    }
+    // `lo`, and all of the others but if7 and if8.
+    let with_it = format!("; {} interfaces with it", 1 + MANY - 2);
+    assert!(records.iter().all(|record| record["MESSAGE"].contains(&with_it)), "{:#?}", messages(&records));
+    let own = guard.repairs().len() - records.len();
+    assert_eq!((records.len(), own), (4, 1 + 3 * 2), "{:#?}", messages(&guard.records()));
+}
