@@ -16,8 +16,8 @@ impl<O: Outlet> Keeper<O> {
         let value = value.filter(|_| many && door.read(key).is_ok_and(|value| !holds(&value)));
         let Some(value) = value else { return door.repair(key, wanted, holds) };
         let outcome = notifications.without_fan_out(value, || door.repair(key, wanted, holds));
-        if outcome.write != Some(Ok(())) {
-            guard.doubt(); // an interface that another has opened meanwhile
+        if outcome.write.is_none() {
+            guard.doubt(); // another has mended it, and may have opened an interface meanwhile
         }
         outcome
     }
