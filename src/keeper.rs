@@ -168,6 +168,11 @@ impl<O: Outlet> Keeper<O> {
     }
 
     fn obey(&mut self, command: Command) {
+        if !matches!(command, Command::Ping | Command::Stop) {
+            // What an interface was made before a drift of `all` is read must not be taken for a part of that.
+            self.notifications.expect_more();
+            self.hear_all();
+        }
         match command {
             Command::Audit(cause) => self.audit(cause),
             Command::Note(noted) => {
