@@ -130,9 +130,9 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
     // Watch first, then read: no change of a file falls between.
     let watch = Watch::new(root);
     let policy = Arc::new(Policy::load(root));
-    let witness = groups.and_then(|groups| Witness::start(groups, policy.clone()));
+    let witness = groups.and_then(Witness::new);
     let lost_witness = witness.as_ref().err().map(ToString::to_string);
-    let witness = witness.unwrap_or_else(|_| Witness::absent());
+    let (witness, unstarted) = witness.map_or((Witness::absent(), None), |(witness, threads)| (witness, Some(threads)));
     let (reporter, finished) = Reporter::start(status.clone(), witness.clone()).context("no thread for the journal")?;
     let mut watch = watch
         .inspect_err(|error| reporter.tell(Record::SourceLost { source: POLICY_WATCH, reason: error.to_string() }))
@@ -140,6 +140,10 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
     let pulse = Arc::new(Pulse::default());
     let news = News { reporter: reporter.clone(), witness: witness.clone() };
     let (mut first_pass, mut ended, guard) = start_guard(policy.clone(), pulse.clone(), news)?;
+    if let Some(witness) = unstarted {
+        // While the guard reads everything.
+        witness.start(policy.clone()).context("no thread for the witness")?;
+    }
     let mut daemon = Daemon {
         root: root.to_path_buf(),
         reporter,

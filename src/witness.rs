@@ -5,6 +5,7 @@ mod watcher;
 use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -75,31 +76,25 @@ struct Threads {
     watcher: Arc<Mutex<Watcher>>,
 }
 
-/// Asks the witness.
-#[derive(Clone)]
-pub struct Witness {
-    /// `None`: there is no fanotify.
-    threads: Option<Threads>,
-    shared: Arc<Shared>,
+/// What the threads are to be started with.
+pub struct Unstarted {
+    threads: Threads,
+    opens: OwnedFd,
+    inbox: Receiver<Follow>,
 }
 
-impl Witness {
-    /// Starts the threads: one for writes and orders, which has time, and one for opened files, which has none. Writes do not
-    /// wake the first, for they come together with the repair, and to wake a thread takes as long as that: whoever has seen
-    /// that there are some calls [`Witness::read_writes`]. The other runs where the kernel sends it; on a machine of two
-    /// processors it is two, one on each. There, the processor that does not write often sleeps, and takes a millisecond to
-    /// wake in a virtual machine, while a thread on the writer's own takes it from the writer at once.
+impl Unstarted {
+    /// Marks what the policy names, and starts the threads: one for writes and orders, which has time, and one for opened files,
+    /// which has none. Writes do not wake the first, for they come together with the repair, and to wake a thread takes as long
+    /// as that: whoever has seen that there are some calls [`Witness::read_writes`]. The other runs where the kernel sends it;
+    /// on a machine of two processors it is two, one on each. There, the processor that does not write often sleeps, and takes a
+    /// millisecond to wake in a virtual machine, while a thread on the writer's own takes it from the writer at once.
     ///
     /// # Errors
     /// No thread or descriptor.
-    pub fn start(groups: Groups, policy: Arc<Policy>) -> io::Result<Witness> {
-        let (handle, inbox) = Handle::new()?;
-        let shared = Arc::<Shared>::default();
-        let [opens, writes] = [&groups.opens, &groups.writes].map(|group| group.as_fd().try_clone_to_owned());
-        let (opens, writes) = (opens?, Arc::new(writes?));
-        let mut watcher = Watcher::new(groups, shared.clone());
-        watcher.follow(Follow::Policy(policy)); // at once, so that nobody writes `all` or `default` unseen
-        let watcher = Arc::new(Mutex::new(watcher));
+    pub fn start(self, policy: Arc<Policy>) -> io::Result<()> {
+        let Unstarted { threads: Threads { handle, watcher, .. }, opens, inbox } = self;
+        lock(&watcher).follow(Follow::Policy(policy)); // before READY, so that nobody writes `all` or `default` unseen
         let both = Some(processors()).filter(|all| all.len() == 2);
         let start = |post: Post, processor: Option<usize>| {
             std::thread::Builder::new().name("witness".into()).spawn(move || {
@@ -110,8 +105,32 @@ impl Witness {
         for processor in both.map_or(vec![None], |both| both.into_iter().map(Some).collect()) {
             start(Post::Opens(watcher.clone(), opens.try_clone()?), processor)?;
         }
-        start(Post::Orders(watcher.clone(), handle.clone(), inbox), None)?;
-        Ok(Witness { threads: Some(Threads { handle, writes, watcher }), shared })
+        start(Post::Orders(watcher, handle, inbox), None)?;
+        Ok(())
+    }
+}
+
+/// Asks the witness.
+#[derive(Clone)]
+pub struct Witness {
+    /// `None`: there is no fanotify.
+    threads: Option<Threads>,
+    shared: Arc<Shared>,
+}
+
+impl Witness {
+    /// One that knows nothing until it is [started](Unstarted::start).
+    ///
+    /// # Errors
+    /// No descriptor.
+    pub fn new(groups: Groups) -> io::Result<(Witness, Unstarted)> {
+        let (handle, inbox) = Handle::new()?;
+        let shared = Arc::<Shared>::default();
+        let [opens, writes] = [&groups.opens, &groups.writes].map(|group| group.as_fd().try_clone_to_owned());
+        let (opens, writes) = (opens?, Arc::new(writes?));
+        let watcher = Arc::new(Mutex::new(Watcher::new(groups, shared.clone())));
+        let threads = Threads { handle, writes, watcher };
+        Ok((Witness { threads: Some(threads.clone()), shared }, Unstarted { threads, opens, inbox }))
     }
 
     /// What becomes readable when somebody writes a setting.
