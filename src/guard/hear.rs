@@ -114,8 +114,8 @@ impl Guard {
                 self.all_heard[family as usize] = at.unwrap_or_default();
             }
             self.hear_value(family, Attribute::Forwarding, ifindex, value, cause, at);
-            let is_ours = || self.all_entry(family).is_some_and(|entry| self.wants(entry, value));
-            if (family, ifindex) == (Family::V4, ALL) && at.is_some() && is_ours() {
+            let is_wanted = || self.all_entry(family).is_some_and(|entry| self.wants(entry, value));
+            if (family, ifindex) == (Family::V4, ALL) && at.is_some() && is_wanted() {
                 self.hear_fan_out(value, cause, at);
             }
         }
