@@ -39,9 +39,6 @@ impl Daemon {
         self.tell_errors("");
         let (lines, errors) = (self.policy.entries().len(), self.policy.errors.len());
         self.reporter.tell(Record::PolicyLoaded { lines, errors });
-        if self.ready {
-            self.tell_conflicts(); // else once it is: this may look at thousands of interfaces
-        }
     }
 
     /// Each line of sysctl.d or TuneD that works against the policy, once for as long as it does.
@@ -114,9 +111,8 @@ impl Daemon {
             states.extend(NotifyState::monotonic_usec_now().ok());
             notify(&states);
         }
-        if policy.is_unreadable() {
-            self.tell_errors("; the last good policy holds");
-        } else {
+        let usable = !policy.is_unreadable();
+        if usable {
             self.policy = Arc::new(policy);
             self.tell_policy();
             self.witness.follow(Follow::Policy(self.policy.clone()));
@@ -125,9 +121,14 @@ impl Daemon {
             if asked {
                 _ = timeout(RELOAD_AT_LATEST, applied).await;
             }
+        } else {
+            self.tell_errors("; the last good policy holds");
         }
         if asked {
             self.tell_ready();
+        }
+        if usable && self.ready {
+            self.tell_conflicts(); // else once it is: this may look at thousands of interfaces
         }
         self.tell_status();
     }
