@@ -168,13 +168,11 @@ impl<O: Outlet> Keeper<O> {
     }
 
     fn obey(&mut self, command: Command) {
-        if !matches!(command, Command::Ping | Command::Stop) {
-            // What an interface was made before a drift of `all` is read must not be taken for a part of that.
-            self.notifications.expect_more();
-            self.hear_all();
-        }
         match command {
-            Command::Audit(cause) => self.audit(cause),
+            Command::Audit(cause) => {
+                self.hear_what_waits();
+                self.audit(cause);
+            }
             Command::Note(noted) => {
                 self.guard.note();
                 _ = noted.send(());
@@ -184,17 +182,26 @@ impl<O: Outlet> Keeper<O> {
                     // Nothing was noted before the sleep: only what this look finds is known to have changed.
                     self.guard.note();
                 }
+                self.hear_what_waits();
                 self.audit(cause);
                 let changed = self.guard.take_changes();
                 self.tell(Record::Resumed { cause, woke, changed });
             }
             Command::Reload(policy, done) => {
+                self.hear_what_waits();
                 self.guard.reload(policy);
                 self.audit(Cause::Reload);
                 _ = done.send(());
             }
             Command::Ping | Command::Stop => {}
         }
+    }
+
+    /// Before everything is read: what an interface was made to be before a drift of `all` is found must not be taken for a part
+    /// of that.
+    fn hear_what_waits(&mut self) {
+        self.notifications.expect_more();
+        self.hear_all();
     }
 
     /// Hears what waits, repairing after each message. False: there may be more, but others need their turn.
@@ -207,7 +214,7 @@ impl<O: Outlet> Keeper<O> {
                     self.work();
                 }
                 Received::Nothing => {
-                    self.settle_ahead();
+                    self.settle_ahead(true);
                     self.work();
                     return true;
                 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::put_off::all_forwarding;
 use super::{Guard, Repair, Slot, rank};
 use crate::kernel::netconf::NetconfMessage;
 use crate::report::record::Cause;
@@ -56,6 +57,17 @@ impl Guard {
         }
         let job = job.or_else(|| self.jobs.remove(&queued))?;
         self.repair(slot.clone(), job)
+    }
+
+    /// Whether a value that was read of IPv4's `all.forwarding` at `since` stood there in passing, now that all is heard: who has to
+    /// wait for the RTNL lock stores his value and takes it back (`devinet_sysctl_forward`), and what he does once he has the lock
+    /// is another drift. Of a change, be it his or ours, the kernel would have told.
+    pub fn was_in_passing(&self, slot: &Slot, since: u64) -> bool {
+        let family = Family::V4;
+        *slot == all_forwarding(family)
+            && self.all_heard[family as usize] < since
+            && !self.is_to_come(slot.clone())
+            && !self.contests.is_muted(slot)
     }
 
     /// Whether nothing has to be done at once about a message that came with a repair of `slot`, which is not `all.forwarding`.
@@ -165,6 +177,20 @@ mod tests {
         let repair = guard.repair_of(&slot, at).expect("it was put off");
         assert!(repair.is_of(&slot) && repair.job.cause == Cause::Write);
         assert!(guard.repair_of(&slot, at).is_some(), "nothing has asked for it");
+    }
+
+    #[test]
+    fn a_value_that_the_kernel_never_told_of_stood_there_in_passing() {
+        let (mut guard, drift) = (guard(), message(libc::AF_INET, ALL, Some(0), None));
+        let [all, interface] = [ALL, 1].map(|ifindex| Slot::Announced(Family::V4, Attribute::Forwarding, ifindex));
+        guard.netconf(&message(libc::AF_INET, 1, Some(0), None), 5);
+        assert!(guard.was_in_passing(&all, 5));
+        assert!(!guard.was_in_passing(&interface, 5));
+        guard.netconf(&drift, 5);
+        assert!(!guard.was_in_passing(&all, 5));
+        repair(&mut guard, 6);
+        assert!(!guard.was_in_passing(&all, 5), "told of, and put right");
+        assert!(guard.was_in_passing(&all, 7), "of an earlier one");
     }
 
     #[test]

@@ -105,9 +105,14 @@ impl<O: Outlet> Keeper<O> {
         }
     }
 
-    /// Everything has been heard: what was done ahead and has not been asked for is to be known all the same.
-    pub(super) fn settle_ahead(&mut self) {
+    /// What was done ahead and has not been asked for is to be known all the same; not so where all has been heard and it
+    /// changed nothing.
+    pub(super) fn settle_ahead(&mut self, all_heard: bool) {
         while let Some(Ahead { slot, received, .. }) = self.ahead.front() {
+            if all_heard && self.guard.was_in_passing(slot, *received) {
+                self.ahead.pop_front();
+                continue;
+            }
             match self.guard.repair_of(slot, *received) {
                 Some(repair) => self.carry_out(repair),
                 None => _ = self.ahead.pop_front(), // it is not guarded any more

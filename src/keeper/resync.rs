@@ -66,7 +66,7 @@ impl<O: Outlet> Keeper<O> {
     }
 
     pub(super) fn read_everything(&mut self, cause: Cause) {
-        self.settle_ahead(); // an interface that our write opened would be taken for open
+        self.settle_ahead(false); // an interface that our write opened would be taken for open
         let redirects = self.door.read(&Key::all_accept_redirects()).ok();
         self.notifications.expect_more();
         let pulse = self.pulse.clone();
