@@ -133,20 +133,32 @@ fn guard_thread(program: u32) -> PathBuf {
     threads.into_iter().find(is_guard).expect("a guard thread")
 }
 
+/// The same, where a busy machine makes the guard wake more often: that only adds, so the least of up to three counts.
+fn least_calls(interfaces: usize, key: &'static str, at_most: f64, until_write: usize) -> (f64, usize) {
+    let mut least = (f64::MAX, usize::MAX);
+    for _ in 0..3 {
+        let (calls, until) = std::thread::spawn(move || system_calls(interfaces, key)).join().unwrap();
+        least = (least.0.min(calls), least.1.min(until));
+        if least.0 <= at_most && least.1 <= until_write {
+            break;
+        }
+    }
+    least
+}
+
 #[test]
 fn a_repair_takes_a_fixed_number_of_system_calls() {
-    let (of_all, until_write) = system_calls(4, "net/ipv4/ip_forward");
+    let (ip_forward, of_interface) = ("net/ipv4/ip_forward", "net/ipv4/conf/if3/forwarding");
+    let (of_all, until_write) = least_calls(4, ip_forward, 20.0, 1);
     assert!(of_all <= 20.0, "{of_all} system calls for each repair of ip_forward");
     assert!(until_write <= 1, "{until_write} of them before it is written: it is to be looked at, and no more");
     // What is said of each interface is received by 16, of the drift alone and not of its repair.
-    let (of_all_of_many, _) = std::thread::spawn(|| system_calls(320, "net/ipv4/ip_forward")).join().unwrap();
+    let (of_all_of_many, _) = least_calls(320, ip_forward, of_all + 28.0, usize::MAX);
     assert!(of_all_of_many <= of_all + 28.0, "{of_all_of_many} system calls for each repair of it with 320 interfaces");
-    let [few, many] = [4, 200].map(|interfaces| {
-        std::thread::spawn(move || system_calls(interfaces, "net/ipv4/conf/if3/forwarding")).join().unwrap()
-    });
-    let ((few, until_write), (many, _)) = (few, many);
+    let (few, until_write) = least_calls(4, of_interface, 18.0, 3);
     assert!(until_write <= 3, "{until_write} system calls before an interface's setting is written");
     assert!(few <= 18.0, "{few} system calls for each repair of an interface");
+    let (many, _) = least_calls(200, of_interface, few + 1.0, usize::MAX);
     println!("{of_all} for ip_forward, {of_all_of_many} with 320 interfaces, {few} for one interface, {many} of 200");
     assert!(many <= few + 1.0, "{few} system calls with 4 interfaces, {many} with 200");
 }
