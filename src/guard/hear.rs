@@ -337,7 +337,7 @@ impl Guard {
         }
     }
 
-    pub(super) fn check_elsewhere(&mut self, cause: Cause) {
+    fn check_elsewhere(&mut self, cause: Cause) {
         for key in self.elsewhere.clone() {
             self.check(Slot::Other(key), cause, None);
         }

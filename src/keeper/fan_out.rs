@@ -12,9 +12,10 @@ impl<O: Outlet> Keeper<O> {
     pub(super) fn repair(&mut self, key: &Key, wanted: &str, holds: impl Fn(&str) -> bool) -> Outcome {
         let Keeper { guard, notifications, door, .. } = self;
         let many = key.is_all_forwarding() && guard.known() >= MANY;
-        let value = number(wanted).and_then(|value| i32::try_from(value).ok());
-        let value = value.filter(|_| many && door.read(key).is_ok_and(|value| !holds(&value)));
-        let Some(value) = value else { return door.repair(key, wanted, holds) };
+        let value = many.then(|| number(wanted)).flatten().and_then(|value| i32::try_from(value).ok());
+        let Some(value) = value.filter(|_| door.read(key).is_ok_and(|value| !holds(&value))) else {
+            return door.repair(key, wanted, holds);
+        };
         let outcome = notifications.without_fan_out(value, || door.repair(key, wanted, holds));
         if outcome.write.is_none() {
             guard.doubt(); // another has mended it, and may have opened an interface meanwhile

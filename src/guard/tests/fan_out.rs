@@ -16,7 +16,6 @@ fn our_own_fan_out_need_not_be_heard() {
         a_write_to_default_rp_filter_has_everything_read_again,
         a_link_that_came_up_is_looked_at_and_no_other_and_at_what_is_announced_only_later,
         what_was_mended_before_the_guard_looked_is_no_news,
-        the_summary_counts_what_is_there,
         accept_redirects_is_put_back_to_what_stood_before_the_drift,
         an_unnamed_interface_keeps_what_it_had_before_the_drift,
         a_reload_in_the_middle_of_a_drift_does_not_take_it_for_what_stood_before,

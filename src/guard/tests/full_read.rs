@@ -45,3 +45,21 @@ fn what_is_known_and_wrong_or_not_over_is_looked_at_again() {
     bench.guard.netconf(&forwarding(ALL, 0), 1);
     assert!(!bench.guard.beside().says_nothing_new(&forwarding(TUNL0, 1)), "in an episode");
 }
+
+#[test]
+fn the_summary_counts_what_is_there() {
+    let mut bench = Bench::started(POLICY);
+    let summary = bench.guard.summary();
+    // v4: all, default, eth0, tunl0 forwarding; all, tunl0 rp_filter; v6 forwarding of five; accept_ra; somaxconn.
+    assert_eq!((summary.settings, summary.interfaces), (13, 3));
+    bench.guard.link_gone(TUNL0);
+    assert_eq!(bench.guard.summary().settings, 10);
+    bench.write("net.ipv4.conf.all.forwarding", "0");
+    bench.hear();
+    assert_eq!(bench.guard.take_changes(), ["net.ipv4.ip_forward"]);
+    let summary = bench.guard.summary();
+    assert_eq!(
+        (summary.repairs, summary.failing, summary.last),
+        (1, 0, Some(("net.ipv4.ip_forward".into(), Cause::Write)))
+    );
+}
