@@ -168,7 +168,7 @@ fn status(one: &str, other: &str, process: &Process) {
     let summary = Summary {
         repairs: 1,
         last: Some((one.into(), Cause::Write)),
-        contested: vec![other.into()],
+        contested: Some((other.into(), 0)),
         ..Summary::default()
     };
     let status = Status {

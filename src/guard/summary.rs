@@ -15,8 +15,8 @@ pub struct Summary {
     pub failing: usize,
     /// The last repair: setting and cause.
     pub last: Option<(String, Cause)>,
-    /// Settings that somebody keeps changing back.
-    pub contested: Vec<String>,
+    /// A setting that somebody keeps changing back, and how many more there are.
+    pub contested: Option<(String, usize)>,
 }
 
 impl Summary {
@@ -38,7 +38,7 @@ impl Guard {
             repairs: self.repairs,
             failing: self.failed.len(),
             last: self.last.clone(),
-            contested: self.contests.called().to_vec(),
+            contested: self.contests.called().split_first().map(|(first, more)| (first.clone(), more.len())),
         }
     }
 

@@ -45,8 +45,8 @@ impl Status {
             let by = self.last_writer.as_ref().map(|writer| format!(", written by {writer}")).unwrap_or_default();
             text += &format!(", last {setting} at {at} ({}{by})", Cause::name(*cause));
         }
-        if let Some(first) = contested.first() {
-            let more = if contested.len() > 1 { format!(" and {} more", contested.len() - 1) } else { String::new() };
+        if let Some((first, more)) = contested {
+            let more = if *more > 0 { format!(" and {more} more") } else { String::new() };
             text += &format!("; contested: {first}{more}");
         }
         if *failing > 0 {
@@ -155,7 +155,7 @@ mod tests {
         status.summary.last = Some(("net.ipv4.ip_forward".into(), Cause::Write));
         status.last_at = Some("14:03:07".into());
         status.last_writer = Some("sysctl[4242]".into());
-        status.summary.contested = vec!["net.ipv4.ip_forward".into(), "net.ipv6.conf.all.forwarding".into()];
+        status.summary.contested = Some(("net.ipv4.ip_forward".into(), 1));
         status.lost = BTreeSet::from(["logind"]);
         assert_eq!(
             status.text(),
