@@ -1,5 +1,6 @@
 //! The one door to `/proc/sys`: read, compare, write, read back.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -13,7 +14,8 @@ use super::patience::Patience;
 use crate::setting::{Key, same_value};
 
 /// Values of netconf settings fit; longer ones are read again with room for all.
-const SHORT_VALUE_BYTES: usize = 256;
+const SHORT_VALUE_BYTES: usize = 32;
+type Room = [u8; SHORT_VALUE_BYTES];
 /// The kernel gives no more than this at once (`proc_sys_call_handler`, KMALLOC_MAX is larger, port lists are smaller).
 const LONG_VALUE_BYTES: usize = 128 * 1024;
 /// As many files that were repaired lately stay open: opening one takes longer than all else that a repair is.
@@ -116,25 +118,26 @@ impl Door {
     /// # Errors
     /// The errno. `ENOENT` and `ENAMETOOLONG` say that there is no such setting now.
     pub fn read(&mut self, key: &Key) -> Result<String, i32> {
+        let room = &mut [0; SHORT_VALUE_BYTES];
         match self.position(key) {
-            Some(at) => self.read_open(at),
-            None => read_value(&OpenOptions::new().read(true).open(path(key)).map_err(errno)?),
+            Some(at) => self.read_open(at, room),
+            None => read_value(&OpenOptions::new().read(true).open(path(key)).map_err(errno)?, room),
         }
+        .map(Cow::into_owned)
     }
 
     fn position(&self, key: &Key) -> Option<usize> {
         self.open.iter().position(|opened| *opened.key == *key)
     }
 
-    fn read_open(&mut self, at: usize) -> Result<String, i32> {
-        match read_value(&self.open[at].file) {
-            Err(errno) if is_absent(errno) => {
-                // Another interface may have the name now.
-                self.open[at] = Opened::new(self.open[at].key.clone())?;
-                read_value(&self.open[at].file)
-            }
-            value => value,
+    fn read_open<'a>(&mut self, at: usize, room: &'a mut Room) -> Result<Cow<'a, str>, i32> {
+        let mut length = read(&self.open[at].file, room);
+        if length.is_err_and(is_absent) {
+            // Another interface may have the name now.
+            self.open[at] = Opened::new(self.open[at].key.clone())?;
+            length = read(&self.open[at].file, room);
         }
+        text(&self.open[at].file, room, length?)
     }
 
     /// Makes the kernel's value the wanted one, unless it is already. `equal` says what else counts as the wanted value.
@@ -164,24 +167,23 @@ impl Door {
     }
 
     fn repair_open(&mut self, at: usize, wanted: &str, equal: impl Fn(&str) -> bool) -> Outcome {
-        let found = self.read_open(at);
-        let mut outcome = Outcome { found, write: None, now: None, finished: now_usec(), write_usec: 0 };
-        match &outcome.found {
-            Ok(value) if equal(value) => return outcome,
+        let room = &mut [0; SHORT_VALUE_BYTES];
+        let found = self.read_open(at, room);
+        let must_write = match &found {
+            Ok(value) => !equal(value),
             // EIO: a setting that has no value yet (ipv6's stable_secret) may be given one.
-            Ok(_) | Err(libc::EIO) => {}
-            Err(_) => return outcome,
-        }
+            Err(errno) => *errno == libc::EIO,
+        };
         let before = now_usec();
-        let written = self.write(at, wanted);
-        outcome.finished = now_usec();
-        outcome.write_usec = outcome.finished - before;
-        outcome.write = Some(written);
-        if written.is_err_and(is_absent) {
+        let write = must_write.then(|| self.write(at, wanted));
+        let finished = now_usec();
+        // Nothing is made for the record before the write, which is waited for.
+        let mut found = found.map(Cow::into_owned);
+        if write.is_some_and(|written| written.is_err_and(is_absent)) {
             // It went in between; or it is there, and what the value names is not (tcp_congestion_control).
-            outcome.found = self.read_open(at);
+            found = self.read_open(at, room).map(Cow::into_owned);
         }
-        outcome
+        Outcome { found, write, now: None, finished, write_usec: finished - before }
     }
 
     /// Reads what a repair has written.
@@ -190,18 +192,19 @@ impl Door {
     /// was written; without, it is another writer's.
     pub fn read_back(&mut self, key: &Key, wanted: &str, learn: bool, outcome: &mut Outcome) {
         let Some(at) = self.position(key).filter(|_| outcome.write == Some(Ok(()))) else { return };
-        match self.read_open(at) {
+        let room = &mut [0; SHORT_VALUE_BYTES];
+        match self.read_open(at, room) {
             // It went while it was written.
             Err(errno) if is_absent(errno) => outcome.found = Err(errno),
-            now => outcome.now = now.ok(),
+            now => outcome.now = now.ok().map(Cow::into_owned),
         }
         for _ in 1..AGREEING_READS {
             let other = outcome.now.as_ref().is_some_and(|now| !same_value(wanted, now));
             if !learn || !other || self.write(at, wanted).is_err() {
                 break;
             }
-            let again = self.read_open(at).ok();
-            if again != outcome.now {
+            let again = self.read_open(at, room).ok();
+            if again.as_deref() != outcome.now.as_deref() {
                 outcome.now = None;
             }
         }
@@ -264,15 +267,23 @@ pub(super) fn path(key: &Key) -> std::path::PathBuf {
     Path::new("/proc/sys").join(key.path())
 }
 
-fn read_value(file: &File) -> Result<String, i32> {
-    let mut short = [0; SHORT_VALUE_BYTES];
-    let length = file.read_at(&mut short, 0).map_err(errno)?;
-    if length < short.len() {
-        return Ok(String::from_utf8_lossy(&short[..length]).trim().to_string());
+fn read_value<'a>(file: &File, room: &'a mut Room) -> Result<Cow<'a, str>, i32> {
+    let length = read(file, room)?;
+    text(file, room, length)
+}
+
+fn read(file: &File, room: &mut [u8]) -> Result<usize, i32> {
+    file.read_at(room, 0).map_err(errno)
+}
+
+/// What was read, read again where there is more.
+fn text<'a>(file: &File, room: &'a Room, length: usize) -> Result<Cow<'a, str>, i32> {
+    if length < room.len() {
+        return Ok(String::from_utf8_lossy(room[..length].trim_ascii()));
     }
     let mut long = vec![0; LONG_VALUE_BYTES];
-    let length = file.read_at(&mut long, 0).map_err(errno)?;
-    Ok(String::from_utf8_lossy(&long[..length]).trim().to_string())
+    let length = read(file, &mut long)?;
+    Ok(Cow::Owned(String::from_utf8_lossy(long[..length].trim_ascii()).into_owned()))
 }
 
 fn write_value(file: &File, value: &str) -> Result<(), i32> {
