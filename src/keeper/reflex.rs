@@ -6,7 +6,7 @@ use super::wait::Woken;
 use super::{Keeper, Outlet};
 use crate::guard::{Guard, Slot};
 use crate::kernel::sysctl::{Outcome, now_usec};
-use crate::setting::{ALL, Attribute, Key, same_value};
+use crate::setting::{ALL, Attribute, Key, number};
 
 /// So many repairs come before what follows from the first; in a stream of changes, that is caught up with after every other.
 const IN_A_ROW: usize = 2;
@@ -28,12 +28,15 @@ pub struct Expected {
     slot: Slot,
     key: Key,
     wanted: Arc<str>,
+    /// How the kernel says it.
+    said: String,
 }
 
 impl Expected {
     fn new(guard: &Guard, slot: Slot) -> Option<Expected> {
         let (key, wanted) = guard.wanted(&slot)?;
-        Some(Expected { slot, key, wanted })
+        let said = number(&wanted)?.to_string();
+        Some(Expected { slot, key, wanted, said })
     }
 }
 
@@ -66,11 +69,11 @@ impl<O: Outlet> Keeper<O> {
     /// `None`: it holds.
     fn repair_ahead(&mut self, expected: Expected, woken: &Woken) -> Option<Option<Woken>> {
         let mut received = now_usec();
-        let Expected { slot, key, wanted } = expected;
+        let Expected { slot, key, wanted, said } = expected;
         let in_a_row = self.in_a_row(&slot);
         let mut may_rest = false;
         while self.ahead.len() < in_a_row {
-            let outcome = self.repair(&key, &wanted, |value| same_value(&wanted, value));
+            let outcome = self.repair(&key, &wanted, |value| value == said);
             let Some(written) = outcome.write else { break };
             self.ahead.push_back(Ahead { slot: slot.clone(), outcome, received, again: !self.ahead.is_empty() });
             may_rest = self.guard.may_rest(&slot) && !woken.written;
@@ -80,7 +83,7 @@ impl<O: Outlet> Keeper<O> {
             self.waits.pass_over();
             let calm = is_of_all(&slot) || self.notifications.look_ahead(|message| self.guard.can_wait(message, &slot));
             // After what has been passed over, which may tell of another change of it.
-            let now = self.door.read(&key).ok().filter(|now| same_value(&wanted, now));
+            let now = self.door.read(&key).ok().filter(|now| *now == said);
             let (holds, is_last) = (now.is_some(), self.ahead.len() == in_a_row);
             self.ahead.back_mut().into_iter().for_each(|ahead| ahead.outcome.now.clone_from(&now));
             if !calm || (holds && !self.waits.rest(!is_last)) {
