@@ -3,6 +3,8 @@
 mod common;
 
 use common::*;
+use fwdguard::kernel::sysctl::Door;
+use fwdguard::setting::Key;
 
 /// The guard keeps files open that it has repaired; an interface that goes or gets another name takes its file along.
 #[test]
@@ -27,6 +29,27 @@ fn a_file_kept_open_is_never_another_interfaces() {
     flip("a0");
     let named = guard.wait_message("net.ipv4.conf.c0.forwarding was 0");
     assert_eq!(named["CAUSE"], "write");
+}
+
+/// Short ones are read at once, and longer ones again.
+#[test]
+fn a_value_is_read_whole_however_long_it_is() {
+    const PORTS: &str = "net/ipv4/ip_local_reserved_ports";
+    let _ns = Namespace::enter();
+    let mut door = Door::new(std::sync::Arc::default());
+    let key = Key::parse(PORTS).unwrap();
+    let many: Vec<String> = (1..2000).map(|number| (2 * number).to_string()).collect();
+    // With the kernel's line end one of 30 characters has 31 bytes.
+    let lengths = [0, 1, 29, 30, 31, 32, 33, 62, 63, 64, 255, 256, 257, many.join(",").len()];
+    for length in lengths {
+        let value = many.join(",")[..length].trim_end_matches(',').to_string();
+        sysctl_write(PORTS, &value);
+        let found = sysctl_read(PORTS);
+        assert_eq!(door.read(&key), Ok(found.clone()), "{length} characters");
+        let outcome = door.repair(&key, "7", |value| value == "7");
+        assert_eq!((outcome.found, outcome.write), (Ok(found), Some(Ok(()))));
+        assert_eq!(door.read(&key), Ok("7".into()));
+    }
 }
 
 #[test]

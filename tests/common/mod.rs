@@ -7,8 +7,8 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::fs;
-use std::io::{BufRead, BufReader};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -342,7 +342,11 @@ pub fn run(line: &str) -> String {
 
 /// A value below /proc/sys of this thread's network namespace; the key with slashes.
 pub fn sysctl_read(key: &str) -> String {
-    fs::read_to_string(Path::new("/proc/sys").join(key)).unwrap_or_else(|e| panic!("{key}: {e}")).trim().into()
+    // By one read: at any place but the start there is nothing (`proc_do_large_bitmap`, kernel/sysctl.c).
+    let mut room = vec![0; 1 << 16];
+    let length = File::open(Path::new("/proc/sys").join(key)).and_then(|mut file| file.read(&mut room));
+    room.truncate(length.unwrap_or_else(|e| panic!("{key}: {e}")));
+    String::from_utf8(room).expect("UTF-8").trim().into()
 }
 
 pub fn sysctl_write(key: &str, value: &str) {
