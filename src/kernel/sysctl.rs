@@ -13,7 +13,8 @@ use super::descriptors::is_one_of_the_last;
 use super::patience::Patience;
 use crate::setting::{Key, same_value};
 
-/// Values of netconf settings fit; longer ones are read again with room for all.
+/// Values of netconf settings fit; longer ones are read again with room for all. The kernel makes and clears as much for each
+/// read (`proc_sys_call_handler`, fs/proc/proc_sysctl.c), which a repair waits for.
 const SHORT_VALUE_BYTES: usize = 32;
 type Room = [u8; SHORT_VALUE_BYTES];
 /// The kernel gives no more than this at once (`proc_sys_call_handler`, KMALLOC_MAX is larger, port lists are smaller).
