@@ -5,7 +5,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../image.sh"
 
 packages=systemd,systemd-sysv,udev,libpam-systemd,dbus,network-manager,rpm,procps,iproute2,kmod,nftables
-packages+=,open-vm-tools,tuned,linux-image-amd64,initramfs-tools,zstd
+packages+=,iputils-arping,open-vm-tools,tuned,linux-image-amd64,initramfs-tools,zstd
 
 # What a virtual machine without screen and disks has no use for; a small disk is made and booted sooner.
 unused=(sound drivers/{gpu,media,infiniband,scsi,staging,iio,usb,input,hid,mtd,bluetooth,mmc,md,ata,net/{wireless,ethernet}}

@@ -30,7 +30,7 @@ lay_out() {
 
     # As Calico has it: no network, but a gateway that answers for every address.
     ip link add cali0 type veth peer name eth0 netns pod
-    sysctl -q -w net.ipv4.conf.cali0.proxy_arp=1
+    sysctl -q -w net.ipv4.conf.cali0.proxy_arp=1 net.ipv4.neigh.cali0.proxy_delay=0
     ip link set cali0 up
     ip route add "$pod/32" dev cali0 scope link
     ip -n pod addr add "$pod/32" dev eth0
