@@ -25,9 +25,9 @@ case $1 in
         ip addr add 192.0.2.2/24 dev uplink
         ip link set uplink up
         ip route add default via 192.0.2.1
+        /opt/incident/probe mark link-up >>/run/results/traffic
         # initscripts, ifup-eth. A neighbour that asked while the link was down else asks again up to a second later.
         arping -q -A -c 1 -I uplink 192.0.2.2
-        /opt/incident/probe mark link-up >>/run/results/traffic
         ;;
     stop)
         ip addr flush dev uplink
