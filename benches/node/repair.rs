@@ -90,6 +90,22 @@ impl Flips {
         }
         Ok(times)
     }
+
+    /// As often, and looked at only after the time between, so that nobody's looking or listening is part of it.
+    pub fn unwatched(&self, rounds: usize, between: Duration) -> Result<()> {
+        for _ in 0..rounds {
+            let since = Instant::now();
+            self.file.write_at(self.target.wrong.as_bytes(), 0)?;
+            sleep(between);
+            while !(self.is_right(&self.file)? && self.is_right(&self.last)?) {
+                if since.elapsed() > PATIENCE {
+                    bail!("{} was not put right within {PATIENCE:?}", self.target.key);
+                }
+                sleep(between);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Nothing else runs but who looks.

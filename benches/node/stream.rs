@@ -54,14 +54,14 @@ pub fn lost(node: &Node, guard: &Guard, rounds: &dyn Fn(usize) -> usize) -> Resu
             lay_out(client.get(), pod.get())?;
             go.send(())?;
             sleep(Duration::from_millis(500));
-            let flips = Flips::new(node, What::IpForward, Look::Told)?;
+            let flips = Flips::new(node, What::IpForward, Look::Always)?;
             let mut lost = [(Contender::Floor, 0.0), (Contender::Guard, 0.0)];
             let arrived = format!("/proc/{pod}/net/dev");
             for _ in 0..TURNS {
                 for (contender, lost) in &mut lost {
                     let running = contender.start(guard, &node.target(What::IpForward))?;
                     let before = difference(sent, &arrived)?;
-                    flips.many(flips_in_turn, BETWEEN)?;
+                    flips.unwatched(flips_in_turn, BETWEEN)?;
                     sleep(Duration::from_millis(50));
                     *lost += difference(sent, &arrived)? - before;
                     drop(running);
