@@ -17,7 +17,7 @@ missing=()
 need() { # need PROGRAM DEBIAN-PACKAGE CENTOS-PACKAGE
     local program=$1
     if [[ $program == /* ]]; then [[ -x $program || -x /lib${program#/usr/lib} ]] && return
-    else command -v "$program" >/dev/null && return; fi
+    else type -P "$program" >/dev/null && return; fi # kill is also a builtin
     if command -v apt-get >/dev/null; then missing+=("$2"); else missing+=("$3"); fi
 }
 
@@ -44,7 +44,8 @@ case ${1-} in
         ;;
     *)
         need ip iproute2 iproute
-        need kill procps procps-ng
+        need kill procps util-linux
+        need sysctl procps procps-ng
         need dbus-daemon dbus-daemon dbus-daemon
         need /usr/lib/systemd/systemd-sysctl systemd systemd
         need journalctl systemd systemd
