@@ -54,6 +54,7 @@ pub fn lost(node: &Node, guard: &Guard, rounds: &dyn Fn(usize) -> usize) -> Resu
             lay_out(client.get(), pod.get())?;
             go.send(())?;
             sleep(Duration::from_millis(500));
+            // Without a socket of its own, whose messages would make the write longer.
             let flips = Flips::new(node, What::IpForward, Look::Always)?;
             let mut lost = [(Contender::Floor, 0.0), (Contender::Guard, 0.0)];
             let arrived = format!("/proc/{pod}/net/dev");
