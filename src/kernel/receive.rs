@@ -58,7 +58,7 @@ impl Batch {
     /// Whether that was all.
     ///
     /// # Errors
-    /// As recvmmsg(2); `EAGAIN` when there is nothing.
+    /// As recvmmsg(2); `EAGAIN` when there is nothing, `ENOBUFS` when something was lost.
     pub fn receive<const AT_MOST: usize>(&mut self, socket: BorrowedFd) -> io::Result<bool> {
         (self.given, self.received) = (0, 0);
         self.receive_more::<AT_MOST>(socket)
@@ -85,13 +85,21 @@ impl Batch {
             header.msg_namelen = size_of::<libc::sockaddr_nl>() as u32;
             at_most += 1;
         }
+        if at_most == 0 {
+            return Ok(false); // no room: there may be more
+        }
         let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
         // SAFETY: every pointer in the first `at_most` headers is to a live buffer of the length beside it, which nobody else
         // uses meanwhile.
         let received = unsafe {
             libc::recvmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), at_most, flags as _, std::ptr::null_mut())
         };
-        let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+        let received = match usize::try_from(received) {
+            Err(_) => return Err(io::Error::last_os_error()),
+            // Before Linux 4.16 the socket's pending error is cleared and not told (`__sys_recvmmsg`, net/socket.c).
+            Ok(0) => return Err(io::Error::from_raw_os_error(libc::ENOBUFS)),
+            Ok(received) => received,
+        };
         let heads = self.heads.iter_mut().skip(self.received);
         for (head, (header, sender)) in heads.zip(headers.iter().zip(&senders).take(received)) {
             *head = (header.msg_len as usize, sender.nl_pid);
