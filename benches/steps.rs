@@ -39,7 +39,7 @@ fn netconf(ifindex: i32, forwarding: i32) -> NetconfMessage {
 }
 
 fn snapshot(interfaces: i32) -> Snapshot {
-    let link = |ifindex| Link { ifindex, name: format!("if{ifindex}").as_str().into(), up: None };
+    let link = |ifindex| Link { ifindex, name: format!("if{ifindex}").as_str().into(), up: None, mtu: None };
     let netconf = (1..=interfaces).chain([ALL, -2]).map(|ifindex| netconf(ifindex, 1)).collect();
     Snapshot { links: Some((1..=interfaces).map(link).collect()), netconf, redirects: None }
 }

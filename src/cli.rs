@@ -85,7 +85,7 @@ pub fn main() -> ExitCode {
         Command::Run { audit_interval } => {
             crate::daemon::run(&root, Duration::from_secs(audit_interval)).map(|()| ExitCode::SUCCESS)
         }
-        Command::Check(format) => Ok(check::run(&root, format.json)),
+        Command::Check(format) => check::run(&root, format.json),
         Command::Apply(format) => apply::run(&root, format.json),
         Command::Policy(format) => Ok(policy::run(&root, format.json)),
         Command::Diagnose(arguments) => Ok(diagnose::run(arguments)),

@@ -37,7 +37,7 @@ use crate::report::text::plain;
 use crate::wake::clock::{Clock, Jump};
 use crate::wake::logind;
 use crate::wake::timer::Timer;
-use crate::witness::{Follow, INTERFACE_FILES_MAX, Witness};
+use crate::witness::{FANOTIFY, Follow, INTERFACE_FILES_MAX, Witness};
 
 /// READY is sent after the first full pass, or after this long: a write may wait for the kernel's RTNL lock.
 const READY_AT_LATEST: Duration = Duration::from_secs(5);
@@ -46,7 +46,6 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Sources, as records and the status name them.
 const POLICY_WATCH: &str = "the policy watch";
 const CLOCKS: &str = "the clocks";
-const WITNESS: &str = "fanotify";
 /// There is room for as many before there are threads.
 const DESCRIPTORS: i32 = writers::FILES_MAX as i32 + 200;
 /// How often the status is told where there is no watchdog.
@@ -158,12 +157,14 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
         ready: false,
         owes_ready: false,
         reload_due: None,
+        unwatched: false,
         conflicts: HashSet::new(),
     };
     if let Some(reason) = lost_witness {
-        daemon.lost(WITNESS, format!("{} (it takes CAP_SYS_ADMIN at start), so writers are unknown", plain(&reason)));
+        daemon.lost(FANOTIFY, format!("{} (it takes CAP_SYS_ADMIN at start), so writers are unknown", plain(&reason)));
     }
     daemon.tell_policy();
+    daemon.tell_unwatched(watch.as_ref());
 
     let mut clock = Clock::new().inspect_err(|error| daemon.lost(CLOCKS, error.to_string())).ok();
     let (heard, mut logind_events) = mpsc::channel(16);
@@ -276,6 +277,8 @@ struct Daemon {
     /// The service manager had no room for READY=1.
     owes_ready: bool,
     reload_due: Option<Instant>,
+    /// A folder of the policy can't be watched, which has been told.
+    unwatched: bool,
     /// Lines against the policy, and what they say, that have been told.
     conflicts: HashSet<(Source, Arc<str>)>,
 }

@@ -5,10 +5,10 @@ mod cost;
 mod fan_out;
 mod handle;
 mod looks;
-mod names;
 mod once;
 mod reflex;
 mod resync;
+mod sources;
 mod wait;
 mod written;
 
@@ -22,6 +22,7 @@ pub use handle::{Command, Handle, Outlet};
 use looks::Looks;
 pub use once::apply_once;
 use reflex::Ahead;
+use sources::Sources;
 use wait::{Source, Waits};
 
 use crate::guard::{Guard, Repair, Slot, Summary};
@@ -52,6 +53,7 @@ pub struct Keeper<O> {
     outlet: O,
     last_summary: Summary,
     looks: Looks,
+    sources: Sources,
     /// Of one setting, oldest first.
     ahead: VecDeque<Ahead>,
     /// The thread's processor time when it was last charged to a setting.
@@ -90,7 +92,7 @@ impl<O: Outlet> Keeper<O> {
             notifications,
             waits,
             dumps: Dumps::open()?,
-            links: Links::open()?,
+            links: Links::default(),
             door,
             writes,
             touches: Flood::default(),
@@ -98,6 +100,7 @@ impl<O: Outlet> Keeper<O> {
             outlet,
             last_summary: Summary::default(),
             looks: Looks::default(),
+            sources: Sources::default(),
             ahead: VecDeque::new(),
             charged_at: 0,
             charged: None,
@@ -235,12 +238,18 @@ impl<O: Outlet> Keeper<O> {
                 let Some(ifindex) = message.ifindex else { return };
                 if !self.guard.knows(ifindex) {
                     // A new interface's netconf message comes before its link message.
-                    let Some(link) = self.links.link(ifindex, false) else { return };
-                    self.guard.link(&link, false);
+                    let Some(link) = self.ask_link(ifindex, false) else { return };
+                    self.guard.link(&link, false, at);
                 }
                 self.guard.netconf(message, at);
             }
-            Heard::Link(link) => self.guard.link(link, true),
+            Heard::Link(link) => {
+                if self.guard.gives_other_settings(link) {
+                    // Told before it is so (the order of netdev_chain: rtnetlink_event, inetdev_event, addrconf_notify).
+                    self.dumps.wait_for_rtnl();
+                }
+                self.guard.link(link, true, at);
+            }
             Heard::LinkGone { ifindex } => self.guard.link_gone(*ifindex),
             Heard::Broken | Heard::Other => {}
         }

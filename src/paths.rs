@@ -13,6 +13,8 @@ use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::kernel::sysctl::is_absent;
+
 const EVENT_BUFFER_BYTES: usize = 4096;
 /// So many buffers are more than a full queue (fs.inotify.max_queued_events, 16,384).
 const BUFFERS_MAX: usize = 256;
@@ -32,6 +34,8 @@ pub struct Paths {
     fd: AsyncFd<OwnedFd>,
     events: WatchFlags,
     names: HashMap<i32, Names>,
+    /// A folder that is there and that the kernel does not let this process watch, and why.
+    pub refused: Option<(PathBuf, io::Error)>,
     buffer: Box<[MaybeUninit<u8>; EVENT_BUFFER_BYTES]>,
 }
 
@@ -43,23 +47,29 @@ impl Paths {
     pub fn new(events: WatchFlags) -> io::Result<Paths> {
         let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let buffer = Box::new([MaybeUninit::uninit(); EVENT_BUFFER_BYTES]);
-        Ok(Paths { fd: register(fd)?, events, names: HashMap::new(), buffer })
+        Ok(Paths { fd: register(fd)?, events, names: HashMap::new(), refused: None, buffer })
     }
 
-    /// Watches these from now on, and no others.
+    /// Watches these from now on, and no others: what is refused of them is in `refused`.
     ///
     /// # Errors
     /// The kernel grants no more watches, with the remedy.
     pub fn watch(&mut self, folders: Folders) -> io::Result<()> {
         let mut names = HashMap::new();
+        self.refused = None;
         for (path, wanted) in folders {
             let watch = match inotify::add_watch(self.fd.get_ref(), &path, self.events) {
                 Ok(watch) => watch,
                 Err(Errno::NOSPC) => {
                     return Err(io::Error::other("no watches left; raise fs.inotify.max_user_watches"));
                 }
-                Err(error @ (Errno::NOMEM | Errno::PERM)) => return Err(error.into()),
-                Err(_) => continue, // what is not there, or can't be read, has a parent that is watched
+                Err(Errno::NOMEM) => return Err(Errno::NOMEM.into()),
+                // What is not there has a parent that is watched.
+                Err(error) if is_absent(error.raw_os_error()) => continue,
+                Err(error) => {
+                    self.refused = Some((path, error.into()));
+                    continue;
+                }
             };
             match (names.remove(&watch), wanted) {
                 (Some(Names::Some(mut earlier)), Names::Some(more)) => {

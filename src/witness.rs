@@ -1,8 +1,9 @@
 //! The witness: who wrote a guarded setting, found out on threads of its own while the writer is still there.
 
+mod commands;
 mod watcher;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc::Receiver;
@@ -17,11 +18,15 @@ use crate::kernel::sysctl::now_usec;
 use crate::kernel::writers::Groups;
 use crate::policy::Policy;
 use crate::report::record::Cause;
+use crate::report::text::why;
 use crate::report::writer::{Blame, Why};
 use crate::setting::{Attribute, Family, Key};
 pub use watcher::INTERFACE_FILES_MAX;
 use watcher::{Post, Watcher, lock, watch};
 
+/// Its sources, as records and the status name them.
+pub const FANOTIFY: &str = "fanotify";
+const PROC: &str = "/proc of writers";
 /// An event comes when the write has returned, which is after the guard has heard of it, and often after it has mended it.
 const EVENT_AFTER: Duration = Duration::from_millis(50);
 /// The guard hears before the event comes; by less than this it may be the other way round.
@@ -51,9 +56,11 @@ struct State {
     /// Newest last.
     writes: VecDeque<Write>,
     watched: HashSet<Key>,
-    /// When events were last lost, or passed over to save the processor.
+    /// When events of writes were last lost, or passed over to save the processor.
     lost_at: Option<u64>,
-    paused: bool,
+    /// Sources that the kernel refuses, and those of them that have not been told.
+    refused: BTreeSet<&'static str>,
+    untold: Vec<(&'static str, String)>,
 }
 
 /// What the thread has found out, and the news of it.
@@ -66,6 +73,13 @@ struct Shared {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn note_refusal(&self, source: &'static str, error: &io::Error) {
+        let mut state = self.state();
+        if state.refused.insert(source) {
+            state.untold.push((source, why(error)));
+        }
     }
 }
 
@@ -175,7 +189,7 @@ impl Witness {
         let (mut state, mut caught_up) = (self.shared.state(), false);
         loop {
             let now = now_usec();
-            if state.lost_at.is_some_and(|lost| lost >= heard) || state.paused && now >= deadline {
+            if state.lost_at.is_some_and(|lost| lost >= heard) {
                 return Blame::Unknown(Why::Flood);
             }
             if let Some(write) = state
@@ -214,6 +228,7 @@ impl Witness {
         }
         Blame::Unknown(match cause {
             Cause::Overrun => Why::Unheard,
+            _ if state.refused.contains(FANOTIFY) => Why::Refused,
             _ if state.watched.contains(key) => Why::Unseen,
             _ => Why::Unwatched,
         })
@@ -223,6 +238,11 @@ impl Witness {
         if let Some(threads) = &self.threads {
             lock(&threads.watcher).catch_up(true);
         }
+    }
+
+    /// Sources that the kernel has been found to refuse since this was last asked, and why.
+    pub fn take_refusals(&self) -> Vec<(&'static str, String)> {
+        std::mem::take(&mut self.shared.state().untold)
     }
 
     /// Everybody who was seen writing `key` since `since`, each command once, the last first.

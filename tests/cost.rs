@@ -49,7 +49,7 @@ fn message(ifindex: i32, forwarding: i32) -> NetconfMessage {
 fn allocations(interfaces: i32) -> u64 {
     let folder = tempfile::tempdir().unwrap();
     let mut guard = Guard::new(Arc::new(Policy::load(folder.path())));
-    let link = |ifindex| Link { ifindex, name: format!("if{ifindex}").as_str().into(), up: None };
+    let link = |ifindex| Link { ifindex, name: format!("if{ifindex}").as_str().into(), up: None, mtu: None };
     let netconf = (1..=interfaces).chain([-1, -2]).map(|ifindex| message(ifindex, 1)).collect();
     let links = Some((1..=interfaces).map(link).collect());
     guard.snapshot(&Snapshot { links, netconf, redirects: None }, Cause::Start);

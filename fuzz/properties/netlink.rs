@@ -93,7 +93,10 @@ fn message(kind: u16, payload: &[u8]) -> Option<Heard> {
                     }
                     let name = Name::new(bytes).expect("a name");
                     assert_eq!(&*name, OsStr::from_bytes(bytes));
-                    Some(Heard::Link(Link { ifindex, name, up: Some(flags & 1 == 1) }))
+                    let behind = attributes.iter().skip_while(|a| a.0 != 3).skip(1);
+                    let mtu = behind.filter(|a| a.0 == 4).map(|a| a.1).next().and_then(|mtu| mtu.try_into().ok());
+                    let mtu = mtu.map(u32::from_ne_bytes);
+                    Some(Heard::Link(Link { ifindex, name, up: Some(flags & 1 == 1), mtu }))
                 }
                 _ => Some(Heard::Other),
             }

@@ -18,14 +18,14 @@ pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
     let policy = Arc::new(Policy::load(root));
     if policy.is_unreadable() {
         if json {
-            say_json(&Report::of(policy.clone(), root).json());
+            say_json(&Report::of(policy.clone(), root)?.json());
         }
         super::print_errors(&policy.errors);
         eprintln!("fwdguard: no line of the policy could be read, nothing was changed");
         return Ok(ExitCode::from(super::EXIT_USAGE));
     }
     let records = keeper::apply_once(policy.clone()).context("no rtnetlink socket; is AF_NETLINK allowed?")?;
-    let after = Report::of(policy.clone(), root);
+    let after = Report::of(policy.clone(), root)?;
     let (mut repaired, mut failed) = (Vec::new(), Vec::new());
     for record in &records {
         match record {
@@ -40,7 +40,17 @@ pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
                 failed.push(json!({"key": subject.key, "found": found, "wanted": &*subject.ours, "error": reason}));
                 eprintln!("fwdguard: {}", record.text());
             }
+            Record::SourceLost { .. } => eprintln!("fwdguard: {}", record.text()),
             _ => {}
+        }
+    }
+    for drift in after.drifts() {
+        let (key, wanted) = (policy.name(&drift.key, drift.entry), policy.value(drift.entry));
+        if !failed.iter().any(|known| known["key"] == key) {
+            let reason = "it differs still, or again";
+            let found = drift.found.clone().unwrap_or_default();
+            eprintln!("fwdguard: {key} is {found}, not {wanted}: {reason}");
+            failed.push(json!({"key": key, "found": found, "wanted": wanted, "error": reason}));
         }
     }
     let all_went_well = failed.is_empty();

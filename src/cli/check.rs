@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use anyhow::{Result, anyhow};
+
 use super::table::{Table, Tone, say, say_json};
-use crate::kernel::sysctl::{Door, interfaces, is_absent};
+use crate::kernel::sysctl::{CONF_FOLDER, Door, interfaces, is_absent};
 use crate::policy::conflicts::{self, Conflict, Origin};
 use crate::policy::{Policy, PolicyError, Source, Wanted};
-use crate::report::text::{count, errno_text};
+use crate::report::text::{count, errno_text, why};
 use crate::setting::{Attribute, Family, Key, printable, same_value};
 
 /// More interfaces of one pattern are not listed in the table; JSON has all.
@@ -61,21 +63,25 @@ pub struct Report {
     conflicts: Vec<Conflict>,
 }
 
-pub fn run(root: &Path, json: bool) -> ExitCode {
-    let report = Report::of(Arc::new(Policy::load(root)), root);
+pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
+    let report = Report::of(Arc::new(Policy::load(root)), root)?;
     if json {
         say_json(&report.json());
     } else {
         report.print();
         super::print_errors(&report.policy.errors);
     }
-    report.exit_status()
+    Ok(report.exit_status())
 }
 
 impl Report {
     /// Compares a policy, and what stands in sysctl.d below `root`, with this network namespace.
-    pub fn of(policy: Arc<Policy>, root: &Path) -> Report {
-        let wanted = policy.all_settings(interfaces().into_iter());
+    ///
+    /// # Errors
+    /// The interfaces can't be listed, with the kernel's reason.
+    pub fn of(policy: Arc<Policy>, root: &Path) -> Result<Report> {
+        let interfaces = interfaces().map_err(|error| anyhow!("{CONF_FOLDER} can't be read: {}", why(&error)))?;
+        let wanted = policy.all_settings(interfaces.into_iter());
         let mut door = Door::new(Arc::default());
         let all_rp_filter = Key::conf(Family::V4, OsStr::new("all"), Attribute::RpFilter);
         let all_rp_filter = door.read(&all_rp_filter).ok().and_then(|value| value.parse().ok()).unwrap_or(0);
@@ -91,7 +97,13 @@ impl Report {
         };
         let settings = wanted.iter().map(compare).collect();
         let conflicts = conflicts::find(&policy, root, &wanted);
-        Report { policy, settings, conflicts }
+        Ok(Report { policy, settings, conflicts })
+    }
+
+    /// The settings that are not what the policy wants, but for those of which it says that this is no error.
+    pub fn drifts(&self) -> impl Iterator<Item = &Compared> {
+        let matters = |setting: &&Compared| !self.policy.entries()[setting.entry].ignore_failure;
+        self.settings.iter().filter(|setting| setting.verdict == Verdict::Drift).filter(matters)
     }
 
     fn holds(&self) -> bool {

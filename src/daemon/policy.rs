@@ -17,6 +17,7 @@ use crate::policy::conflicts::{self, Conflict};
 use crate::policy::watch::Watch;
 use crate::report::record::Record;
 use crate::report::status::notify;
+use crate::report::text::why;
 use crate::setting::printable;
 use crate::witness::Follow;
 
@@ -43,7 +44,8 @@ impl Daemon {
 
     /// Each line of sysctl.d or TuneD that works against the policy, once for as long as it does.
     pub(super) fn tell_conflicts(&mut self) {
-        let settings = self.policy.all_settings(sysctl::interfaces().into_iter());
+        // A guard that can't read them tells of it.
+        let settings = self.policy.all_settings(sysctl::interfaces().unwrap_or_default().into_iter());
         let (mut known, mut by_key) = (HashSet::new(), HashMap::<String, Vec<String>>::new());
         let mut records = Vec::new();
         for conflict in conflicts::find(&self.policy, &self.root, &settings) {
@@ -74,6 +76,19 @@ impl Daemon {
         }
     }
 
+    /// A folder that the kernel does not let the service watch, once for as long as there is one.
+    pub(super) fn tell_unwatched(&mut self, watch: Option<&Watch>) {
+        let Some(watch) = watch else { return };
+        let refused = watch.paths.refused.as_ref();
+        match (refused, std::mem::replace(&mut self.unwatched, refused.is_some())) {
+            (Some((folder, error)), false) => {
+                self.lost(POLICY_WATCH, format!("{}: {}", printable(folder.as_os_str()), why(error)));
+            }
+            (None, true) => self.reporter.tell(Record::SourceBack { source: POLICY_WATCH }),
+            _ => {}
+        }
+    }
+
     pub(super) fn touched(&mut self, touched: io::Result<()>, watch: &mut Option<Watch>) {
         match touched {
             Ok(()) => {
@@ -97,6 +112,7 @@ impl Daemon {
             *watch = None;
             self.lost(POLICY_WATCH, error.to_string());
         }
+        self.tell_unwatched(watch.as_ref());
         let policy = Policy::load(&self.root);
         let same =
             if policy.is_unreadable() { policy.errors == self.errors } else { policy.says_the_same(&self.policy) };

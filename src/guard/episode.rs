@@ -222,9 +222,10 @@ impl Guard {
             let old = old.map(|value| value.to_string());
             self.check_knowing(slot, episode.cause, episode.received, old);
         }
-        if family == Family::V4 {
+        match family {
             // Where the policy names it, the kernel's change of it is a drift like any other.
-            self.check(Slot::Other(Key::all_accept_redirects()), Cause::Write, None);
+            Family::V4 => self.check(Slot::Other(Key::all_accept_redirects()), Cause::Write, None),
+            Family::V6 => self.check_default_of_ipv6(Cause::Write),
         }
     }
 }

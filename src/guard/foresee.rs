@@ -102,7 +102,7 @@ mod tests {
     fn guard() -> Guard {
         let folder = tempfile::tempdir().unwrap();
         let mut guard = Guard::new(std::sync::Arc::new(Policy::load(folder.path())));
-        let links = Some(vec![Link { ifindex: 1, name: "eth0".into(), up: None }]);
+        let links = Some(vec![Link { ifindex: 1, name: "eth0".into(), up: None, mtu: None }]);
         let netconf = [ALL, DEFAULT, 1].map(|ifindex| message(libc::AF_INET, ifindex, Some(1), Some(0))).into();
         guard.snapshot(&Snapshot { links, netconf, redirects: None }, Cause::Start);
         while guard.next_repair(0).is_some() {}

@@ -53,13 +53,6 @@ impl Guard {
         self.reread = false;
     }
 
-    /// An interface that is there at the start; of its settings [`Guard::snapshot`] tells.
-    pub fn found(&mut self, link: &Link) {
-        if let (_, Some((true, _))) = self.place(link, true) {
-            self.moves.push(Move::Here(link.name));
-        }
-    }
-
     fn take_links(&mut self, links: &[Link], cause: Cause) {
         let (mut gone, mut new, mut arrived) = (Vec::new(), Vec::new(), Vec::new());
         let mut there = links.iter().peekable();

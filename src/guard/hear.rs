@@ -30,24 +30,33 @@ impl Guard {
         self.policy.guards_forwarding(Family::V6)
     }
 
-    /// An interface's name and state. `complete`: the kernel's link message said so, which comes last when an interface
-    /// is made; without it only a netconf message has come so far.
-    pub fn link(&mut self, link: &Link, complete: bool) {
+    /// Whether this says that an interface has, or is about to have, other settings than are known: under another name, or made
+    /// anew because of its MTU.
+    pub fn gives_other_settings(&self, link: &Link) -> bool {
+        let known = self.interfaces.get(&link.ifindex);
+        known.is_some_and(|known| known.complete && (known.name != link.name || known.has_other_mtu(link)))
+    }
+
+    /// An interface's name and state, received at `at` (monotonic microseconds). `complete`: the kernel's link message said so,
+    /// which comes last when an interface is made; without it only a netconf message has come so far.
+    pub fn link(&mut self, link: &Link, complete: bool, at: u64) {
+        let other_settings = complete && self.gives_other_settings(link);
         let (renamed, arrival) = self.place(link, complete);
         let Some((first, came_up)) = arrival else { return };
+        let other_settings = other_settings || renamed;
         for (family, attribute) in interface::ANNOUNCED {
             // Linux 3.10 sends no netconf message for a new interface (net/ipv4/devinet.c before 4.9).
             let slot = Slot::Announced(family, attribute, link.ifindex);
             let unheard = first && self.cell(&slot).is_some_and(|cell| cell.seen.is_none());
-            if unheard || renamed {
-                self.check(slot, Cause::Link, None);
+            if unheard || other_settings {
+                self.check(slot, Cause::Link, unheard.then_some(at));
             }
         }
-        if first {
+        if first || other_settings && !renamed {
             self.moves.push(Move::Here(link.name));
         }
-        if first || renamed || came_up {
-            self.settles.stir(link.ifindex, first || renamed);
+        if first || other_settings || came_up {
+            self.settles.stir(link.ifindex, first || other_settings);
             self.settles.stir(ELSEWHERE, false);
         }
     }
@@ -68,6 +77,7 @@ impl Guard {
             interface.is_new = false;
             self.counts = None;
         }
+        interface.take_mtu(link);
         (renamed, complete.then(|| interface.arrive(link.up)))
     }
 
@@ -117,6 +127,9 @@ impl Guard {
             let is_wanted = || self.all_entry(family).is_some_and(|entry| self.wants(entry, value));
             if (family, ifindex) == (Family::V4, ALL) && at.is_some() && is_wanted() {
                 self.hear_fan_out(value, cause, at);
+            }
+            if (family, ifindex) == (Family::V6, ALL) && at.is_some() && self.episodes[Family::V6 as usize].is_none() {
+                self.check_default_of_ipv6(cause);
             }
         }
         if let Some(value) = message.rp_filter.filter(|_| family == Family::V4) {
@@ -335,6 +348,11 @@ impl Guard {
                 self.check(Slot::Announced(family, attribute, ifindex), cause, None);
             }
         }
+    }
+
+    /// Linux 3.10 changes it in silence with `all` (addrconf_fixup_forwarding).
+    pub(super) fn check_default_of_ipv6(&mut self, cause: Cause) {
+        self.check(Slot::Announced(Family::V6, Attribute::Forwarding, DEFAULT), cause, None);
     }
 
     fn check_elsewhere(&mut self, cause: Cause) {

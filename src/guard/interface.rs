@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::kernel::message::Link;
 use crate::kernel::name::Name;
 use crate::policy::Policy;
 use crate::setting::{Attribute, Family, Key};
@@ -43,6 +44,7 @@ impl Other {
 pub struct Interface {
     pub name: Name,
     up: Option<bool>,
+    mtu: Option<u32>,
     /// The policy has not been applied to it yet.
     pub is_new: bool,
     /// Its link message has come, so it is wholly there.
@@ -54,7 +56,15 @@ pub struct Interface {
 
 impl Interface {
     pub fn new(name: Name) -> Interface {
-        Interface { name, up: None, is_new: true, complete: false, cells: Default::default(), others: Vec::new() }
+        Interface {
+            name,
+            up: None,
+            mtu: None,
+            is_new: true,
+            complete: false,
+            cells: Default::default(),
+            others: Vec::new(),
+        }
     }
 
     /// Finds out what `policy` wants of an interface of this name.
@@ -79,6 +89,16 @@ impl Interface {
         let came_up = up == Some(true) && self.up != up;
         self.up = up.or(self.up);
         (!std::mem::replace(&mut self.complete, true), came_up)
+    }
+
+    /// Whether this is news of an MTU that may have made its settings anew from `default`: below 68 an interface has no IPv4, and
+    /// below 1280 no IPv6, and Linux 3.10 tells of nothing else (`inetdev_event`, `addrconf_notify`).
+    pub fn has_other_mtu(&self, link: &Link) -> bool {
+        self.complete && link.mtu.is_some() && self.mtu != link.mtu
+    }
+
+    pub fn take_mtu(&mut self, link: &Link) {
+        self.mtu = link.mtu.or(self.mtu);
     }
 
     pub fn cells(&self) -> impl Iterator<Item = &Cell> {

@@ -12,7 +12,7 @@ impl<O: Outlet> Keeper<O> {
         let all = || Key::conf(family, "all".as_ref(), Attribute::Forwarding);
         if !ours {
             // It may not be over yet.
-            self.pulse.clone().inside(Some(&all().into()), || self.links.wait_for_rtnl());
+            self.pulse.clone().inside(Some(&all().into()), || self.dumps.wait_for_rtnl());
         }
         for repair in self.guard.put_backs(family) {
             self.carry_out(repair);

@@ -29,6 +29,7 @@ pub fn apply_once(policy: Arc<Policy>) -> io::Result<Vec<Record>> {
     let mut collected = Collect::default();
     let mut keeper = Keeper::new(policy, Arc::default(), &mut collected)?;
     keeper.audit(Cause::Start);
+    keeper.idle(); // a write of `default` may have changed interfaces in silence
     for _ in 0..LOOKS_ONCE {
         let undone = keeper.guard.written().iter().any(|repair| repair.key.waits_for_rtnl());
         if let Some(due) = keeper.looks.due().filter(|_| undone) {

@@ -1,23 +1,25 @@
 //! What may have been missed is read again, whole.
 
+use std::ffi::OsStr;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::names::Names;
+use super::sources::{DUMPS, IOCTLS, SOCKET};
 use super::wait::Source;
 use super::{Keeper, Outlet};
 use crate::guard::Snapshot;
 use crate::kernel::message::Link;
 use crate::kernel::netconf::NetconfMessage;
 use crate::kernel::socket::{Dumps, Notifications, Received};
-use crate::report::record::{Cause, Record};
-use crate::setting::{Family, Key};
+use crate::kernel::sysctl::{CONF_FOLDER, interfaces};
+use crate::report::record::{Cause, INTERFACES, Record};
+use crate::report::text::{count, why};
+use crate::setting::{ALL, Attribute, DEFAULT, Family, Key};
 
 /// A socket that fails this often in a row has to be made anew.
 const RECEIVE_ERRORS_MAX: u32 = 16;
 const SUBSCRIBE_RETRY: Duration = Duration::from_secs(1);
-const SOCKET: &str = "the rtnetlink socket";
 /// `all` and `default`.
 const PSEUDO_INTERFACES: usize = 2;
 
@@ -50,7 +52,7 @@ impl<O: Outlet> Keeper<O> {
 
     /// The socket gives nothing but errors: makes another, for as long as that takes.
     fn subscribe_again(&mut self, reason: String) {
-        self.tell(Record::SourceLost { source: SOCKET, reason });
+        self.source_is_lost(SOCKET, reason);
         loop {
             if let Ok(mut notifications) = Notifications::subscribe()
                 && self.waits.add(Source::Notifications, &notifications).is_ok()
@@ -58,7 +60,7 @@ impl<O: Outlet> Keeper<O> {
                 notifications.mute(self.notifications.muted().to_vec());
                 _ = notifications.listen(); // else it hears more than it must
                 self.notifications = notifications;
-                return self.tell(Record::SourceBack { source: SOCKET });
+                return self.source_is_back(SOCKET);
             }
             self.pulse.turns.fetch_add(1, Ordering::Relaxed);
             std::thread::sleep(SUBSCRIBE_RETRY);
@@ -70,53 +72,98 @@ impl<O: Outlet> Keeper<O> {
         let redirects = self.door.read(&Key::all_accept_redirects()).ok();
         self.notifications.expect_more();
         let pulse = self.pulse.clone();
-        match pulse.inside(None, || self.dump(cause)) {
-            Ok((links, netconf)) => self.guard.snapshot(&Snapshot { links, netconf, redirects }, cause),
-            Err(error) => self.tell(Record::SourceLost { source: "rtnetlink dumps", reason: error.to_string() }),
-        }
+        let (links, netconf) = match pulse.inside(None, || self.dump(cause)) {
+            Ok(read) => {
+                self.source_is_back(DUMPS);
+                read
+            }
+            Err(error) => {
+                self.source_is_lost(DUMPS, why(&error));
+                pulse.inside(None, || self.read_files())
+            }
+        };
+        self.guard.snapshot(&Snapshot { links, netconf, redirects }, cause);
+        self.miss_no_interface();
     }
 
     /// The interfaces, and what is not known already of their settings. Interfaces are `None` where those are all there are
     /// that are known: of each that comes, goes or gets another name the kernel tells, unless that was lost.
     fn dump(&mut self, cause: Cause) -> io::Result<(Option<Vec<Link>>, Vec<NetconfMessage>)> {
-        let Keeper { dumps, links, guard, .. } = self;
-        let (lost, first) = (cause == Cause::Overrun, cause == Cause::Start && guard.known() == PSEUDO_INTERFACES);
+        let Keeper { dumps, guard, .. } = self;
+        let lost = cause == Cause::Overrun;
         let families = if guard.guards_ipv6() { &Family::BOTH[..] } else { &[Family::V4] };
-        if !lost && !first {
-            let (mut beside, mut indices) = (guard.beside(), Vec::with_capacity(guard.known()));
+        let mut indices = Vec::with_capacity(guard.known());
+        if !lost && guard.known() > PSEUDO_INTERFACES {
+            let mut beside = guard.beside();
             let netconf = read(dumps, families, |message| {
                 indices.extend(of_interface(message));
                 !beside.says_nothing_new(message)
             })?;
-            if beside.are_all(&sorted(indices)) {
+            if beside.are_all(sorted(&mut indices)) {
                 return Ok((None, netconf));
             }
             // Under another name, what was right may be wrong: so all of it is needed.
+            indices.clear();
         }
-        std::thread::scope(|scope| {
-            let mut names = Names::new(scope, links, lost);
-            let mut indices = Vec::new();
-            let netconf = read(dumps, families, |message| {
-                let ifindex = of_interface(message);
-                ifindex
-                    .into_iter()
-                    .filter(|_| message.family == Family::V4.number())
-                    .for_each(|ifindex| names.tell(ifindex));
-                indices.extend(ifindex);
-                true
-            })?;
-            let indices = sorted(indices);
-            if first {
-                // Beside those that are still asked for. One that has gone meanwhile is told of.
-                names.each(&indices, |link| guard.found(&link));
-                return Ok((None, netconf));
-            }
-            let mut links = Vec::with_capacity(indices.len());
-            names.each(&indices, |link| links.push(link));
-            links.sort_unstable_by_key(|link| link.ifindex);
-            links.dedup_by_key(|link| link.ifindex);
-            Ok((Some(links), netconf))
+        let netconf = read(dumps, families, |message| {
+            indices.extend(of_interface(message));
+            true
+        })?;
+        // One that has gone meanwhile is told of.
+        let links = sorted(&mut indices).iter().filter_map(|ifindex| self.ask_link(*ifindex, lost)).collect();
+        Ok((Some(links), netconf))
+    }
+
+    /// The same, from the files of the settings and by what the kernel still answers: where it refuses dumps.
+    fn read_files(&mut self) -> (Option<Vec<Link>>, Vec<NetconfMessage>) {
+        let (mut links, mut netconf) = (Vec::new(), Vec::new());
+        for name in interfaces().unwrap_or_default() {
+            let Ok(Some(ifindex)) = self.links.index(&name) else { continue };
+            netconf.extend(self.read_settings(&name, ifindex));
+            links.extend(self.ask_link(ifindex, true));
+        }
+        links.sort_unstable_by_key(|link| link.ifindex);
+        for (name, ifindex) in [("all", ALL), ("default", DEFAULT)] {
+            netconf.extend(self.read_settings(name.as_ref(), ifindex));
+        }
+        (Some(links), netconf)
+    }
+
+    fn read_settings(&mut self, name: &OsStr, ifindex: i32) -> [NetconfMessage; 2] {
+        Family::BOTH.map(|family| {
+            let mut read = |attribute| self.door.read(&Key::conf(family, name, attribute)).ok()?.parse().ok();
+            let rp_filter = (family == Family::V4).then(|| read(Attribute::RpFilter)).flatten();
+            let forwarding = read(Attribute::Forwarding);
+            NetconfMessage { family: family.number(), ifindex: Some(ifindex), forwarding, rp_filter, settings: 2 }
         })
+    }
+
+    /// An interface's name and state, if there is such an interface.
+    pub(super) fn ask_link(&mut self, ifindex: i32, state: bool) -> Option<Link> {
+        let link = self.links.link(&mut self.dumps, ifindex, state);
+        if let Some(error) = self.links.take_refusal() {
+            self.source_is_lost(IOCTLS, why(&error));
+        }
+        link.unwrap_or_else(|error| {
+            self.source_is_lost(INTERFACES, why(&error));
+            None
+        })
+    }
+
+    /// No interface is known, and there are some: then nothing of theirs is guarded.
+    fn miss_no_interface(&mut self) {
+        if self.guard.known() > PSEUDO_INTERFACES {
+            return self.source_is_back(INTERFACES);
+        }
+        match interfaces() {
+            Ok(folders) if folders.is_empty() => {}
+            Ok(folders) => {
+                let reason =
+                    format!("{} in {CONF_FOLDER} and the kernel names none", count(folders.len(), "interface"));
+                self.source_is_lost(INTERFACES, reason);
+            }
+            Err(error) => self.source_is_lost(INTERFACES, format!("{CONF_FOLDER}: {}", why(&error))),
+        }
     }
 }
 
@@ -124,7 +171,7 @@ fn of_interface(message: &NetconfMessage) -> Option<i32> {
     message.ifindex.filter(|ifindex| *ifindex > 0)
 }
 
-fn sorted(mut indices: Vec<i32>) -> Vec<i32> {
+fn sorted(indices: &mut Vec<i32>) -> &[i32] {
     indices.sort_unstable();
     indices.dedup();
     indices

@@ -1,28 +1,31 @@
 //! Settings whose changes the kernel does not announce: their writes are watched, and what was written is read.
 
+use super::sources::WRITES;
 use super::{Keeper, Outlet};
 use crate::guard::Repair;
 use crate::kernel::sysctl::now_usec;
-use crate::report::record::Record;
+use crate::report::text::why;
 use crate::setting::{Attribute, Family, Key};
 
 /// Each takes a few microseconds, in which one who writes without end writes more than once.
 const OTHERS_TRIES: u32 = 10;
-const SOURCE: &str = "inotify on settings";
 
 impl<O: Outlet> Keeper<O> {
     /// Watches a setting that is about to be read, so that no write falls between.
     pub(super) fn watch(&mut self, repair: &Repair) {
         let Ok(writes) = &mut self.writes else { return };
-        if let Some(yields) = self.guard.unannounced(repair)
-            && let Err(error) = writes.watch(&repair.key, yields).and_then(|()| match repair.key.follows() {
-                Some(default) => writes.watch(&default, false),
-                None => Ok(()),
-            })
-        {
-            let remedy =
-                if error.raw_os_error() == Some(libc::ENOSPC) { "; raise fs.inotify.max_user_watches" } else { "" };
-            self.tell(Record::SourceLost { source: SOURCE, reason: format!("{error}{remedy}") });
+        let Some(yields) = self.guard.unannounced(repair) else { return };
+        let default = repair.key.follows();
+        let keys = [(&repair.key, yields)].into_iter().chain(default.as_ref().map(|default| (default, false)));
+        for (key, yields) in keys {
+            if let Err(error) = writes.watch(key, yields) {
+                let reason = match error.raw_os_error() {
+                    Some(libc::ENOSPC) => format!("{}; raise fs.inotify.max_user_watches", why(&error)),
+                    Some(libc::ENOMEM | libc::EMFILE | libc::ENFILE) => why(&error),
+                    _ => format!("{key}: {}", why(&error)),
+                };
+                return self.source_is_lost(WRITES, reason);
+            }
         }
     }
 
@@ -39,8 +42,7 @@ impl<O: Outlet> Keeper<O> {
         if let Err(error) = &self.writes {
             let remedy =
                 if error.raw_os_error() == Some(libc::EMFILE) { "; raise fs.inotify.max_user_instances" } else { "" };
-            let reason = format!("{error}{remedy}");
-            self.tell(Record::SourceLost { source: SOURCE, reason });
+            self.source_is_lost(WRITES, format!("{}{remedy}", why(error)));
         }
     }
 

@@ -1,70 +1,127 @@
-//! Names and states of interfaces, by netdevice(7)'s ioctls.
+//! Names and states of interfaces: by netdevice(7)'s ioctls, or by rtnetlink once those were refused.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use super::message::Link;
 use super::name::Name;
-use super::patience::QUESTION;
+use super::socket::Dumps;
 
-/// NETDEV_HASHENTRIES (include/linux/netdevice.h)
-const INDEX_LISTS: i32 = 256;
+/// Unlike a dump of all links, the ioctls never wait for the RTNL lock (`dev_ioctl`, net/core/dev_ioctl.c), and take a tenth of
+/// its time.
+pub struct Links {
+    /// Of AF_UNIX: Linux 3.10 takes these ioctls on no AF_NETLINK socket (`netlink_ops`, net/netlink/af_netlink.c).
+    socket: io::Result<OwnedFd>,
+    is_refused: bool,
+    refusal: Option<io::Error>,
+}
 
-/// Unlike a dump of all links, what it asks of links never waits for the RTNL lock (`dev_ioctl`, net/core/dev_ioctl.c), and
-/// takes a tenth of its time.
-pub struct Links(OwnedFd);
+impl Default for Links {
+    fn default() -> Links {
+        let any_protocol = None;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, any_protocol);
+        Links { socket: socket.map_err(Into::into), is_refused: false, refusal: None }
+    }
+}
 
 impl Links {
-    /// # Errors
-    /// No descriptor, or no netlink.
-    pub fn open() -> io::Result<Links> {
-        let any_protocol = None;
-        Ok(Links(socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, any_protocol)?))
-    }
-
     /// An interface's name, right even where it is not UTF-8, and with `state` also whether it is up. `None`: there is no
     /// such interface.
-    pub fn link(&self, ifindex: i32, state: bool) -> Option<Link> {
-        // SAFETY: all zero is a valid ifreq.
-        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    ///
+    /// # Errors
+    /// The kernel refuses both the ioctl and RTM_GETLINK, with its reason for the second.
+    pub fn link(&mut self, dumps: &mut Dumps, ifindex: i32, state: bool) -> io::Result<Option<Link>> {
+        if !self.is_refused {
+            match self.ask_link(ifindex, state) {
+                Err(error) => (self.is_refused, self.refusal) = (true, Some(error)),
+                link => return link,
+            }
+        }
+        dumps.link(ifindex)
+    }
+
+    /// Why the ioctls are not asked any more; told once.
+    pub fn take_refusal(&mut self) -> Option<io::Error> {
+        self.refusal.take()
+    }
+
+    /// The index of the interface that has this name now.
+    ///
+    /// # Errors
+    /// The kernel refuses the ioctl.
+    pub fn index(&self, name: &OsStr) -> io::Result<Option<i32>> {
+        let mut request = no_request();
+        if name.len() >= request.ifr_name.len() {
+            return Ok(None);
+        }
+        request.ifr_name.iter_mut().zip(name.as_bytes()).for_each(|(to, byte)| *to = *byte as libc::c_char);
+        let is_there = self.ask(libc::SIOCGIFINDEX, &mut request)?;
+        // SAFETY: where there is such an interface, the kernel has just written its index; else it is the 0 of no_request.
+        Ok(is_there.then_some(unsafe { request.ifr_ifru.ifru_ifindex }))
+    }
+
+    fn ask_link(&self, ifindex: i32, state: bool) -> io::Result<Option<Link>> {
+        let mut request = no_request();
         request.ifr_ifru.ifru_ifindex = ifindex;
-        self.ask(libc::SIOCGIFNAME, &mut request)?;
-        let name = Name::new(&request.ifr_name.map(|byte| byte as u8))?;
+        if !self.ask(libc::SIOCGIFNAME, &mut request)? {
+            return Ok(None);
+        }
+        let Some(name) = Name::new(&request.ifr_name.map(|byte| byte as u8)) else { return Ok(None) };
         let mut up = None;
         if state {
-            self.ask(libc::SIOCGIFFLAGS, &mut request)?;
+            if !self.ask(libc::SIOCGIFFLAGS, &mut request)? {
+                return Ok(None);
+            }
             // SAFETY: the kernel has just written the flags.
             up = Some(i32::from(unsafe { request.ifr_ifru.ifru_flags }) & libc::IFF_UP != 0);
         }
-        Some(Link { ifindex, name, up })
+        Ok(Some(Link { ifindex, name, up, mtu: None }))
     }
 
-    /// The kernel finds an interface in one of 256 lists (`dev_get_by_index`): one after the other, each stays in the cache.
-    pub fn sort(indices: &mut [i32]) {
-        indices.sort_unstable_by_key(|ifindex| (ifindex % INDEX_LISTS, *ifindex));
-    }
-
-    /// Those of `indices` that are there, by ifindex.
-    pub fn links(&self, mut indices: Vec<i32>, state: bool) -> Vec<Link> {
-        Links::sort(&mut indices);
-        let mut links: Vec<Link> = indices.into_iter().filter_map(|ifindex| self.link(ifindex, state)).collect();
-        links.sort_unstable_by_key(|link| link.ifindex);
-        links
-    }
-
-    /// Waits asleep until whoever holds the RTNL lock now is done with what it holds it for.
-    pub fn wait_for_rtnl(&self) {
-        let question = QUESTION.map(u32::to_ne_bytes);
-        if send(&self.0, question.as_flattened(), SendFlags::DONTWAIT).is_ok() {
-            _ = recv(&self.0, &mut [0; 1], RecvFlags::DONTWAIT); // it takes the whole answer
+    /// Whether there is such an interface.
+    fn ask(&self, request: libc::Ioctl, interface: &mut libc::ifreq) -> io::Result<bool> {
+        let errno = |error: &io::Error| io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO));
+        let socket = self.socket.as_ref().map_err(errno)?;
+        // SAFETY: each of these requests reads and writes one ifreq, which lives through the call.
+        if unsafe { libc::ioctl(socket.as_raw_fd(), request, &raw mut *interface) } == 0 {
+            return Ok(true);
+        }
+        match io::Error::last_os_error() {
+            error if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENXIO)) => Ok(false),
+            error => Err(error),
         }
     }
+}
 
-    /// `None`: there is no such interface.
-    fn ask(&self, request: libc::Ioctl, interface: &mut libc::ifreq) -> Option<()> {
-        // SAFETY: both requests read and write one ifreq, which lives through the call.
-        (unsafe { libc::ioctl(self.0.as_raw_fd(), request, &raw mut *interface) } == 0).then_some(())
+fn no_request() -> libc::ifreq {
+    // SAFETY: all zero is a valid ifreq.
+    unsafe { std::mem::zeroed() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_no_absence() {
+        let (mut links, mut dumps) = (Links::default(), Dumps::open().expect("a socket"));
+        let lo = links.link(&mut dumps, 1, true).expect("no refusal").expect("lo");
+        assert_eq!((&*lo.name, lo.ifindex), (OsStr::new("lo"), 1));
+        assert_eq!(links.index(OsStr::new("lo")).expect("no refusal"), Some(1));
+        assert_eq!(links.link(&mut dumps, i32::MAX, true).expect("no refusal"), None);
+        assert_eq!(links.index(OsStr::new("no-such-link")).expect("no refusal"), None);
+        assert_eq!(links.index(OsStr::new("longer-than-any-name")).expect("no refusal"), None);
+
+        // What a kernel says that takes these ioctls on no such socket, as Linux 3.10 on one of AF_NETLINK.
+        links.socket = std::fs::File::open("/dev/null").map(OwnedFd::from);
+        assert!(links.index(OsStr::new("lo")).is_err());
+        assert_eq!(links.link(&mut dumps, 1, true).expect("rtnetlink answers"), Some(Link { mtu: Some(65536), ..lo }));
+        assert!(links.take_refusal().is_some());
+        assert_eq!(links.link(&mut dumps, i32::MAX, true).expect("rtnetlink answers"), None);
+        assert!(links.take_refusal().is_none(), "told once");
     }
 }

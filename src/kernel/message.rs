@@ -10,11 +10,12 @@ use netlink_packet_route::link::LinkFlags;
 use super::name::Name;
 use super::netconf::{NetconfMessage, RTM_NEWNETCONF};
 
-const RTM_NEWLINK: u16 = 16;
+pub(super) const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 
 /// linux/if_link.h
 const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
 const IFINFOMSG_LEN: usize = 16;
 
 /// What the kernel said.
@@ -37,6 +38,8 @@ pub struct Link {
     pub name: Name,
     /// `IFF_UP`, where that is known.
     pub up: Option<bool>,
+    /// In bytes, where it is known.
+    pub mtu: Option<u32>,
 }
 
 /// A message on its way from the kernel.
@@ -60,9 +63,10 @@ impl NetlinkDeserializable for Message {
     }
 }
 
-/// `struct ifinfomsg`: family at 0, index at 4, flags at 8, and attributes from 16 (rtnetlink(7)). Of those only the name
-/// is looked at: a link that flaps sends six messages a flap, with 1.5 KB of statistics each.
-fn link(kind: u16, payload: &[u8]) -> Heard {
+/// `struct ifinfomsg`: family at 0, index at 4, flags at 8, and attributes from 16 (rtnetlink(7)). Those behind name and MTU,
+/// which the kernel puts first (`rtnl_fill_ifinfo`), are not looked at: a link that flaps sends six messages a flap, with 1.5 KB
+/// of statistics each.
+pub(super) fn link(kind: u16, payload: &[u8]) -> Heard {
     let field = |at| payload.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_ne_bytes);
     let (Some(family), Some(ifindex), Some(flags)) = (payload.first(), field(4), field(8)) else {
         return Heard::Broken;
@@ -78,12 +82,13 @@ fn link(kind: u16, payload: &[u8]) -> Heard {
     let mut attributes = attributes(payload.get(IFINFOMSG_LEN..).unwrap_or_default()).map_while(Result::ok);
     // The kernel names every link (rtnl_fill_ifinfo), by any bytes, with a NUL at the end.
     let name = attributes.find(|(kind, _)| *kind == IFLA_IFNAME);
+    let mtu = attributes.find(|(kind, _)| *kind == IFLA_MTU).and_then(|(_, mtu)| mtu.try_into().ok());
     // A key of what can't be a name would lead elsewhere.
     match name.and_then(|(_, name)| Name::new(name)) {
         None => Heard::Broken,
         Some(name) => {
             let up = LinkFlags::from_bits_retain(flags).contains(LinkFlags::Up);
-            Heard::Link(Link { ifindex, name, up: Some(up) })
+            Heard::Link(Link { ifindex, name, up: Some(up), mtu: mtu.map(u32::from_ne_bytes) })
         }
     }
 }

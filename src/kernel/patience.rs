@@ -31,7 +31,7 @@ const WARY_WRITES: u32 = 250;
 
 /// RTM_GETLINK of `lo`, which takes the lock in every kernel since 3.10 (rtnl_getlink, net/core/rtnetlink.c), without its
 /// statistics: `struct nlmsghdr`, `struct ifinfomsg`, and IFLA_EXT_MASK with RTEXT_FILTER_SKIP_STATS.
-pub(super) const QUESTION: [u32; 10] = [40, 0x0001_0012, 0, 0, 0, 1, 0, 0, 0x001d_0008, 8];
+const QUESTION: [u32; 10] = [40, 0x0001_0012, 0, 0, 0, 1, 0, 0, 0x001d_0008, 8];
 
 /// The socket that the handler asks by; -1 until there is one.
 static SOCKET: AtomicI32 = AtomicI32::new(-1);

@@ -1,13 +1,15 @@
 //! What `/proc/PID` says of a process while it is still there: its command, its parent, and the unit or pod that it belongs to.
 
 use std::ffi::OsStr;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 
 use crate::setting::{Key, printable};
 
 /// More of a command line is cut off.
 const CMDLINE_BYTES: usize = 1024;
+/// TASK_COMM_LEN without the NUL (include/linux/sched.h).
+const COMM_BYTES: usize = 15;
 /// `/proc/PID/cgroup` has one line a hierarchy, 15 at most, of which the kernel limits none.
 const CGROUP_BYTES: usize = 16 * 1024;
 /// A line of `/proc/PID/stat` up to the parent's PID.
@@ -39,18 +41,34 @@ pub struct Place {
     pub container: Option<String>,
 }
 
+/// The bytes of a process's command line: none where it has ended.
+///
+/// # Errors
+/// The kernel's reason; `ENOENT` or `ESRCH` where there is no such process any more.
+pub fn command(pid: i32) -> io::Result<Vec<u8>> {
+    read(pid, "cmdline", CMDLINE_BYTES)
+}
+
 impl Process {
-    /// Reads what is there of it, which opened the file of `key`. What goes first at an exit is read first.
-    pub fn read(pid: i32, key: &Key) -> Process {
-        let cmdline = read(pid, "cmdline", CMDLINE_BYTES).and_then(|bytes| cmdline(&bytes, key));
-        let (comm, parent) = read(pid, "stat", STAT_BYTES).and_then(|bytes| stat(&bytes)).unzip();
+    /// What its command line tells of one that opened the file of `key`.
+    pub fn named(pid: i32, command: &[u8], key: &Key) -> Process {
+        let cmdline = cmdline(command, key);
+        let name = command.split(|b| *b == 0).next().and_then(|word| word.rsplit(|b| *b == b'/').next());
+        let name = name.filter(|name| !name.is_empty()).map(|name| &name[..name.len().min(COMM_BYTES)]);
+        Process { pid, comm: name.map(|name| printable(OsStr::from_bytes(name))), cmdline, ..Process::default() }
+    }
+
+    /// The same with all else that is there of it. What goes first at an exit is read first.
+    pub fn look_closer(self) -> Process {
+        let pid = self.pid;
+        let (comm, parent) = read(pid, "stat", STAT_BYTES).ok().and_then(|bytes| stat(&bytes)).unzip();
         let place = read(pid, "cgroup", CGROUP_BYTES).map(|bytes| place(&bytes)).unwrap_or_default();
         let exe = std::fs::read_link(format!("/proc/{pid}/exe")).ok().map(|path| printable(path.as_os_str()));
         let parent = parent.filter(|parent| *parent > 0).and_then(|parent| {
-            let bytes = read(parent, "comm", STAT_BYTES)?;
+            let bytes = read(parent, "comm", STAT_BYTES).ok()?;
             Some((parent, printable(OsStr::from_bytes(bytes.trim_ascii_end()))))
         });
-        Process { pid, comm, cmdline, exe, parent, place }
+        Process { comm: comm.or(self.comm), exe, parent, place, ..self }
     }
 
     /// Whether it is the same command of the same unit or pod, be it another process.
@@ -59,11 +77,11 @@ impl Process {
     }
 }
 
-fn read(pid: i32, file: &str, limit: usize) -> Option<Vec<u8>> {
+fn read(pid: i32, file: &str, limit: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(format!("/proc/{pid}/{file}")).ok()?;
-    file.take(limit as u64).read_to_end(&mut bytes).ok()?;
-    Some(bytes)
+    let file = std::fs::File::open(format!("/proc/{pid}/{file}"))?;
+    file.take(limit as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// The arguments of `/proc/PID/cmdline`, which is empty where a process has ended.
@@ -227,8 +245,14 @@ mod tests {
     fn this_process_is_read_and_one_that_is_not_there_is_a_pid() {
         let pid = std::process::id() as i32;
         let key = Key::ip_forward();
-        let process = Process::read(pid, &key);
+        let named = Process::named(pid, &command(pid).unwrap(), &key);
+        assert!(named.cmdline.is_some() && named.comm.is_some() && named.parent.is_none(), "{named:?}");
+        let process = named.look_closer();
         assert!(process.cmdline.is_some() && process.comm.is_some() && process.parent.is_some(), "{process:?}");
-        assert_eq!(Process::read(i32::MAX, &key), Process { pid: i32::MAX, ..Process::default() });
+        assert_eq!(command(i32::MAX).unwrap_err().raw_os_error(), Some(libc::ENOENT));
+        let gone = Process { pid: i32::MAX, ..Process::default() };
+        assert_eq!(Process::named(i32::MAX, b"", &key).look_closer(), gone);
+        let of_reader = Process::named(i32::MAX, b"/usr/bin/cat-with-a-long-name\0x\0", &key);
+        assert_eq!(of_reader.comm.as_deref(), Some("cat-with-a-long"));
     }
 }

@@ -9,7 +9,7 @@ use netlink_packet_core::{
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rustix::net::sockopt;
 
-use super::message::{Heard, Message, messages};
+use super::message::{Heard, Link, Message, RTM_NEWLINK, link, messages};
 use super::mute;
 use super::netconf::{NetconfMessage, RTM_GETNETCONF};
 use super::receive::{Batch, DATAGRAMS, Datagram};
@@ -19,6 +19,13 @@ use crate::setting::{Attribute, Family};
 const RTNLGRP_LINK: u32 = 1;
 const RTNLGRP_IPV4_NETCONF: u32 = 24;
 const RTNLGRP_IPV6_NETCONF: u32 = 25;
+
+const RTM_GETLINK: u16 = 18;
+/// Leaves statistics out of what is said of a link; older kernels pass over it (linux/rtnetlink.h).
+const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
+const IFLA_EXT_MASK: u16 = 29;
+/// `lo` is the first of every network namespace (`loopback_net_init`, drivers/net/loopback.c).
+const LOOPBACK: i32 = 1;
 
 /// Room for the notifications of an `ip_forward` write on a node with some 10,000 interfaces; the kernel charges about
 /// 700 bytes for each. Only used memory counts.
@@ -253,6 +260,34 @@ impl Dumps {
             Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EAFNOSUPPORT)) => Ok(Vec::new()),
             answer => answer,
         }
+    }
+
+    /// What RTM_GETLINK says of one interface, for which the kernel takes the RTNL lock. `None`: there is no such interface.
+    ///
+    /// # Errors
+    /// The kernel's reason, or that its answer can't be read.
+    pub fn link(&mut self, ifindex: i32) -> io::Result<Option<Link>> {
+        // `struct ifinfomsg` and one attribute.
+        let mut body = vec![0; 4];
+        body.extend(ifindex.to_ne_bytes());
+        body.extend([0; 8]);
+        body.extend([8u16.to_ne_bytes(), IFLA_EXT_MASK.to_ne_bytes()].as_flattened());
+        body.extend(RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
+        let mut heard = Heard::Other;
+        match self.ask(RTM_GETLINK, 0, &body, |payload| heard = link(RTM_NEWLINK, payload)) {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENXIO)) => return Ok(None),
+            asked => asked?,
+        };
+        match heard {
+            Heard::Link(link) => Ok(Some(link)),
+            _ => Err(io::Error::other("an answer of an unknown shape")),
+        }
+    }
+
+    /// Waits asleep until whoever holds the RTNL lock now is done with what it holds it for. Linux 3.10 takes it for each
+    /// question, and later ones for this (`rtnl_getlink`, net/core/rtnetlink.c).
+    pub fn wait_for_rtnl(&mut self) {
+        _ = self.link(LOOPBACK);
     }
 
     fn dump(&mut self, family: u8, mut keep: impl FnMut(&NetconfMessage) -> bool) -> io::Result<Vec<NetconfMessage>> {

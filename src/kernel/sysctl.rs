@@ -258,10 +258,16 @@ pub fn is_absent(errno: i32) -> bool {
     matches!(errno, libc::ENOENT | libc::ENODEV | libc::ENXIO | libc::ENOTDIR | libc::ENAMETOOLONG)
 }
 
+/// It has a folder for each interface that has IPv4 settings.
+pub const CONF_FOLDER: &str = "/proc/sys/net/ipv4/conf";
+
 /// The interfaces that have IPv4 settings. Unlike a dump it never waits for the RTNL lock.
-pub fn interfaces() -> Vec<OsString> {
-    let entries = std::fs::read_dir("/proc/sys/net/ipv4/conf").into_iter().flatten().flatten();
-    entries.map(|entry| entry.file_name()).filter(|name| name != "all" && name != "default").collect()
+///
+/// # Errors
+/// [`CONF_FOLDER`] can't be read, with the kernel's reason.
+pub fn interfaces() -> io::Result<Vec<OsString>> {
+    let names = std::fs::read_dir(CONF_FOLDER)?.map(|entry| Ok(entry?.file_name()));
+    names.filter(|name| !matches!(name, Ok(name) if name == "all" || name == "default")).collect()
 }
 
 pub(super) fn path(key: &Key) -> std::path::PathBuf {

@@ -73,13 +73,15 @@ fn netconf_messages_of_an_unknown_shape() {
 #[test]
 fn links() {
     let name = attribute(3, b"eth0\0");
-    let link = Link { ifindex: 7, name: "eth0".into(), up: Some(true) };
+    let link = Link { ifindex: 7, name: "eth0".into(), up: Some(true), mtu: None };
     assert_eq!(heard(&netlink(16, &ifinfo(0, &name))), [Ok(Heard::Link(link))]);
+    let mtu = [&*name, &*attribute(13, &[0; 4]), &*attribute(4, &1280u32.to_ne_bytes())].concat();
+    assert_eq!(heard(&netlink(16, &ifinfo(0, &mtu))), [Ok(Heard::Link(Link { mtu: Some(1280), ..link }))]);
     assert_eq!(heard(&netlink(17, &ifinfo(0, &name))), [Ok(Heard::LinkGone { ifindex: 7 })]);
     // A port that leaves a bridge is no link that goes.
     assert_eq!(heard(&netlink(17, &ifinfo(7, &name))), [Ok(Heard::Other)]);
     // Any bytes are a name, and what else is said of the link does not matter.
-    let odd = Link { ifindex: 7, name: Name::new(b"b\xff").unwrap(), up: Some(true) };
+    let odd = Link { ifindex: 7, name: Name::new(b"b\xff").unwrap(), up: Some(true), mtu: None };
     let attributes = [attribute(4, &[1]), attribute(3, b"b\xff\0"), vec![1]].concat();
     assert_eq!(heard(&netlink(16, &ifinfo(0, &attributes))), [Ok(Heard::Link(odd))]);
     for attributes in [

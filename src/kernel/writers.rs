@@ -10,7 +10,7 @@ use nix::sys::fanotify::{EventFFlags, Fanotify, FanotifyEvent, InitFlags, MarkFl
 use rustix::fs::CWD;
 
 use super::descriptors::is_one_of_the_last;
-use super::sysctl::path;
+use super::sysctl::{is_absent, path};
 use crate::setting::Key;
 
 /// So many files are watched for writers: each is a descriptor and a mark. `all`, `default` and what the policy writes out
@@ -43,7 +43,9 @@ pub enum Touch {
     /// A process has opened a file, or written it; 0: it is in another PID namespace than this one or those below.
     Process { pid: i32, key: Key, written: bool },
     /// More happened than the kernel keeps: who did it is not known.
-    Overflow,
+    Overflow { writes: bool },
+    /// The kernel does not let this process have an event, by this errno.
+    Refused(i32),
 }
 
 /// The marked files.
@@ -67,9 +69,20 @@ impl Marks {
     }
 
     /// Marks the file of `key`, whatever was marked under this name before. False: there is no such file, or no room.
-    pub fn add(&mut self, key: &Key) -> bool {
+    ///
+    /// # Errors
+    /// The kernel refuses it, with its reason.
+    pub fn add(&mut self, key: &Key) -> io::Result<bool> {
         self.remove(key);
-        self.try_add(key).is_ok()
+        match self.try_add(key) {
+            Ok(()) => Ok(true),
+            Err(error) => match error.raw_os_error() {
+                // fanotify_mark(2): no more marks are granted, or no more descriptors.
+                None | Some(libc::ENOSPC | libc::ENOMEM | libc::EMFILE | libc::ENFILE) => Ok(false),
+                Some(errno) if is_absent(errno) => Ok(false),
+                _ => Err(error),
+            },
+        }
     }
 
     fn try_add(&mut self, key: &Key) -> io::Result<()> {
@@ -119,29 +132,23 @@ impl Marks {
         }
     }
 
-    /// Some of the events that wait: who opened, and with `writes`, after them, who wrote.
+    /// Some of the events that wait: of those who write, or of those who open.
     pub fn read(&self, writes: bool) -> Vec<Touch> {
-        let mut touches = self.read_group(&self.groups.opens);
-        if writes {
-            touches.append(&mut self.read_group(&self.groups.writes));
-        }
-        touches
-    }
-
-    fn read_group(&self, group: &Fanotify) -> Vec<Touch> {
+        let group = if writes { &self.groups.writes } else { &self.groups.opens };
         for _ in 0..ERRORS_MAX {
             match group.read_events() {
-                Ok(events) => return events.iter().filter_map(|event| self.touch(event)).collect(),
+                Ok(events) => return events.iter().filter_map(|event| self.touch(event, writes)).collect(),
                 Err(Errno::EAGAIN) => return Vec::new(),
                 // The file of the first event can't be opened; the event is gone (fanotify's copy_event_to_user).
+                Err(errno @ (Errno::EACCES | Errno::EPERM)) => return vec![Touch::Refused(errno as i32)],
                 Err(_) => {}
             }
         }
-        vec![Touch::Overflow]
+        vec![Touch::Overflow { writes }]
     }
 
-    fn touch(&self, event: &FanotifyEvent) -> Option<Touch> {
-        let Some(file) = event.fd() else { return Some(Touch::Overflow) };
+    fn touch(&self, event: &FanotifyEvent, writes: bool) -> Option<Touch> {
+        let Some(file) = event.fd() else { return Some(Touch::Overflow { writes }) };
         let inode = rustix::fs::fstat(file).ok()?.st_ino;
         let key = self.keys.get(&inode)?.clone();
         Some(Touch::Process { pid: event.pid(), key, written: event.mask().contains(MaskFlags::FAN_MODIFY) })

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::descriptors::is_one_of_the_last;
 use super::flood::Flood;
-use super::sysctl::path;
+use super::sysctl::{is_absent, path};
 use crate::setting::Key;
 
 /// No more settings are watched: each takes a descriptor, of which a process has 1,024 where nobody asked for more.
@@ -34,6 +34,8 @@ pub struct Writes {
     watches: HashMap<Key, i32>,
     /// Less than [`WATCHES_MAX`] once the kernel grants no more.
     room: usize,
+    /// The kernel has refused to watch a setting that is there.
+    is_refused: bool,
     buffer: Box<[MaybeUninit<u8>]>,
     flood: Flood,
 }
@@ -47,6 +49,7 @@ impl Writes {
             watched: HashMap::new(),
             watches: HashMap::new(),
             room: WATCHES_MAX,
+            is_refused: false,
             buffer: vec![MaybeUninit::uninit(); EVENT_BUFFER_BYTES].into(),
             flood: Flood::default(),
         })
@@ -60,7 +63,7 @@ impl Writes {
     /// setting that was made anew (a rename, a module) has another inode. One that is still watched costs an fstat(2).
     ///
     /// # Errors
-    /// The kernel grants no more watches or descriptors; said once.
+    /// The kernel grants no more watches or descriptors, or refuses one; each said once.
     pub fn watch(&mut self, key: &Key, yields: bool) -> io::Result<()> {
         if let Some(watched) = self.watches.get(key).and_then(|watch| self.watched.get_mut(watch)) {
             // ENOENT once the setting is not registered any more (proc_sys_getattr).
@@ -78,7 +81,10 @@ impl Writes {
                 self.room = self.watched.len();
                 Err(error.into())
             }
-            _ => Ok(()), // not there, or not for us to read
+            Err(error) if !is_absent(error.raw_os_error()) && !std::mem::replace(&mut self.is_refused, true) => {
+                Err(error.into())
+            }
+            _ => Ok(()),
         }
     }
 

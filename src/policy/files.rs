@@ -7,7 +7,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
-use crate::report::text::plain;
+use crate::kernel::sysctl::is_absent;
+use crate::report::text::why;
 use crate::setting::printable;
 
 /// More links than this on one path are a loop (Linux's MAXSYMLINKS).
@@ -21,8 +22,10 @@ const NULL_DEVICE: u64 = libc::makedev(1, 3);
 /// A path followed link by link below a root, as systemd's `chase()` does with CHASE_PREFIX_ROOT.
 #[derive(Debug, Default)]
 pub struct Chased {
-    /// Where the path leads; the error if it leads nowhere.
+    /// Where the path leads, if it leads anywhere.
     pub end: Option<PathBuf>,
+    /// Why that is not known: what is on the way may be there, but the kernel does not let this process look.
+    refused: Option<String>,
     /// Every folder and name looked up on the way: a change of any of them can lead elsewhere.
     pub steps: Vec<(PathBuf, OsString)>,
     /// The first folder on the way, from the root on, in which others than root can change that, and the remedy.
@@ -70,7 +73,10 @@ pub fn chase(root: &Path, path: &Path) -> Chased {
                 steps.push((at.clone(), part.clone()));
                 let next = at.join(&part);
                 match next.symlink_metadata() {
-                    Err(_) => return Chased { end: None, steps, others: untrusted },
+                    Err(error) => {
+                        let refused = error.raw_os_error().filter(|errno| !is_absent(*errno)).map(|_| why(&error));
+                        return Chased { end: None, refused, steps, others: untrusted };
+                    }
                     Ok(metadata) if !metadata.is_symlink() => {
                         if metadata.is_dir() {
                             untrusted = untrusted.or_else(|| others(&next, &metadata));
@@ -80,11 +86,11 @@ pub fn chase(root: &Path, path: &Path) -> Chased {
                     Ok(_) => {
                         links += 1;
                         let Some(target) = next.read_link().ok().filter(|_| links <= LINKS_MAX) else {
-                            return Chased { end: None, steps, others: untrusted };
+                            return Chased { steps, others: untrusted, ..Chased::default() };
                         };
                         if target == Path::new("/dev/null") {
                             // The mask that sysctl.d(5) documents; below a root there need be no such device.
-                            return Chased { end: Some(target), steps, others: untrusted };
+                            return Chased { end: Some(target), steps, others: untrusted, refused: None };
                         }
                         target.components().rev().for_each(|c| todo.push_front(owned(c)));
                     }
@@ -92,7 +98,7 @@ pub fn chase(root: &Path, path: &Path) -> Chased {
             }
         }
     }
-    Chased { end: Some(at), steps, others: untrusted }
+    Chased { end: Some(at), steps, others: untrusted, refused: None }
 }
 
 /// `path` below `root`, links not followed.
@@ -108,14 +114,18 @@ pub fn below(root: &Path, path: &Path) -> PathBuf {
 pub fn list(root: &Path, folders: &[&str], writers: Writers, unreadable: &mut Vec<(PathBuf, String)>) -> Vec<PathBuf> {
     let mut found = BTreeMap::new();
     for folder in folders.iter().map(Path::new) {
-        let Chased { end: Some(end), others, .. } = chase(root, folder) else { continue };
+        let Chased { end, refused, others, .. } = chase(root, folder);
+        if let Some(reason) = refused {
+            unreadable.push((below(root, folder), format!("the folder can't be read ({reason}); make it readable")));
+        }
+        let Some(end) = end else { continue };
         if let Some(others) = others.filter(|_| writers == Writers::Root) {
             unreadable.push((below(root, folder), format!("the folder is refused: {others}")));
             continue;
         }
         match std::fs::read_dir(&end) {
             Err(error) => {
-                let reason = plain(&error.to_string());
+                let reason = why(&error);
                 unreadable
                     .push((below(root, folder), format!("the folder can't be read ({reason}); make it readable")));
             }
@@ -139,18 +149,18 @@ pub fn list(root: &Path, folders: &[&str], writers: Writers, unreadable: &mut Ve
 /// The reason, for people, with the remedy: whatever open(2) and read(2) say; a link that leads nowhere; anything but a
 /// regular file or `/dev/null`; too large a file; one that others than `writers` can change, or lead elsewhere.
 pub fn read(root: &Path, path: &Path, writers: Writers) -> Result<Vec<u8>, String> {
-    let Chased { end, others: untrusted, .. } = chase(root, path);
+    let Chased { end, refused: unseen, others: untrusted, .. } = chase(root, path);
     let refused = |others: Option<String>| match others.filter(|_| writers == Writers::Root) {
         Some(others) => Err(format!("refused: {others}")),
         None => Ok(()),
     };
     refused(untrusted)?;
-    let unreadable = |reason: &str| format!("can't be read ({}); mend or remove it", plain(reason));
-    let end = end.ok_or_else(|| unreadable("not there, or a link that leads nowhere"))?;
+    let unreadable = |reason: &str| format!("can't be read ({reason}); mend or remove it");
+    let end = end.ok_or_else(|| unreadable(unseen.as_deref().unwrap_or("not there, or a link that leads nowhere")))?;
     if end == Path::new("/dev/null") {
         return Ok(Vec::new());
     }
-    let failed = |error: io::Error| unreadable(&error.to_string());
+    let failed = |error: io::Error| unreadable(&why(&error));
     // Non-blocking, so that a FIFO can't hold up the guard.
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&end).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;

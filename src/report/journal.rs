@@ -90,6 +90,10 @@ fn write_all(told: &Receiver<Told>, unsaid: &AtomicU64, status: &SharedStatus, w
         match next {
             Ok(Told { mut records, summary }) => {
                 records.iter_mut().for_each(|record| name_writers(record, witness, status));
+                let refused = witness.take_refusals().into_iter();
+                let refused: Vec<_> = refused.map(|(source, reason)| Record::SourceLost { source, reason }).collect();
+                status.note_sources(&refused);
+                records.extend(refused);
                 let sources = |record: &Record| matches!(record, Record::SourceLost { .. } | Record::SourceBack { .. });
                 if summary.is_some() || records.iter().any(sources) {
                     status_due.get_or_insert_with(|| Instant::now() + STATUS_INTERVAL);

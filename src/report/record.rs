@@ -8,6 +8,9 @@ use crate::policy::Source;
 use crate::policy::conflicts::Origin;
 use crate::setting::Key;
 
+/// The source whose loss leaves no interface guarded.
+pub const INTERFACES: &str = "the interfaces";
+
 /// Why the guard looked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -180,7 +183,7 @@ impl Record {
 
     pub fn priority(&self) -> Priority {
         match self {
-            Record::RepairFailed { .. } => Priority::Error,
+            Record::RepairFailed { .. } | Record::SourceLost { source: INTERFACES, .. } => Priority::Error,
             Record::PolicyError { .. }
             | Record::Conflict { .. }
             | Record::Repaired { .. }

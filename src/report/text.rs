@@ -1,8 +1,9 @@
 //! The sentences that people read in the journal.
 
 use std::ffi::OsStr;
+use std::io;
 
-use super::record::{Record, Subject};
+use super::record::{INTERFACES, Record, Subject};
 use super::writer::written_by;
 use crate::guard::resume::Woke;
 use crate::policy::conflicts::Origin;
@@ -115,6 +116,7 @@ impl Record {
             Record::Resynchronised { reason } => {
                 format!("Notifications may have been missed ({reason}); everything was read again")
             }
+            Record::SourceLost { source: INTERFACES, reason } => format!("No interface is guarded: {}", plain(reason)),
             Record::SourceLost { source, reason } => {
                 format!("Lost {source}: {}; guarding goes on without it", plain(reason))
             }
@@ -174,6 +176,15 @@ pub fn duration(usec: u64) -> String {
 /// `Permission denied`
 pub fn errno_text(errno: i32) -> String {
     plain(&std::io::Error::from_raw_os_error(errno).to_string())
+}
+
+/// What an error says, and where to look if it is a refusal.
+pub fn why(error: &io::Error) -> String {
+    let hint = match error.kind() {
+        io::ErrorKind::PermissionDenied => "; if SELinux refuses it, 'ausearch -m avc -ts recent' shows what",
+        _ => "",
+    };
+    format!("{}{hint}", plain(&error.to_string()))
 }
 
 /// White space but plain spaces, which the kernel puts between the parts of a value, and all else that a terminal would obey.

@@ -39,6 +39,7 @@ impl Blame {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
     NoFanotify,
+    Refused,
     Unwatched,
     Unseen,
     Flood,
@@ -50,6 +51,7 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Why::NoFanotify => "without fanotify nobody can say",
+            Why::Refused => "the kernel does not let fwdguard watch its file for writers",
             Why::Unwatched => "its file is not watched for writers",
             Why::Unseen => "through another procfs, as in a container, or by the kernel itself",
             Why::Flood => "more was written than could be followed",

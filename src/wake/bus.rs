@@ -63,7 +63,8 @@ impl Search {
     /// Follows the path to the socket anew. The descriptor stays: to close one takes the kernel milliseconds.
     fn watch(&mut self) {
         let place = self.place.take().or_else(|| Paths::new(EVENTS).ok()).zip(folders());
-        self.place = place.and_then(|(mut paths, folders)| paths.watch(folders).ok().map(|()| paths));
+        let watched = place.and_then(|(mut paths, folders)| paths.watch(folders).ok().map(|()| paths));
+        self.place = watched.filter(|paths| paths.refused.is_none());
     }
 }
 

@@ -1,7 +1,8 @@
-//! The witness's threads: read the events, and of each writer what `/proc` says of it, as far as their share of a processor goes.
+//! The witness's threads: read the events, and of each writer what `/proc` says of it, as far as their share goes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsStr;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -9,14 +10,15 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::{Follow, Shared, Write};
+use super::commands::Commands;
+use super::{FANOTIFY, Follow, PROC, Shared, Write};
 use crate::guard::Move;
 use crate::guard::interface::ANNOUNCED;
 use crate::handle::Handle;
 use crate::kernel::name::Name;
-use crate::kernel::process::Process;
+use crate::kernel::process::{self, Process};
 use crate::kernel::scheduling::{SHORT_NSEC, ask_for_slices, step_back};
-use crate::kernel::sysctl::{now_usec, thread_cpu_usec};
+use crate::kernel::sysctl::now_usec;
 use crate::kernel::writers::{FILES_MAX, Groups, Marks, Touch};
 use crate::policy::Policy;
 use crate::setting::Key;
@@ -27,11 +29,19 @@ const WRITES_MAX: usize = 256;
 const OPENED_MAX: usize = 64;
 /// A quarter of the files is kept for what the policy writes out.
 pub const INTERFACE_FILES_MAX: usize = FILES_MAX / 4 * 3;
-/// What the threads may spend of a core: as much at once, and 1 % in the long run.
-const CPU_AT_ONCE_USEC: i64 = 200_000;
-const CPU_PER_MILLE: i64 = 10;
-/// How long they look away when they have spent that.
+/// So many processes are looked at, at once and a second in the long run. One look takes some 0.1 ms of a processor, so this is
+/// 1 % of it; an emulated machine, where it takes ten times that, has no fewer writers to name.
+const LOOKS_AT_ONCE: i64 = 2000;
+const LOOKS_A_SECOND: i64 = 100;
+/// As many glances at those who are known to read, or are gone. Each takes a tenth of a look.
+const GLANCES_AT_ONCE: i64 = 2000;
+const GLANCES_A_SECOND: i64 = 1000;
+/// How long the threads look away from who opens when they have spent the looks, and the glances: meanwhile, the kernel makes one
+/// event of what one process opens in a row (`fanotify_merge`).
 const PAUSE: Duration = Duration::from_millis(200);
+const SHORT_PAUSE: Duration = Duration::from_millis(1);
+/// So many reads of events before others get their turn.
+const TURN: u32 = 16;
 
 /// What one of the threads waits for: that a file is opened, which is urgent, or for orders, and to be told of writes.
 pub enum Post {
@@ -51,28 +61,23 @@ pub fn watch(post: &Post) -> ! {
     } else {
         ask_for_slices(SHORT_NSEC);
     }
-    let mut paused = false;
+    let mut pause = None;
     loop {
         // It fails for want of memory alone, and then the pause keeps the loop from being a busy one. What was left unread by
         // a pause wakes nobody again.
-        if !paused && poll(&mut [PollFd::from_borrowed_fd(source, PollFlags::IN)], None).is_err() {
+        if pause.is_none() && poll(&mut [PollFd::from_borrowed_fd(source, PollFlags::IN)], None).is_err() {
             std::thread::sleep(PAUSE);
         }
         orders.inspect(|(handle, _)| handle.hush());
         // A writer may be gone within some ten microseconds: nothing comes before looking at it.
         let mut locked = lock(watcher);
-        paused = !locked.catch_up(orders.is_some());
+        pause = locked.catch_up(orders.is_some());
         if let Some((_, inbox)) = orders {
             inbox.try_iter().for_each(|follow| locked.follow(follow));
+            pause = None; // it waits for orders, and who opens has a thread of its own
         }
-        if paused {
-            locked.shared.state().paused = true;
-            drop(locked);
-            std::thread::sleep(PAUSE);
-            locked = lock(watcher);
-            locked.shared.state().paused = false;
-            locked.behind = true;
-        }
+        drop(locked);
+        pause.inspect(|pause| std::thread::sleep(*pause));
     }
 }
 
@@ -86,13 +91,24 @@ pub struct Watcher {
     policy: Arc<Policy>,
     /// What is marked for each interface.
     interfaces: BTreeMap<Name, Vec<Key>>,
-    /// Those who have opened a file, read while they were there; newest last.
-    opened: VecDeque<Arc<Process>>,
+    /// Those who have opened a file; newest last.
+    opened: VecDeque<Opened>,
+    commands: Commands,
     shared: Arc<Shared>,
     own_pid: i32,
-    budget: Budget,
-    /// Events were lost, or wait since before a pause.
+    looks: Budget,
+    glances: Budget,
+    /// Events of writes were lost.
     behind: bool,
+}
+
+/// A process that has opened a file, read while it was there.
+#[derive(Clone)]
+struct Opened {
+    process: Arc<Process>,
+    command: Vec<u8>,
+    /// Only its command is known.
+    is_glance: bool,
 }
 
 impl Watcher {
@@ -102,9 +118,11 @@ impl Watcher {
             policy: Arc::default(),
             interfaces: BTreeMap::new(),
             opened: VecDeque::new(),
+            commands: Commands::default(),
             shared,
             own_pid: std::process::id() as i32,
-            budget: Budget { left_usec: CPU_AT_ONCE_USEC, at: now_usec(), cpu: 0 },
+            looks: Budget::new(LOOKS_AT_ONCE, LOOKS_A_SECOND),
+            glances: Budget::new(GLANCES_AT_ONCE, GLANCES_A_SECOND),
             behind: false,
         }
     }
@@ -162,27 +180,39 @@ impl Watcher {
 
     fn mark(&mut self, key: Key, stays: bool) -> bool {
         let room = if stays { FILES_MAX } else { INTERFACE_FILES_MAX };
-        let marked = self.marks.count() < room && self.marks.add(&key);
+        let marked = self.marks.count() < room
+            && self.marks.add(&key).unwrap_or_else(|error| {
+                self.shared.note_refusal(FANOTIFY, &error);
+                false
+            });
         if marked {
             self.shared.state().watched.insert(key.canonical());
         }
         marked
     }
 
-    /// Takes the events that wait, with `writes` also those. False: the budget is spent, and there may be more.
-    pub fn catch_up(&mut self, writes: bool) -> bool {
-        self.budget.cpu = thread_cpu_usec();
-        if self.budget.is_spent() {
-            return false;
+    /// Takes the events that wait, with `writes` also those. How long to look away from who opens, if that share is spent.
+    pub fn catch_up(&mut self, writes: bool) -> Option<Duration> {
+        for _ in 0..TURN {
+            let (pause, mut found) = (self.pause(), false);
+            if pause.is_none() {
+                found |= self.read(false);
+            }
+            if writes {
+                found |= self.read(true);
+            }
+            if !found {
+                return pause;
+            }
         }
-        loop {
-            let found_none = !self.read(writes);
-            if self.budget.is_spent() {
-                return false;
-            }
-            if found_none {
-                return true;
-            }
+        self.pause()
+    }
+
+    fn pause(&mut self) -> Option<Duration> {
+        match now_usec() {
+            now if self.looks.is_spent(now) => Some(PAUSE),
+            now if self.glances.is_spent(now) => Some(SHORT_PAUSE),
+            _ => None,
         }
     }
 
@@ -194,52 +224,110 @@ impl Watcher {
             match touch {
                 Touch::Process { pid, .. } if pid == self.own_pid => {}
                 Touch::Process { pid, key, written: false } => _ = self.look_at(pid, &key),
-                Touch::Process { pid, key, written: true } => {
-                    let known = self.opened.iter().rev().find(|process| process.pid == pid).cloned();
-                    let by = known.unwrap_or_else(|| self.look_at(pid, &key));
-                    let mut state = self.shared.state();
-                    state.writes.push_back(Write { key: key.canonical(), at: now_usec(), by, told: false });
-                    if state.writes.len() > WRITES_MAX {
-                        state.writes.pop_front();
-                    }
-                    self.shared.news.notify_all();
+                Touch::Process { pid, key, written: true } => self.note_write(pid, key),
+                Touch::Overflow { writes } => self.behind |= writes,
+                Touch::Refused(errno) => {
+                    self.shared.note_refusal(FANOTIFY, &io::Error::from_raw_os_error(errno));
                 }
-                Touch::Overflow => self.behind = true,
             }
         }
-        if self.behind {
-            // What is heard of until now may have been written by somebody whose event is lost, or was read too late.
+        if writes && self.behind {
+            // What is heard of until now may have been written by somebody whose event is lost.
             self.shared.state().lost_at = Some(now_usec());
             self.behind = !found_none;
         }
         !found_none
     }
 
-    fn look_at(&mut self, pid: i32, key: &Key) -> Arc<Process> {
-        let process = Arc::new(Process::read(pid, key));
-        self.opened.retain(|known| known.pid != pid);
-        self.opened.push_back(process.clone());
+    /// Looks at a process that has opened the file of `key`: at its command alone where that is known to read.
+    fn look_at(&mut self, pid: i32, key: &Key) -> Opened {
+        let command = process::command(pid);
+        if let Err(error) = &command
+            && !matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
+        {
+            self.shared.note_refusal(PROC, error);
+        }
+        let (is_there, command) = (command.is_ok(), command.unwrap_or_default());
+        let mut process = Process::named(pid, &command, key);
+        let is_glance = self.commands.is_reader(&command) || !is_there;
+        if is_glance {
+            self.glances.spend(now_usec());
+        } else {
+            process = process.look_closer();
+            self.commands.note_look(&command);
+            self.looks.spend(now_usec());
+        }
+        let opened = Opened { process: Arc::new(process), command, is_glance };
+        self.opened.retain(|known| known.process.pid != pid);
+        self.opened.push_back(opened.clone());
         if self.opened.len() > OPENED_MAX {
             self.opened.pop_front();
         }
-        process
+        opened
+    }
+
+    fn note_write(&mut self, pid: i32, key: Key) {
+        let known = self.opened.iter().rev().find(|known| known.process.pid == pid).cloned();
+        if known.is_none() && self.looks.is_spent(now_usec()) {
+            self.shared.state().lost_at = Some(now_usec());
+            return;
+        }
+        let Opened { process, command, is_glance } = known.unwrap_or_else(|| self.look_at(pid, &key));
+        self.commands.note_write(&command);
+        let by = if is_glance { Arc::new(Process::clone(&process).look_closer()) } else { process };
+        let mut state = self.shared.state();
+        state.writes.push_back(Write { key: key.canonical(), at: now_usec(), by, told: false });
+        if state.writes.len() > WRITES_MAX {
+            state.writes.pop_front();
+        }
+        self.shared.news.notify_all();
     }
 }
 
-/// The threads' share of a processor.
+/// So many at once, and so many a second in the long run, counted in millionths.
 struct Budget {
-    /// Below 0 once the last events took more than there was, which is earned before any other is taken.
-    left_usec: i64,
+    at_once: i64,
+    a_second: i64,
+    left: i64,
+    /// Monotonic microseconds.
     at: u64,
-    cpu: u64,
 }
 
 impl Budget {
-    fn is_spent(&mut self) -> bool {
-        let (at, cpu) = (now_usec(), thread_cpu_usec());
-        let earned = at.saturating_sub(self.at) as i64 * CPU_PER_MILLE / 1000;
-        let left = (self.left_usec + earned).min(CPU_AT_ONCE_USEC);
-        (self.left_usec, self.at, self.cpu) = (left - (cpu - self.cpu) as i64, at, cpu);
-        self.left_usec <= 0
+    fn new(at_once: i64, a_second: i64) -> Budget {
+        Budget { at_once, a_second, left: at_once * 1_000_000, at: now_usec() }
+    }
+
+    fn is_spent(&mut self, now: u64) -> bool {
+        let earned = now.saturating_sub(self.at) as i64 * self.a_second;
+        (self.left, self.at) = ((self.left + earned).min(self.at_once * 1_000_000), now);
+        self.left <= 0
+    }
+
+    fn spend(&mut self, now: u64) {
+        self.is_spent(now);
+        self.left -= 1_000_000;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_at_once_and_so_many_a_second() {
+        let mut budget = Budget { at: 0, ..Budget::new(3, 10) };
+        for _ in 0..3 {
+            assert!(!budget.is_spent(0));
+            budget.spend(0);
+        }
+        assert!(budget.is_spent(0));
+        assert!(!budget.is_spent(1), "some of the next");
+        budget.spend(1);
+        assert!(budget.is_spent(99_999));
+        assert!(!budget.is_spent(100_001));
+        assert!(!budget.is_spent(3_600_000_000));
+        (0..3).for_each(|_| budget.spend(3_600_000_000));
+        assert!(budget.is_spent(3_600_000_000), "no more than that is kept");
     }
 }
