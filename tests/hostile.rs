@@ -30,13 +30,13 @@ const FIELDS: [&str; 24] = [
     "INTERFACES",
     "POLICY_FILE",
     "POLICY_LINE",
-    "OBJECT_PID",
-    "OBJECT_COMM",
-    "OBJECT_CMDLINE",
-    "OBJECT_EXE",
-    "OBJECT_SYSTEMD_UNIT",
-    "OBJECT_POD_UID",
-    "OBJECT_CONTAINER_ID",
+    "WRITER_PID",
+    "WRITER_COMM",
+    "WRITER_CMDLINE",
+    "WRITER_EXE",
+    "WRITER_UNIT",
+    "WRITER_POD_UID",
+    "WRITER_CONTAINER_ID",
     "WRITER_UNKNOWN",
 ];
 /// Escapes, ends of lines, DEL, C1 controls (as characters and as bytes), a right-to-left override.
@@ -91,12 +91,12 @@ fn a_hostile_writer_is_one_well_formed_record() {
         let record = guard.repairs().pop().expect("a repair");
         assert_well_formed(&record);
         if fwdguard::kernel::writers::open().is_ok() {
-            assert_eq!(record.get("OBJECT_PID"), Some(&pid.to_string()), "{record:#?}");
+            assert_eq!(record.get("WRITER_PID"), Some(&pid.to_string()), "{record:#?}");
             let own = fwdguard::setting::printable(OsStr::from_bytes(&comm[..comm.len().min(15)]));
-            assert_eq!(record["OBJECT_COMM"], own);
+            assert_eq!(record["WRITER_COMM"], own);
             let escaped =
                 "\\u{1b}[2J\\u{1b}]0;t\\u{7}\\nMESSAGE=forged\\nPRIORITY=0\\r\\u{7f}\\u{9b}31m\\xff\\x9b\\u{202e}";
-            assert_eq!(record["OBJECT_CMDLINE"].matches(escaped).count(), 2, "{}", record["OBJECT_CMDLINE"]);
+            assert_eq!(record["WRITER_CMDLINE"].matches(escaped).count(), 2, "{}", record["WRITER_CMDLINE"]);
         }
     }
     guard.wait_notified("3 repairs since start");

@@ -49,7 +49,7 @@ fn repair_of(guard: &Running, key: &str, nth: usize) -> Record {
 fn assert_unknown(record: &Record, why: &str) {
     let why = if has_fanotify() { why } else { "without fanotify" };
     assert!(record["WRITER_UNKNOWN"].contains(why), "{record:#?}");
-    assert!(!record.contains_key("OBJECT_PID") && record["MESSAGE"].contains("by an unknown process"), "{record:#?}");
+    assert!(!record.contains_key("WRITER_PID") && record["MESSAGE"].contains("by an unknown process"), "{record:#?}");
 }
 
 /// A shell that is still there is named by all that can be known of it.
@@ -58,8 +58,8 @@ fn assert_shell(record: &Record, shell: &Stays, script: &str) {
         return assert_unknown(record, "");
     }
     assert!(!record.contains_key("WRITER_UNKNOWN"), "{record:#?}");
-    assert_eq!((&record["OBJECT_PID"], &*record["OBJECT_COMM"]), (&shell.pid(), "sh"), "{record:#?}");
-    assert!(record["OBJECT_CMDLINE"].contains(script), "{record:#?}");
+    assert_eq!((&record["WRITER_PID"], &*record["WRITER_COMM"]), (&shell.pid(), "sh"), "{record:#?}");
+    assert!(record["WRITER_CMDLINE"].contains(script), "{record:#?}");
     let comm = fs::read_to_string("/proc/self/comm").expect("a comm");
     let parent = format!("started by {}[{}]", comm.trim(), std::process::id());
     let named = format!("written by sh[{}] (sh -c {script}", shell.pid());
@@ -117,12 +117,12 @@ fn every_sysctl_run_has_its_own_pid() {
     if !has_fanotify() {
         return records.iter().for_each(|record| assert_unknown(record, ""));
     }
-    let told: Vec<String> = records.iter().map(|record| record["OBJECT_PID"].clone()).collect();
+    let told: Vec<String> = records.iter().map(|record| record["WRITER_PID"].clone()).collect();
     assert_eq!(told, pids);
     // On a busy machine many of them are gone before they can be looked at.
     let whole = "(sysctl -w net.ipv4.ip_forward=0), started by ";
     assert!(records.iter().any(|record| record["MESSAGE"].contains(whole)), "{:#?}", messages(&records));
-    assert!(records.iter().all(|r| r.get("OBJECT_COMM").is_none_or(|comm| comm == "sysctl")), "{records:#?}");
+    assert!(records.iter().all(|r| r.get("WRITER_COMM").is_none_or(|comm| comm == "sysctl")), "{records:#?}");
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_writer_that_is_gone_at_once_is_at_least_a_pid() {
     if !has_fanotify() {
         return assert_unknown(&record, "");
     }
-    assert_eq!(record["OBJECT_PID"], fs::read_to_string(file).expect("a PID").trim(), "{record:#?}");
+    assert_eq!(record["WRITER_PID"], fs::read_to_string(file).expect("a PID").trim(), "{record:#?}");
 }
 
 #[test]
@@ -200,8 +200,8 @@ fn a_writer_is_named_with_its_unit_or_its_pod() {
     let guard = ns.guard();
     let pod = format!("kubepods-burstable-pod6bb2bd2c_6d5c_4a3c_9d1a_0f2f8a9f1e77.slice/cri-containerd-{ID}.scope");
     for (nth, (path, field, value, text)) in [
-        ("network.service", "OBJECT_SYSTEMD_UNIT", "network.service", "unit network.service"),
-        (&pod, "OBJECT_POD_UID", "6bb2bd2c-6d5c-4a3c-9d1a-0f2f8a9f1e77", "container 0123456789ab"),
+        ("network.service", "WRITER_UNIT", "network.service", "unit network.service"),
+        (&pod, "WRITER_POD_UID", "6bb2bd2c-6d5c-4a3c-9d1a-0f2f8a9f1e77", "container 0123456789ab"),
     ]
     .into_iter()
     .enumerate()

@@ -125,13 +125,13 @@ fn judge(record: &Record, fields: BTreeMap<String, String>) {
             expected.insert("NEWVALUE", Some(new.clone()));
             expected.insert("INTERFACES", Some(interfaces.to_string()));
             expected.insert("LATENCY_USEC", Some("1".into()));
-            expected.insert("OBJECT_PID", Some(process.pid.to_string()));
-            expected.insert("OBJECT_COMM", process.comm);
-            expected.insert("OBJECT_CMDLINE", process.cmdline);
-            expected.insert("OBJECT_EXE", process.exe);
-            expected.insert("OBJECT_SYSTEMD_UNIT", process.place.unit);
-            expected.insert("OBJECT_POD_UID", process.place.pod);
-            expected.insert("OBJECT_CONTAINER_ID", process.place.container);
+            expected.insert("WRITER_PID", Some(process.pid.to_string()));
+            expected.insert("WRITER_COMM", process.comm);
+            expected.insert("WRITER_CMDLINE", process.cmdline);
+            expected.insert("WRITER_EXE", process.exe);
+            expected.insert("WRITER_UNIT", process.place.unit);
+            expected.insert("WRITER_POD_UID", process.place.pod);
+            expected.insert("WRITER_CONTAINER_ID", process.place.container);
         }
         Record::RepairFailed { found, errno, .. } => {
             expected.insert("NEWVALUE", found.clone());

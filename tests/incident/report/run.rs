@@ -241,8 +241,8 @@ fn parse_records(text: &str) -> Result<Vec<Record>> {
                 message: field("MESSAGE").unwrap_or_default(),
                 setting: field("SYSCTL").unwrap_or_default(),
                 cause: field("CAUSE").unwrap_or_default(),
-                writer: field("OBJECT_COMM"),
-                pid: field("OBJECT_PID"),
+                writer: field("WRITER_COMM"),
+                pid: field("WRITER_PID"),
             });
         }
     }

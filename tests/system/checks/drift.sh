@@ -30,8 +30,8 @@ check "its record: the line of the policy" record repaired SYSCTL=net.ipv4.ip_fo
 check "its record in JSON" prints '"SYSCTL":"net.ipv4.ip_forward"' records repaired
 explained=$(journal --unit=fwdguard --catalog)
 check "journalctl -x explains it, about this setting" grep -E '^(░░|--) .*net\.ipv4\.ip_forward' <<<"$explained"
-named "who wrote" "OBJECT_CMDLINE=sysctl -w net.ipv4.ip_forward=0" upset net.ipv4.ip_forward 0
-named "the unit that wrote" OBJECT_SYSTEMD_UNIT=hardening.service \
+named "who wrote" "WRITER_CMDLINE=sysctl -w net.ipv4.ip_forward=0" upset net.ipv4.ip_forward 0
+named "the unit that wrote" WRITER_UNIT=hardening.service \
     inside systemd-run --quiet --wait --collect --unit=hardening sysctl -w net.ipv4.ip_forward=0
 repaired "one interface" net.ipv4.conf.uplink.forwarding 0 1 upset net.ipv4.conf.uplink.forwarding 0
 repaired "rp_filter of all" net.ipv4.conf.all.rp_filter 1 0 upset net.ipv4.conf.all.rp_filter 1
