@@ -160,18 +160,18 @@ repaired() {
     fi
 }
 
-# The median of what the guard itself says: "within 84 µs of hearing it".
+# The median of what the guard itself says: "within 84 us of hearing it".
 guards_own_median() {
     local number unit
     local -a usec=()
     # One decimal at most: without its point the number counts tenths.
     while read -r number unit; do
         case $unit in
-        µs) usec+=("$number") ;;
+        us) usec+=("$number") ;;
         ms) usec+=("$((${number/./} * 100))") ;;
         *) usec+=("$((${number/./} * 100000))") ;;
         esac
-    done < <(sed -nE 's/.*within ([0-9.]+) (µs|ms|s) of hearing it.*/\1 \2/p' "$GUARD_LOG")
+    done < <(sed -nE 's/.*within ([0-9.]+) (us|ms|s) of hearing it.*/\1 \2/p' "$GUARD_LOG")
     if ((${#usec[@]} == 0)); then
         echo -
     else

@@ -194,6 +194,46 @@ fn wait_line(lines: &Arc<Mutex<Vec<String>>>, text: &str) -> String {
     }
 }
 
+/// What is larger than a datagram goes by memfd(2), which journald may not read under SELinux, and of which this journal hears
+/// nothing; what is not ASCII, systemd 219 shows as garbage.
+#[test]
+fn whatever_stands_in_it_a_record_is_ascii_and_one_datagram() {
+    // With net.core.wmem_default as old guides to tuning have it.
+    const DATAGRAM_MAX: usize = 65536;
+    let ns = Namespace::enter();
+    let ports = |first: u32| (first..65536).step_by(2).map(|port| format!("{port},")).collect::<String>();
+    let file = format!("etc/fwdguard.d/{}.conf", "é".repeat(120));
+    let long = "ü".repeat(100_000);
+    let policy = format!(
+        "net.ipv4.ip_local_reserved_ports = {}\nnet.ipv4.tcp_congestion_control = {long}\nnet.{long} = 1\n{long}\n",
+        ports(1)
+    );
+    ns.write(&file, &policy);
+    ns.write("etc/sysctl.d/ä.conf", &format!("net.ipv4.ip_local_reserved_ports = {}\n", ports(2)));
+    let mut guard = ns.guard();
+    guard.wait_record("a conflict", |record| record.contains_key("CONFLICT_FILE"));
+    for field in ["POLICY_FILE", "ERRNO"] {
+        guard.wait_record(field, |record| record.contains_key(field));
+    }
+    let failed = guard.wait_record("a failure", |record| is(record, REPAIR_FAILED));
+    assert!(failed["OURVALUE"].len() > 3000 && failed["OURVALUE"].ends_with("..."), "{failed:?}");
+    assert!(failed["POLICY_FILE"].contains("\\u{e9}\\u{e9}"), "{failed:?}");
+    // A name and a command line that are not ASCII.
+    sysctl_write("net/ipv4/ip_local_reserved_ports", "9");
+    let script = "echo 0 >/proc/sys/net/ipv4/ip_forward; sleep 1";
+    let mut shell = std::process::Command::new("bash");
+    assert!(shell.args(["-c", script, "bash", "µ…"]).status().expect("bash runs").success());
+    guard.wait_notified("can't be put right");
+    let (_, records) = guard.stop();
+    let errors = records.iter().filter(|record| is(record, POLICY_ERROR)).count();
+    assert!(errors >= 1, "{:?}", messages(&records));
+    for record in &records {
+        let plain = record.values().all(|value| value.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t')));
+        let bytes: usize = record.iter().map(|(name, value)| name.len() + value.len() + 10).sum();
+        assert!(plain && bytes < DATAGRAM_MAX && record["MESSAGE"].len() <= 1000, "{bytes} bytes: {record:?}");
+    }
+}
+
 /// A journal socket that takes a few records before its writers wait.
 fn narrow_journal() -> UnixDatagram {
     // The kernel takes the length for a socket when it makes it. (A user namespace of its own has the kernel's 10.)

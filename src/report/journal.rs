@@ -1,6 +1,7 @@
 //! Records on their way to the journal, or to stderr where there is none, and the status behind them, on a thread that
 //! may wait for either.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::record::{Priority, Record};
 use super::status::SharedStatus;
+use super::text::ascii;
 use super::writer::{self, Blame};
 use crate::guard::Summary;
 use crate::kernel::scheduling::step_back;
@@ -22,6 +24,10 @@ use crate::witness::Witness;
 const QUEUE: usize = 1024;
 /// The status line is not written more often, however many repairs there are.
 const STATUS_INTERVAL: Duration = Duration::from_millis(200);
+/// Bytes of a field, so that `journalctl -o json` shows it (from 4096 bytes on it says null), and a record, which has twelve
+/// such fields at most, stays below 48 KiB. The kernel takes a datagram of `net.core.wmem_default`, which is 208 KiB, or the
+/// 64 KiB of old guides to tuning; what is larger goes by memfd, and that journald may not read under SELinux.
+pub const FIELD_MAX: usize = 4000;
 /// A record about several writers names the last of them.
 const WRITERS_NAMED: usize = 3;
 
@@ -182,6 +188,10 @@ fn message_only(
     if field.name() == "message" { write!(writer, "{value:?}") } else { Ok(()) }
 }
 
+fn field(text: Option<&str>) -> Option<Cow<'_, str>> {
+    text.map(|text| ascii(text, FIELD_MAX))
+}
+
 /// Writes one record with its fields; a field that the record has not is left out.
 pub fn write(record: &Record) {
     let subject = record.subject();
@@ -225,16 +235,16 @@ pub fn write(record: &Record) {
         ($level:ident) => {
             tracing::$level!(
                 MESSAGE_ID = record.message_id(),
-                SYSCTL = key,
-                OLDVALUE = old,
-                NEWVALUE = new,
-                OURVALUE = ours,
+                SYSCTL = field(key).as_deref(),
+                OLDVALUE = field(old).as_deref(),
+                NEWVALUE = field(new).as_deref(),
+                OURVALUE = field(ours).as_deref(),
                 CAUSE = record.cause().map(|cause| cause.name()),
                 LATENCY_USEC = record.latency_usec(),
                 INTERFACES = interfaces,
-                POLICY_FILE = file.as_deref(),
+                POLICY_FILE = field(file.as_deref()).as_deref(),
                 POLICY_LINE = line,
-                CONFLICT_FILE = conflict.as_ref().map(|(file, _)| file.as_str()),
+                CONFLICT_FILE = field(conflict.as_ref().map(|(file, _)| file.as_str())).as_deref(),
                 CONFLICT_LINE = conflict.as_ref().map(|(_, line)| *line),
                 ERRNO = errno,
                 SLEEP_USEC = slept,
@@ -243,12 +253,12 @@ pub fn write(record: &Record) {
                 SOURCE = lost,
                 COUNT = count,
                 WRITER_PID = process.map(|process| i64::from(process.pid)).filter(|pid| *pid > 0),
-                WRITER_COMM = process.and_then(|process| process.comm.as_deref()),
-                WRITER_CMDLINE = process.and_then(|process| process.cmdline.as_deref()),
-                WRITER_EXE = process.and_then(|process| process.exe.as_deref()),
-                WRITER_UNIT = process.and_then(|process| process.place.unit.as_deref()),
-                WRITER_POD_UID = process.and_then(|process| process.place.pod.as_deref()),
-                WRITER_CONTAINER_ID = process.and_then(|process| process.place.container.as_deref()),
+                WRITER_COMM = field(process.and_then(|process| process.comm.as_deref())).as_deref(),
+                WRITER_CMDLINE = field(process.and_then(|process| process.cmdline.as_deref())).as_deref(),
+                WRITER_EXE = field(process.and_then(|process| process.exe.as_deref())).as_deref(),
+                WRITER_UNIT = field(process.and_then(|process| process.place.unit.as_deref())).as_deref(),
+                WRITER_POD_UID = field(process.and_then(|process| process.place.pod.as_deref())).as_deref(),
+                WRITER_CONTAINER_ID = field(process.and_then(|process| process.place.container.as_deref())).as_deref(),
                 WRITER_UNKNOWN = blame.and_then(Blame::why),
                 "{}",
                 record.text()

@@ -12,7 +12,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 
 use super::record::{Cause, Record};
-use super::text::{count, one_line};
+use super::text::{ascii_line, count};
 use crate::guard::Summary;
 
 /// How long a word for the service manager may wait for room in its queue, which other services fill, too.
@@ -61,7 +61,7 @@ impl Status {
         if let Some(what) = &self.waits_for {
             text += &format!("; waiting for the kernel: {what}");
         }
-        one_line(&text)
+        ascii_line(&text)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The sentences that people read in the journal.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::io;
 
@@ -12,18 +13,14 @@ use crate::setting::printable;
 /// As many settings are named in a resumed record; more are counted.
 const NAMED_MAX: usize = 10;
 
-/// Characters of a sentence: what another says of his failure, or a key that is wrong, may be as long as a message or a file.
+/// Of a sentence: what another says of his failure, or a key that is wrong, may be as long as a message or a file. With the
+/// status it has to fit into the 4096 bytes that the service manager takes (NOTIFY_BUFFER_MAX).
 const TEXT_MAX: usize = 1000;
 
 impl Record {
-    /// The sentence for people: one line that can be read, whatever stands in it.
+    /// The sentence for people: one line that can be read everywhere, whatever stands in it.
     pub fn text(&self) -> String {
-        let mut text = one_line(&self.sentence());
-        if let Some((end, _)) = text.char_indices().nth(TEXT_MAX) {
-            text.truncate(end);
-            text.push('…');
-        }
-        text
+        ascii_line(&self.sentence())
     }
 
     fn sentence(&self) -> String {
@@ -160,11 +157,11 @@ pub fn count(n: usize, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
-/// `84 µs`, `3.2 ms`, `12 s`, `2 min 5 s`, `3 h 0 min`
+/// `84 us`, `3.2 ms`, `12 s`, `2 min 5 s`, `3 h 0 min`
 pub fn duration(usec: u64) -> String {
     let seconds = usec / 1_000_000;
     match usec {
-        0..1_000 => format!("{usec} µs"),
+        0..1_000 => format!("{usec} us"),
         1_000..1_000_000 => format!("{:.1} ms", usec as f64 / 1e3),
         1_000_000..10_000_000 => format!("{:.1} s", usec as f64 / 1e6),
         _ if seconds < 60 => format!("{seconds} s"),
@@ -190,6 +187,34 @@ pub fn why(error: &io::Error) -> String {
 /// White space but plain spaces, which the kernel puts between the parts of a value, and all else that a terminal would obey.
 pub fn one_line(text: &str) -> String {
     printable(OsStr::new(&text.replace(['\t', '\n'], " ")))
+}
+
+/// One line of ASCII for the journal, the service manager and the service's stderr.
+pub fn ascii_line(text: &str) -> String {
+    ascii(&one_line(text), TEXT_MAX).into_owned()
+}
+
+/// Text as `journalctl -o json` of systemd 219 can show it, which makes `\uffffffc3` of each byte above 127 (`json_escape`): all
+/// but ASCII is escaped, as controls are. What is longer than `most` is cut and ends in `...`.
+pub fn ascii(text: &str, most: usize) -> Cow<'_, str> {
+    let is_plain = |c: char| matches!(c, ' '..='~' | '\t');
+    if text.len() <= most && text.chars().all(is_plain) {
+        return text.into();
+    }
+    let mut out = String::new();
+    for c in text.chars() {
+        if is_plain(c) {
+            out.push(c)
+        } else {
+            out.extend(c.escape_default())
+        }
+        if out.len() > most {
+            out.truncate(most.saturating_sub(3));
+            out += "...";
+            break;
+        }
+    }
+    out.into()
 }
 
 /// An error's text without Rust's `(os error 13)`, which tells people nothing.
@@ -228,7 +253,7 @@ mod tests {
         };
         assert_eq!(
             record.text(),
-            "net.ipv4.ip_forward was 0, put back to 1 within 84 µs of hearing it (cause: write; policy 50-kubernetes.conf:9); 12 interfaces with it; \
+            "net.ipv4.ip_forward was 0, put back to 1 within 84 us of hearing it (cause: write; policy 50-kubernetes.conf:9); 12 interfaces with it; \
              written by an unknown process (without fanotify nobody can say)"
         );
         if let Record::Repaired { received, interfaces, writer, .. } = &mut record {
@@ -260,9 +285,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_sent_is_ascii_and_bounded() {
+        assert_eq!(ascii("a\tb", 3), "a\tb");
+        assert_eq!(ascii("é\u{202e}\n\u{7f}", 99), "\\u{e9}\\u{202e}\\n\\u{7f}");
+        assert_eq!(ascii("abcdef", 5), "ab...");
+        assert_eq!(ascii("ééééé", 9), "\\u{e9}...");
+        let (long, reason) = ("é".repeat(TEXT_MAX), "x".repeat(300_000));
+        for record in [Record::Resynchronised { reason: long.clone() }, Record::Resynchronised { reason }] {
+            let text = record.text();
+            assert!(text.is_ascii() && text.len() == TEXT_MAX && text.ends_with("..."), "{text}");
+        }
+    }
+
+    #[test]
     fn durations() {
         for (usec, text) in [
-            (84, "84 µs"),
+            (84, "84 us"),
             (3_210, "3.2 ms"),
             (1_500_000, "1.5 s"),
             (12_000_000, "12 s"),

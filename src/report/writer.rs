@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::kernel::process::Process;
 
-/// More of a command line is cut off in a sentence; the journal's field has it whole.
+/// More of a command line is cut off in a sentence; the journal's field has more of it.
 const CMDLINE_CHARS: usize = 120;
 /// So much of a container's ID tells it apart, as container runtimes print it.
 const CONTAINER_ID_CHARS: usize = 12;
@@ -75,7 +75,7 @@ pub fn name(process: &Process) -> String {
     let mut text = short(process);
     if let Some(cmdline) = &process.cmdline {
         let cut: String = cmdline.chars().take(CMDLINE_CHARS).collect();
-        text += &format!(" ({cut}{})", if cut.len() < cmdline.len() { "…" } else { "" });
+        text += &format!(" ({cut}{})", if cut.len() < cmdline.len() { "..." } else { "" });
     }
     if let Some((pid, comm)) = &process.parent {
         text += &format!(", started by {comm}[{pid}]");
@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(
             name(&process),
             format!(
-                "sysctl[4242] ({}…), started by network[4240], pod 6bb2bd2c-6d5c-4a3c-9d1a-0f2f8a9f1e77, container 0123456789ab",
+                "sysctl[4242] ({}...), started by network[4240], pod 6bb2bd2c-6d5c-4a3c-9d1a-0f2f8a9f1e77, container 0123456789ab",
                 "x".repeat(CMDLINE_CHARS)
             )
         );
