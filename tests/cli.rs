@@ -169,6 +169,33 @@ fn a_conflict_in_sysctl_d_is_named_and_is_no_failure() {
 }
 
 #[test]
+fn against_a_vendors_line_check_says_what_to_write_where() {
+    let ns = closed_node();
+    ns.write("usr/lib/sysctl.d/50-default.conf", "net.ipv4.conf.*.rp_filter = 1\n-net.ipv4.conf.lo.rp_filter\n");
+    let own = ns.path("etc/sysctl.d/k8s-forward.conf");
+    let advice = format!(
+        "These lines come back at boot, with 'sysctl --system' and by udev\n\
+         Don't edit those in /usr/lib; write into {}:\n  net.ipv4.conf.all.rp_filter = 0\n  net.ipv4.conf.tunl0.rp_filter = 0\n",
+        own.display()
+    );
+    let text = stdout(&ns.fwdguard(&["check"]));
+    assert!(text.contains(&advice), "{text}");
+    // What it says helps.
+    ns.write("etc/sysctl.d/k8s-forward.conf", "net.ipv4.conf.all.rp_filter = 0\nnet.ipv4.conf.tunl0.rp_filter = 0\n");
+    assert_eq!(ns.json(&["check", "--json"]).0["conflicts"], json!([]));
+    // Beside a line of one's own, and where the vendor's file would be applied later.
+    ns.write("usr/lib/sysctl.d/zz-vendor.conf", "net.ipv4.conf.all.rp_filter = 1\n");
+    ns.write("etc/sysctl.d/99-hardening.conf", "net.ipv4.ip_forward = 0\n");
+    let text = stdout(&ns.fwdguard(&["check"]));
+    let own = ns.path("etc/sysctl.d/zz-vendor_k8s-forward.conf");
+    assert!(text.contains("by udev; remove or correct your own\n"), "{text}");
+    assert!(text.contains(&format!("write into {}:\n  net.ipv4.conf.all.rp_filter = 0\n", own.display())), "{text}");
+    ns.write("etc/sysctl.d/zz-vendor_k8s-forward.conf", "net.ipv4.conf.all.rp_filter = 0\n");
+    let text = stdout(&ns.fwdguard(&["check"]));
+    assert!(!text.contains("Don't edit") && text.contains("by udev; remove or correct them\n"), "{text}");
+}
+
+#[test]
 fn a_conflict_in_tuneds_profile_is_named_and_is_no_failure() {
     let ns = closed_node();
     ns.write("etc/tuned/active_profile", "mine\n");
@@ -190,8 +217,16 @@ fn a_conflict_in_tuneds_profile_is_named_and_is_no_failure() {
     let text = stdout(&ns.fwdguard(&["check"]));
     let rows: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("IN TUNED'S PROFILE")).collect();
     assert!(rows.iter().any(|row| row.starts_with("net.ipv4.ip_forward ") && row.ends_with("tuned.conf:2")), "{text}");
-    assert!(rows.iter().any(|row| row.starts_with("These lines come back when TuneD starts")), "{text}");
+    let (own, vendors) = ("correct your own in a profile in /etc/tuned", "net.ipv4.ip_forward = 1");
+    let advice = format!("These lines come back when TuneD starts or applies it; {own}");
+    let own = format!("Don't edit those in /usr/lib; write into {}:", file(&ns, "etc/sysctl.d/k8s-forward.conf"));
+    assert!(text.contains(&format!("{advice}\n{own}\n  {vendors}\n")), "{text}");
     assert!(!text.contains("IN SYSCTL.D"), "{text}");
+    // TuneD applies that file after its profile, unless it was told not to.
+    ns.write("etc/tuned/tuned-main.conf", "reapply_sysctl = 0\n");
+    let text = stdout(&ns.fwdguard(&["check"]));
+    assert!(text.contains("applies it; correct them in a profile in /etc/tuned\n"), "{text}");
+    assert!(!text.contains("Don't edit"), "{text}");
 }
 
 #[test]

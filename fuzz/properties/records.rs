@@ -12,7 +12,7 @@ use std::sync::Arc;
 use fwdguard::guard::Summary;
 use fwdguard::kernel::process::{Process, cmdline, place};
 use fwdguard::policy::Source;
-use fwdguard::policy::conflicts::Origin;
+use fwdguard::policy::conflicts::{Mend, Origin};
 use fwdguard::report::journal;
 use fwdguard::report::record::{Cause, Record, Subject};
 use fwdguard::report::status::Status;
@@ -81,6 +81,8 @@ pub fn holds(data: &[u8]) {
             says: reason.into(),
             source,
             origin: if kind < 128 { Origin::SysctlD } else { Origin::Tuned },
+            mend: Some(Mend { file: Path::new(OsStr::from_bytes(file)).into(), lines: writers })
+                .filter(|_| kind % 24 == 1),
         },
         2 => Record::Contested { subject, key, repairs: 9, since: 0, writers, conflicts: vec![reason] },
         3 => Record::StillContested { subject, key, count: 9, since: 0, until: 9, writers },

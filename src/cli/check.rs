@@ -12,9 +12,9 @@ use anyhow::{Result, anyhow};
 
 use super::table::{Table, Tone, say, say_json};
 use crate::kernel::sysctl::{CONF_FOLDER, Door, interfaces, is_absent};
-use crate::policy::conflicts::{self, Conflict, Origin};
+use crate::policy::conflicts::{self, Conflict, Mend, Origin};
 use crate::policy::{Policy, PolicyError, Source, Wanted};
-use crate::report::text::{count, errno_text, why};
+use crate::report::text::{count, errno_text, one_line, why};
 use crate::setting::{Attribute, Family, Key, printable, same_value};
 
 /// More interfaces of one pattern are not listed in the table; JSON has all.
@@ -196,7 +196,11 @@ impl Report {
             table.print();
         }
         if conflicts {
-            say("These lines come back at boot, with 'sysctl --system' and by udev; remove or correct them");
+            self.say_remedies(
+                Origin::SysctlD,
+                "These lines come back at boot, with 'sysctl --system' and by udev",
+                ("remove or correct", ""),
+            );
         }
     }
 
@@ -204,7 +208,27 @@ impl Report {
         let mut table = Table::new(&["IN TUNED'S PROFILE", "SAYS", "POLICY", "WHERE"]);
         if self.conflict_rows(&mut table, Origin::Tuned) {
             table.print();
-            say("These lines come back when TuneD starts or applies it; correct them in a profile in /etc/tuned");
+            let own = ("correct", " in a profile in /etc/tuned");
+            self.say_remedies(Origin::Tuned, "These lines come back when TuneD starts or applies it", own);
+        }
+    }
+
+    /// What to do about lines of `origin`: about one's own, and what to write where against a vendor's.
+    fn say_remedies(&self, origin: Origin, when: &str, (own, how): (&str, &str)) {
+        let conflicts = || self.conflicts.iter().filter(|conflict| conflict.origin == origin);
+        let mut mends = BTreeMap::<&Path, Mend>::new();
+        for mend in conflicts().filter_map(|conflict| conflict.mend.as_ref()) {
+            mends.entry(&mend.file).and_modify(|known| known.add(mend.clone())).or_insert_with(|| mend.clone());
+        }
+        let own = match (conflicts().any(|conflict| conflict.mend.is_none()), mends.is_empty()) {
+            (true, true) => format!("; {own} them{how}"),
+            (true, false) => format!("; {own} your own{how}"),
+            (false, _) => String::new(),
+        };
+        say(&format!("{when}{own}"));
+        for Mend { file, lines } in mends.values() {
+            say(&format!("Don't edit those in /usr/lib; write into {}:", printable(file.as_os_str())));
+            lines.iter().for_each(|line| say(&one_line(&format!("  {line}"))));
         }
     }
 

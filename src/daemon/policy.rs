@@ -1,6 +1,6 @@
 //! The policy while the service runs: read again when its files change, told with its errors and with what works against it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +12,9 @@ use tokio::time::{Instant, timeout};
 use super::{Daemon, POLICY_WATCH};
 use crate::keeper::Command;
 use crate::kernel::sysctl;
-use crate::policy::Policy;
 use crate::policy::conflicts::{self, Conflict};
 use crate::policy::watch::Watch;
+use crate::policy::{Policy, Source};
 use crate::report::record::Record;
 use crate::report::status::notify;
 use crate::report::text::why;
@@ -46,28 +46,37 @@ impl Daemon {
     pub(super) fn tell_conflicts(&mut self) {
         // A guard that can't read them tells of it.
         let settings = self.policy.all_settings(sysctl::interfaces().unwrap_or_default().into_iter());
-        let (mut known, mut by_key) = (HashSet::new(), HashMap::<String, Vec<String>>::new());
-        let mut records = Vec::new();
+        let mut by_key = HashMap::<String, Vec<String>>::new();
+        let mut found = HashMap::<(Source, Arc<str>), Conflict>::new();
+        let mut order = Vec::new();
         for conflict in conflicts::find(&self.policy, &self.root, &settings) {
-            let Conflict { key, entry, says, source, origin } = conflict;
-            let name = self.policy.name(&key, entry);
-            let file = printable(source.file.as_os_str());
-            by_key.entry(name.clone()).or_default().push(format!("{file}:{} which says {says}", source.line));
+            let Conflict { key, entry, says, source, .. } = &conflict;
+            let place = format!("{}:{}", printable(source.file.as_os_str()), source.line);
+            by_key.entry(self.policy.name(key, *entry)).or_default().push(format!("{place} which says {says}"));
             let line = (source.clone(), says.clone());
-            if known.insert(line.clone()) && !self.conflicts.contains(&line) {
-                records.push(Record::Conflict {
-                    key: name,
-                    ours: self.policy.value(entry).into(),
-                    policy: self.policy.entries()[entry].source.clone(),
-                    says,
-                    source,
-                    origin,
-                });
+            match found.get_mut(&line) {
+                // A vendor's pattern is one record, with all that is to be written against it.
+                Some(first) => first.mend.iter_mut().zip(conflict.mend).for_each(|(mend, more)| mend.add(more)),
+                None => {
+                    order.push(line.clone());
+                    found.insert(line, conflict);
+                }
             }
         }
-        self.conflicts = known;
         self.status.get().conflicts = by_key;
-        records.into_iter().for_each(|record| self.reporter.tell(record));
+        for line in order.iter().filter(|line| !self.conflicts.contains(line)) {
+            let Conflict { key, entry, says, source, origin, mend } = found[line].clone();
+            self.reporter.tell(Record::Conflict {
+                key: self.policy.name(&key, entry),
+                ours: self.policy.value(entry).into(),
+                policy: self.policy.entries()[entry].source.clone(),
+                says,
+                source,
+                origin,
+                mend,
+            });
+        }
+        self.conflicts = order.into_iter().collect();
     }
 
     fn tell_errors(&self, and: &str) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::writer::Blame;
 use crate::guard::resume::Woke;
 use crate::policy::Source;
-use crate::policy::conflicts::Origin;
+use crate::policy::conflicts::{Mend, Origin};
 use crate::setting::Key;
 
 /// The source whose loss leaves no interface guarded.
@@ -86,6 +86,7 @@ pub enum Record {
         says: Arc<str>,
         source: Source,
         origin: Origin,
+        mend: Option<Mend>,
     },
     Repaired {
         subject: Subject,

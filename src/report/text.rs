@@ -36,15 +36,20 @@ impl Record {
                 format!("Policy loaded: {}, {} left out", count(*lines, "line"), count(*errors, "bad line"))
             }
             Record::PolicyError { text, .. } => format!("Left out of the policy: {text}"),
-            Record::Conflict { key, ours, policy, says, source, origin } => format!(
-                "{}:{} says {key} = {says}, against the policy's {ours} ({policy}): it comes back {}",
-                printable(source.file.as_os_str()),
-                source.line,
-                match origin {
-                    Origin::SysctlD => "at boot, with 'sysctl --system' or by udev; remove or correct it",
-                    Origin::Tuned => "when TuneD starts or applies its profile; correct it in a profile in /etc/tuned",
-                }
-            ),
+            Record::Conflict { key, ours, policy, says, source, origin, mend } => {
+                let (when, own) = match origin {
+                    Origin::SysctlD => ("at boot, with 'sysctl --system' or by udev", "remove or correct it"),
+                    Origin::Tuned => {
+                        ("when TuneD starts or applies its profile", "correct it in a profile in /etc/tuned")
+                    }
+                };
+                format!(
+                    "{}:{} says {key} = {says}, against the policy's {ours} ({policy}): it comes back {when}; {}",
+                    printable(source.file.as_os_str()),
+                    source.line,
+                    mend.as_ref().map_or(own.into(), |mend| format!("write {mend}"))
+                )
+            }
             Record::Repaired { subject, new, interfaces, writer, .. } => {
                 let latency = self.latency_usec().map(|usec| format!(" within {} of hearing it", duration(usec)));
                 let with = match interfaces {
