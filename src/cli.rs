@@ -13,16 +13,21 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueHint};
+use sd_notify::NotifyState;
 
 use crate::kernel::memory;
 use crate::policy::PolicyError;
-use crate::report::text::one_line;
+use crate::report::status::notify;
+use crate::report::text::{ascii_line, one_line};
 use crate::setting::printable;
 
 /// Drift (check), a repair that failed (apply), or traffic that is dropped (diagnose).
 const EXIT_DRIFT: u8 = 1;
-/// Wrong usage, no readable policy, or bad lines and no drift.
+/// Wrong usage, no readable policy, or bad lines and no drift. `run` ends so by wrong usage alone, which is the same at the next
+/// start: the unit has `RestartPreventExitStatus=2`.
 const EXIT_USAGE: u8 = 2;
+/// Behind each mistake in the arguments of `run`.
+const WHERE_OPTIONS_STAND: &str = "the service's options stand in /etc/sysconfig/fwdguard (OPTIONS=)";
 
 const EXIT_STATUS_HELP: &str = "\
 Exit status:
@@ -73,12 +78,23 @@ struct Format {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    if std::env::args_os().any(|argument| argument == "run") {
+    let serves = std::env::args_os().any(|argument| argument == "run");
+    if serves {
         memory::tune(); // the sooner, the less is done twice
     }
-    let Arguments { command, root } = Arguments::parse();
+    let Arguments { command, root } = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if serves && (error.use_stderr() || std::env::var_os("NOTIFY_SOCKET").is_some()) => {
+            return end_service(EXIT_USAGE, &format!("{}; {WHERE_OPTIONS_STAND}", in_one_line(&error)));
+        }
+        Err(error) => error.exit(),
+    };
     if !root.is_dir() {
-        eprintln!("fwdguard: --root {}: not a folder", printable(root.as_os_str()));
+        let wrong = format!("--root {}: not a folder", printable(root.as_os_str()));
+        if serves {
+            return end_service(EXIT_USAGE, &format!("{wrong}; {WHERE_OPTIONS_STAND}"));
+        }
+        eprintln!("fwdguard: {wrong}");
         return ExitCode::from(EXIT_USAGE);
     }
     let status = match command {
@@ -91,9 +107,32 @@ pub fn main() -> ExitCode {
         Command::Diagnose(arguments) => Ok(diagnose::run(arguments)),
     };
     status.unwrap_or_else(|error| {
+        if serves {
+            return end_service(EXIT_DRIFT, &format!("{error:#}"));
+        }
         eprintln!("fwdguard: {error:#}");
         ExitCode::from(EXIT_DRIFT)
     })
+}
+
+/// Why the service ends, in the journal by stderr, and for `systemctl status`, which shows the last status of what failed.
+fn end_service(status: u8, why: &str) -> ExitCode {
+    let why = ascii_line(why);
+    eprintln!("fwdguard: {why}");
+    notify(&[NotifyState::Status(&why)]);
+    ExitCode::from(status)
+}
+
+/// What is wrong, and clap's tips, without the usage.
+fn in_one_line(error: &clap::Error) -> String {
+    if !error.use_stderr() {
+        return "--help and --version are not for the service".into();
+    }
+    let text = error.to_string();
+    let lines =
+        text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let plain = |line: &str| line.trim_start_matches("error: ").trim_start_matches("tip: ").to_string();
+    lines.filter(|line| !line.is_empty()).map(plain).collect::<Vec<_>>().join("; ")
 }
 
 /// The exit status of check and apply.

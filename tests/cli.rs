@@ -431,6 +431,51 @@ fn help_version_and_wrong_usage() {
     }
 }
 
+/// The unit is not started again after a 2 (RestartPreventExitStatus=), and the reason has to be in its status.
+#[test]
+fn the_service_ends_with_2_by_a_mistake_in_its_options_alone_and_says_where_they_stand() {
+    const SAYS: &str = "; the service's options stand in /etc/sysconfig/fwdguard (OPTIONS=)";
+    let ns = Namespace::enter();
+    let notify = std::os::unix::net::UnixDatagram::bind(NOTIFY_SOCKET).expect("a notify socket");
+    notify.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let ended = |arguments: &[&str]| {
+        let output =
+            ns.command().arg("run").args(arguments).env("NOTIFY_SOCKET", NOTIFY_SOCKET).output().expect("runs");
+        let mut told = [0; 4096];
+        let length = notify.recv(&mut told).expect("a status");
+        let told = String::from_utf8_lossy(&told[..length]).into_owned();
+        let said = stderr(&output);
+        assert_eq!((said.lines().count(), stdout(&output)), (1, String::new()), "{arguments:?}: {said}");
+        assert_eq!(format!("fwdguard: {}", told.strip_prefix("STATUS=").expect("a status")), said, "{arguments:?}");
+        (output.status.code().expect("an exit status"), said)
+    };
+    for (arguments, wrong) in [
+        (&["--audit-intervall", "5"][..], "'--audit-intervall' found; a similar argument exists: '--audit-interval'; "),
+        (&["--audit-interval", "5x"], "'5x'"),
+        (&["--audit-interval", "0"], "0"),
+        (&["--audit-interval"], "--audit-interval"),
+        (&["check"], "'check'"),
+        (&["\u{1b}[2J\né"], "\\u{e9}' found; "),
+        (&["--root", "/no/such/föhn"], "--root /no/such/f\\u{f6}hn: not a folder"),
+        (&["--help"], "--help"),
+        (&["--version"], "unexpected argument '--version' found"),
+    ] {
+        let (status, said) = ended(arguments);
+        assert_eq!(status, 2, "{arguments:?}: {said}");
+        assert!(
+            said.is_ascii() && said.contains(wrong) && said.ends_with(&format!("{SAYS}\n")),
+            "{arguments:?}: {said}"
+        );
+    }
+    // Whatever else keeps it from its work is tried again.
+    let line = format!("ulimit -n 60; exec {} run", env!("CARGO_BIN_EXE_fwdguard"));
+    let output = Command::new("sh").args(["-c", &line]).env_remove("NOTIFY_SOCKET").output().expect("sh runs");
+    assert_eq!((output.status.code(), stderr(&output).lines().count()), (Some(1), 1), "{}", stderr(&output));
+    // A person is told so, too, and gets help.
+    let output = ns.command().args(["run", "--help"]).output().expect("runs");
+    assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
+}
+
 #[test]
 fn an_interfaces_name_forges_no_escape() {
     let ns = closed_node();

@@ -64,3 +64,14 @@ soon "VMware's resume hook: the journal tells of the look" record resumed CAUSE=
 inside systemctl stop fwdguard
 silent "VMware's resume hook with the service stopped" inside "$hook"
 check "systemctl start" inside systemctl start fwdguard
+
+# A mistake in the options is told, and not tried again every second.
+inside sh -c 'cp -p /etc/sysconfig/fwdguard /root/; echo OPTIONS=--audit-intervall 5 >/etc/sysconfig/fwdguard'
+check "a mistake in OPTIONS=: systemctl restart fails" not inside systemctl --quiet restart fwdguard
+check "a mistake in OPTIONS=: failed, and not to be started again" is failed property ActiveState
+check "a mistake in OPTIONS=: systemctl status says what is wrong" \
+    prints "Status: \"unexpected argument '--audit-intervall' found" inside systemctl status --lines=0 fwdguard
+check "a mistake in OPTIONS=: the journal says where they stand" \
+    prints "the service's options stand in /etc/sysconfig/fwdguard" inside journalctl --quiet --unit=fwdguard --lines=20
+inside mv /root/fwdguard /etc/sysconfig/fwdguard
+check "a mistake in OPTIONS= that was mended: systemctl start" inside systemctl start fwdguard
