@@ -121,7 +121,7 @@ deny: ## Check the licences, banned crates and sources of what ends in the progr
 	$(CARGO) deny --locked check licenses bans sources
 
 # Programs that the tests drive: ip, nft, iptables, unshare, setpriv, sysctl, a real systemd-sysctl, a real dbus-daemon,
-# journalctl, strace.
+# journalctl, strace, groff.
 .PHONY: test-programs
 test-programs:
 	@tests/install-programs.sh

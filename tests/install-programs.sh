@@ -54,6 +54,7 @@ case ${1-} in
         need iptables-save iptables iptables-nft
         need setpriv util-linux util-linux
         need script bsdutils util-linux
+        need groff groff-base groff-base
         ;;
 esac
 

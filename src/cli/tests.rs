@@ -98,7 +98,8 @@ fn the_synopsis_has_every_command_with_its_options() {
     let mut lines: Vec<_> = program.get_subcommands().map(line).collect();
     let alone = program.get_arguments().filter(|arg| !arg.is_global_set()).filter_map(|arg| names(arg).last());
     lines.push(format!("\\fBfwdguard\\fR {}", alone.collect::<Vec<_>>().join(" | ")));
-    let synopsis = section("SYNOPSIS").lines().filter(|line| line.starts_with("\\fB"));
+    let synopsis = section("SYNOPSIS").replace("\n         ", " ");
+    let synopsis = synopsis.lines().filter(|line| line.starts_with("\\fB"));
     assert_eq!(synopsis.collect::<Vec<_>>(), lines);
 }
 
@@ -134,6 +135,18 @@ fn the_pages_are_of_this_version() {
     for page in [PAGE, POLICY_PAGE] {
         let title = page.lines().find(|line| line.starts_with(".TH ")).expect("a title");
         assert!(title.contains(concat!("\"fwdguard ", env!("CARGO_PKG_VERSION"), "\"")), "{title}");
+    }
+}
+
+#[test]
+fn the_pages_fit_80_columns() {
+    for page in ["docs/fwdguard.8", "docs/fwdguard.d.5"] {
+        let mut groff = std::process::Command::new("groff");
+        let output = groff.args(["-man", "-ww", "-rLL=80n", "-rLT=80n", "-Tutf8", "-P-cbou", page]).output();
+        let output = output.expect("groff is missing: install the package groff-base, or run 'make test'");
+        let (text, warnings) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && warnings.is_empty() && text.len() > 1000, "{page}: {warnings}");
+        text.lines().for_each(|line| assert!(line.chars().count() <= 80, "{page}: {line}"));
     }
 }
 
