@@ -2,7 +2,7 @@
 
 mod policy;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
@@ -157,7 +157,7 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
         ready: false,
         owes_ready: false,
         reload_due: None,
-        unwatched: false,
+        refused: BTreeSet::new(),
         conflicts: HashSet::new(),
     };
     if let Some(reason) = lost_witness {
@@ -277,8 +277,8 @@ struct Daemon {
     /// The service manager had no room for READY=1.
     owes_ready: bool,
     reload_due: Option<Instant>,
-    /// A folder of the policy can't be watched, which has been told.
-    unwatched: bool,
+    /// What the kernel does not let the service read or watch of policy and sysctl.d, as has been told.
+    refused: BTreeSet<&'static str>,
     /// Lines against the policy, and what they say, that have been told.
     conflicts: HashSet<(Source, Arc<str>)>,
 }

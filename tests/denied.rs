@@ -3,6 +3,8 @@
 mod common;
 
 use common::*;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -163,4 +165,40 @@ fn writers_that_may_not_be_watched_are_told() {
     let why =
         if is_watched { "the kernel does not let fwdguard watch its file for writers" } else { "without fanotify" };
     assert!(repair["WRITER_UNKNOWN"].contains(why), "{repair:#?}");
+}
+
+#[test]
+fn files_that_may_not_be_read_are_told() {
+    let ns = prepared(POLICY);
+    ns.write("etc/sysctl.d/10.conf", "net.ipv4.ip_forward = 0\n");
+    for path in ["etc/fwdguard.d/20.conf", "run/fwdguard.d/30.conf"] {
+        ns.write(path, "net.ipv4.tcp_fin_timeout = 12\n");
+    }
+    // Root without CAP_DAC_OVERRIDE, as in the unit, is refused what belongs to others.
+    for path in ["etc/sysctl.d/10.conf", "etc/fwdguard.d/20.conf", "run/fwdguard.d"] {
+        let path = ns.path(path);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("chmod");
+        if chown(&path, Some(1000), None).is_err() {
+            // A user namespace of its own has no other user.
+            let map = fs::read_to_string("/proc/self/uid_map").expect("a map");
+            return assert!(!map.contains("4294967295"), "{map}");
+        }
+    }
+    let as_in_the_unit = |arguments: &[&str]| {
+        let program = env!("CARGO_BIN_EXE_fwdguard");
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set=-all,+net_admin", "--inh-caps=-all", program]).args(arguments);
+        let output = command.arg("--root").arg(ns.root()).output().expect("setpriv runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (status, stderr) = as_in_the_unit(&["check"]);
+    for (path, end) in [
+        ("etc/sysctl.d/10.conf", HINT),
+        ("etc/fwdguard.d/20.conf", "can't be read (Permission denied; "),
+        ("run/fwdguard.d", "the folder is refused: "),
+    ] {
+        let told = stderr.lines().any(|line| line.contains(&format!("{path}: {end}")));
+        assert!(told, "{path}: {stderr}");
+    }
+    assert_eq!(status, Some(1), "{stderr}");
 }

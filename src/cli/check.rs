@@ -71,6 +71,9 @@ pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
         report.print();
         super::print_errors(&report.policy.errors);
     }
+    if let Some(unread) = conflicts::unread(root) {
+        eprintln!("fwdguard: {unread}; what it says against the policy is not known");
+    }
     Ok(report.exit_status())
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ use crate::report::text::why;
 use crate::setting::printable;
 use crate::witness::Follow;
 
+/// As records and the status name it.
+const SYSCTL_D: &str = "sysctl.d or TuneD";
 /// An editor writes a file in several steps; they are taken as one.
 const POLICY_DEBOUNCE: Duration = Duration::from_millis(50);
 /// How long a reload may keep the service manager waiting.
@@ -77,6 +80,7 @@ impl Daemon {
             });
         }
         self.conflicts = order.into_iter().collect();
+        self.note_refusal(SYSCTL_D, conflicts::unread(&self.root));
     }
 
     fn tell_errors(&self, and: &str) {
@@ -88,12 +92,16 @@ impl Daemon {
     /// A folder that the kernel does not let the service watch, once for as long as there is one.
     pub(super) fn tell_unwatched(&mut self, watch: Option<&Watch>) {
         let Some(watch) = watch else { return };
-        let refused = watch.paths.refused.as_ref();
-        match (refused, std::mem::replace(&mut self.unwatched, refused.is_some())) {
-            (Some((folder, error)), false) => {
-                self.lost(POLICY_WATCH, format!("{}: {}", printable(folder.as_os_str()), why(error)));
-            }
-            (None, true) => self.reporter.tell(Record::SourceBack { source: POLICY_WATCH }),
+        let name =
+            |(folder, error): &(PathBuf, io::Error)| format!("{}: {}", printable(folder.as_os_str()), why(error));
+        self.note_refusal(POLICY_WATCH, watch.paths.refused.as_ref().map(name));
+    }
+
+    /// Tells that a source is refused, once for as long as it is, and that it is not any more.
+    fn note_refusal(&mut self, source: &'static str, reason: Option<String>) {
+        match reason {
+            Some(reason) if self.refused.insert(source) => self.lost(source, reason),
+            None if self.refused.remove(source) => self.reporter.tell(Record::SourceBack { source }),
             _ => {}
         }
     }

@@ -99,6 +99,17 @@ fn merged(root: &Path, folders: &[&str]) -> Merged {
     merger.finish()
 }
 
+/// A file or folder of sysctl.d or of TuneD that the kernel does not let this process read, with the reason: what it says against
+/// the policy is not known.
+pub fn unread(root: &Path) -> Option<String> {
+    let mut unreadable = Vec::new();
+    let mut paths = files::list(root, &FOLDERS, Writers::Any, &mut unreadable);
+    paths.push(LEGACY_FILE.into());
+    paths.extend(Tuned::read(root).paths);
+    let folder = unreadable.first().map(|(folder, reason)| format!("{}: {reason}", printable(folder.as_os_str())));
+    folder.or_else(|| paths.iter().find_map(|path| files::refusal(root, path)))
+}
+
 /// Which of `settings` the configuration below `root` would set otherwise.
 pub fn find(policy: &Policy, root: &Path, settings: &[(Key, usize)]) -> Vec<Conflict> {
     let is_vendors = |source: &Source| source.file.starts_with(files::below(root, Path::new(VENDORS)));

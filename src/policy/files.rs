@@ -143,6 +143,15 @@ pub fn list(root: &Path, folders: &[&str], writers: Writers, unreadable: &mut Ve
     found.into_values().collect()
 }
 
+/// Why the kernel does not let this process read a file, or look whether it is there.
+pub fn refusal(root: &Path, path: &Path) -> Option<String> {
+    let Chased { end, refused, .. } = chase(root, path);
+    let is_refused = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    let open = |end: PathBuf| File::options().read(true).custom_flags(libc::O_NONBLOCK).open(end);
+    let reason = refused.or_else(|| end.and_then(|end| open(end).err()).filter(is_refused).map(|error| why(&error)))?;
+    Some(format!("{}: {reason}", printable(below(root, path).as_os_str())))
+}
+
 /// The bytes of a policy file.
 ///
 /// # Errors
