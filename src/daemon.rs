@@ -136,6 +136,7 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
     let mut watch = watch
         .inspect_err(|error| reporter.tell(Record::SourceLost { source: POLICY_WATCH, reason: error.to_string() }))
         .ok();
+    policy::tell(&policy, &reporter); // before the guard thread has anything to tell
     let pulse = Arc::new(Pulse::default());
     let news = News { reporter: reporter.clone(), witness: witness.clone() };
     let (mut first_pass, mut ended, guard) = start_guard(policy.clone(), pulse.clone(), news)?;
@@ -163,7 +164,6 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
     if let Some(reason) = lost_witness {
         daemon.lost(FANOTIFY, format!("{} (it takes CAP_SYS_ADMIN at start), so writers are unknown", plain(&reason)));
     }
-    daemon.tell_policy();
     daemon.tell_unwatched(watch.as_ref());
 
     let mut clock = Clock::new().inspect_err(|error| daemon.lost(CLOCKS, error.to_string())).ok();

@@ -133,6 +133,19 @@ fn every_record_has_the_fields_of_its_kind() {
     }
 }
 
+/// Also where the guard's first look is over long before all of the policy is told.
+#[test]
+fn the_policy_is_told_before_what_it_guards() {
+    let ns = Namespace::enter();
+    ns.write("etc/fwdguard.d/10.conf", &("net.ipv4.ip_forward = 1\n".to_owned() + &"bad\n".repeat(900)));
+    let guard = ns.guard();
+    guard.wait_record("the first pass", |record| is(record, STARTED));
+    guard.wait_record("the policy", |record| is(record, POLICY_LOADED));
+    let records = guard.records();
+    let [loaded, started] = [POLICY_LOADED, STARTED].map(|id| records.iter().position(|record| is(record, id)));
+    assert!(loaded < started, "{loaded:?}, {started:?}");
+}
+
 #[test]
 fn what_an_audit_finds_has_no_latency() {
     let ns = Namespace::enter();

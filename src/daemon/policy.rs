@@ -15,7 +15,8 @@ use crate::keeper::Command;
 use crate::kernel::sysctl;
 use crate::policy::conflicts::{self, Conflict};
 use crate::policy::watch::Watch;
-use crate::policy::{Policy, Source};
+use crate::policy::{Policy, PolicyError, Source};
+use crate::report::journal::Reporter;
 use crate::report::record::Record;
 use crate::report::status::notify;
 use crate::report::text::why;
@@ -37,14 +38,20 @@ pub(super) async fn touched(watch: &mut Option<Watch>) -> io::Result<()> {
     }
 }
 
-impl Daemon {
-    /// Each bad line once per policy, and the policy itself once it changes.
-    pub(super) fn tell_policy(&mut self) {
-        self.tell_errors("");
-        let (lines, errors) = (self.policy.entries().len(), self.policy.errors.len());
-        self.reporter.tell(Record::PolicyLoaded { lines, errors });
-    }
+/// Each bad line once per policy, and the policy itself once it changes.
+pub(super) fn tell(policy: &Policy, reporter: &Reporter) {
+    let mut records = errors(&policy.errors, "");
+    records.push(Record::PolicyLoaded { lines: policy.entries().len(), errors: policy.errors.len() });
+    reporter.tell_all(records, None);
+}
 
+fn errors(errors: &[PolicyError], and: &str) -> Vec<Record> {
+    let record =
+        |error: &PolicyError| Record::PolicyError { source: error.source.clone(), text: format!("{error}{and}") };
+    errors.iter().map(record).collect()
+}
+
+impl Daemon {
     /// Each line of sysctl.d or TuneD that works against the policy, once for as long as it does.
     pub(super) fn tell_conflicts(&mut self) {
         // A guard that can't read them tells of it.
@@ -81,12 +88,6 @@ impl Daemon {
         }
         self.conflicts = order.into_iter().collect();
         self.note_refusal(SYSCTL_D, conflicts::unread(&self.root));
-    }
-
-    fn tell_errors(&self, and: &str) {
-        for error in &self.errors {
-            self.reporter.tell(Record::PolicyError { source: error.source.clone(), text: format!("{error}{and}") });
-        }
     }
 
     /// A folder that the kernel does not let the service watch, once for as long as there is one.
@@ -147,7 +148,7 @@ impl Daemon {
         let usable = !policy.is_unreadable();
         if usable {
             self.policy = Arc::new(policy);
-            self.tell_policy();
+            tell(&self.policy, &self.reporter);
             self.witness.follow(Follow::Policy(self.policy.clone()));
             let (done, applied) = oneshot::channel();
             self.guard.send(Command::Reload(self.policy.clone(), done));
@@ -155,7 +156,7 @@ impl Daemon {
                 _ = timeout(RELOAD_AT_LATEST, applied).await;
             }
         } else {
-            self.tell_errors("; the last good policy holds");
+            self.reporter.tell_all(errors(&self.errors, "; the last good policy holds"), None);
         }
         if asked {
             self.tell_ready();
