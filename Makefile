@@ -34,6 +34,7 @@ install: ## Put the release build and its files in place, below DESTDIR
 	install -D -m 644 -t $(DESTDIR)/usr/lib/fwdguard.d packaging/50-kubernetes.conf
 	install -d -m 755 $(DESTDIR)/etc/fwdguard.d
 	install -D -m 644 packaging/fwdguard.sysconfig $(DESTDIR)/etc/sysconfig/fwdguard
+	install -D -m 755 packaging/system-sleep.sh $(DESTDIR)/usr/lib/systemd/system-sleep/fwdguard
 	install -D -m 755 packaging/resume-vm-default.sh $(DESTDIR)/etc/vmware-tools/scripts/resume-vm-default.d/fwdguard
 	install -d -m 755 $(DESTDIR)/usr/share/man/man8 $(DESTDIR)/usr/share/man/man5
 	gzip --no-name --best --stdout docs/fwdguard.8 > $(DESTDIR)/usr/share/man/man8/fwdguard.8.gz

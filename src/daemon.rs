@@ -1,6 +1,7 @@
 //! The service: who can wake the guard and what each does, start-up and shutdown in order.
 
 mod policy;
+mod sleep;
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
@@ -12,13 +13,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use futures_util::FutureExt;
 use rustix::time::{ClockId, clock_gettime};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::guard::resume::{Sleep, Woke};
+use crate::guard::resume::{BEFORE, By, Sleeps};
 use crate::guard::settle::Settle;
 use crate::guard::{Move, Summary};
 use crate::keeper::{Command, Handle, Keeper, Outlet};
@@ -34,10 +36,11 @@ use crate::report::journal::Reporter;
 use crate::report::record::{Cause, Record};
 use crate::report::status::{SharedStatus, notify};
 use crate::report::text::plain;
-use crate::wake::clock::{Clock, Jump};
+use crate::wake::clock::Clock;
 use crate::wake::logind;
 use crate::wake::timer::Timer;
 use crate::witness::{FANOTIFY, Follow, INTERFACE_FILES_MAX, Witness};
+use sleep::Hook;
 
 /// READY is sent after the first full pass, or after this long: a write may wait for the kernel's RTNL lock.
 const READY_AT_LATEST: Duration = Duration::from_secs(5);
@@ -71,6 +74,7 @@ pub fn run(root: &Path, audit_interval: Duration) -> Result<()> {
 struct Signals {
     hangup: Signal,
     usr1: Signal,
+    hook: Hook,
     terminate: Signal,
     interrupt: Signal,
 }
@@ -80,6 +84,7 @@ impl Signals {
         Ok(Signals {
             hangup: signal(SignalKind::hangup())?,
             usr1: signal(SignalKind::user_defined1())?,
+            hook: Hook::catch()?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
@@ -152,7 +157,8 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
         pulse,
         errors: policy.errors.clone(),
         policy,
-        sleep: Sleep::default(),
+        clock: None,
+        sleeps: Sleeps::default(),
         settle: Settle::default(),
         status,
         ready: false,
@@ -166,7 +172,7 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
     }
     daemon.tell_unwatched(watch.as_ref());
 
-    let mut clock = Clock::new().inspect_err(|error| daemon.lost(CLOCKS, error.to_string())).ok();
+    daemon.clock = Clock::new().inspect_err(|error| daemon.lost(CLOCKS, error.to_string())).ok();
     let (heard, mut logind_events) = mpsc::channel(16);
     let audited = Rc::new(Notify::new());
     tokio::task::spawn_local(logind::listen(heard, audited.clone()));
@@ -186,15 +192,17 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
             _ = signals.hangup.recv() => daemon.reload(&mut watch, true).await,
-            _ = signals.usr1.recv() => daemon.woke(Cause::Hypervisor, "SIGUSR1", None),
-            jump = jumped(&mut clock) => daemon.jumped(jump, &mut clock),
+            _ = signals.usr1.recv() => daemon.woke(By::Hypervisor),
+            (asleep, awake) = signals.hook.heard() => daemon.hook(asleep, awake),
+            jump = sleep::jumped(&mut daemon.clock) => daemon.jumped(jump),
             touched = policy::touched(&mut watch) => daemon.touched(touched, &mut watch),
             Some(event) = logind_events.recv() => daemon.logind(event),
             Ok(()) = audit.tick() => {
                 daemon.guard.send(Command::Audit(Cause::Audit));
                 audited.notify_one();
             }
-            () = settle_due(&daemon.settle) => daemon.settle(),
+            () = until(daemon.settle.due()) => daemon.settle(),
+            () = until(daemon.sleeps.due()) => daemon.rest(),
             () = at(daemon.reload_due) => daemon.reload(&mut watch, false).await,
             Ok(()) = watchdog.tick() => {
                 let turns = daemon.pulse.turns.load(Ordering::Relaxed);
@@ -212,6 +220,15 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
         }
     }
     notify(&[NotifyState::Stopping]);
+    // What came with the signal to stop is told, too.
+    if signals.usr1.recv().now_or_never().is_some() {
+        daemon.woke(By::Hypervisor);
+    }
+    if let Some((asleep, awake)) = signals.hook.heard().now_or_never() {
+        daemon.hook(asleep, awake);
+    }
+    let untold = daemon.sleeps.end();
+    daemon.carry_out(untold);
     daemon.guard.send(Command::Stop);
     // A guard thread inside a long write is left to the kernel.
     let repairs = match timeout(FAREWELL, ended).await {
@@ -270,7 +287,8 @@ struct Daemon {
     policy: Arc<Policy>,
     /// What was wrong with the policy that was read last, be it that one or not.
     errors: Vec<PolicyError>,
-    sleep: Sleep,
+    clock: Option<Clock>,
+    sleeps: Sleeps,
     settle: Settle,
     status: Arc<SharedStatus>,
     ready: bool,
@@ -311,12 +329,16 @@ impl Daemon {
 
     fn logind(&mut self, event: logind::Event) {
         match event {
-            logind::Event::Asleep(noted) => {
-                self.sleep.enter(boottime());
-                self.guard.send(Command::Note(noted));
+            logind::Event::Asleep { noted, delayed } => {
+                self.asleep(By::Logind, if delayed { Duration::ZERO } else { BEFORE }, Some(noted));
             }
-            logind::Event::Awake => self.woke(Cause::Resume, logind::MANAGER, None),
-            logind::Event::Lost { source, reason } => self.lost(source, reason),
+            logind::Event::Awake => self.woke(By::Logind),
+            logind::Event::Lost { source, reason } => {
+                if source != logind::INHIBITOR {
+                    self.sleeps.lose(By::Logind);
+                }
+                self.lost(source, reason);
+            }
             logind::Event::Back { source } => {
                 self.reporter.tell(Record::SourceBack { source });
                 self.tell_status();
@@ -332,44 +354,10 @@ impl Daemon {
         self.tell_status();
     }
 
-    fn jumped(&mut self, jump: io::Result<Jump>, clock: &mut Option<Clock>) {
-        match jump {
-            Ok(jump @ Jump::Slept(_)) => self.woke(Cause::Resume, CLOCKS, Some(jump)),
-            Ok(jump @ Jump::Stepped { .. }) => self.woke(Cause::Clock, CLOCKS, Some(jump)),
-            Err(error) => {
-                *clock = None;
-                self.lost(CLOCKS, error.to_string());
-            }
-        }
-    }
-
-    fn woke(&mut self, cause: Cause, noticed_by: &'static str, jump: Option<Jump>) {
-        let (slept, step_usec) = match jump {
-            Some(Jump::Slept(slept)) => (Some(slept), None),
-            Some(Jump::Stepped { usec }) => (None, Some(usec)),
-            None => (None, None),
-        };
-        let command = match self.sleep.leave(boottime(), Woke { slept, step_usec, noticed_by, announced: false }) {
-            Some(woke) => Command::Woke(cause, woke),
-            None => Command::Audit(cause),
-        };
-        self.guard.send(command);
-        self.settle.start(cause, monotonic());
-        // The first look is the one just sent.
-        self.settle.take(monotonic());
-    }
-
     fn settle(&mut self) {
         if let Some(cause) = self.settle.take(monotonic()) {
             self.guard.send(Command::Audit(cause));
         }
-    }
-}
-
-async fn jumped(clock: &mut Option<Clock>) -> io::Result<Jump> {
-    match clock {
-        Some(clock) => clock.jumped().await,
-        None => std::future::pending().await,
     }
 }
 
@@ -380,16 +368,12 @@ async fn at(due: Option<Instant>) {
     }
 }
 
-async fn settle_due(settle: &Settle) {
-    match settle.due() {
-        Some(due) => sleep(due.saturating_sub(monotonic())).await,
+/// Of CLOCK_MONOTONIC.
+async fn until(due: Option<Duration>) {
+    match due {
+        Some(due) => tokio::time::sleep(due.saturating_sub(monotonic())).await,
         None => std::future::pending().await,
     }
-}
-
-/// Goes on while the node sleeps.
-fn boottime() -> Duration {
-    since_zero(ClockId::Boottime)
 }
 
 fn monotonic() -> Duration {

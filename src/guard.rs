@@ -16,7 +16,7 @@ mod summary;
 mod tell;
 mod written;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::sync::Arc;
 
@@ -31,6 +31,7 @@ pub use full_read::{Beside, Snapshot};
 use interface::{Cell, Interface, Other};
 use settle::LinkSettles;
 pub use summary::Summary;
+use tell::Changes;
 
 /// A setting inside the guard.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -132,8 +133,8 @@ pub struct Guard {
     written: BTreeMap<Slot, Option<Arc<str>>>,
     records: Vec<Record>,
     moves: Vec<Move>,
-    /// What has been repaired since the node went to sleep.
-    changed: BTreeSet<String>,
+    /// What has been repaired lately, and when last.
+    changed: Changes,
     reread: bool,
     settles: LinkSettles,
     repairs: u64,
@@ -164,7 +165,7 @@ impl Guard {
             written: BTreeMap::new(),
             records: Vec::new(),
             moves: Vec::new(),
-            changed: BTreeSet::new(),
+            changed: Changes::default(),
             reread: false,
             settles: LinkSettles::default(),
             repairs: 0,

@@ -176,19 +176,14 @@ impl<O: Outlet> Keeper<O> {
                 self.hear_what_waits();
                 self.audit(cause);
             }
-            Command::Note(noted) => {
-                self.guard.note();
-                _ = noted.send(());
-            }
-            Command::Woke(cause, woke) => {
-                if !woke.announced {
-                    // Nothing was noted before the sleep: only what this look finds is known to have changed.
-                    self.guard.note();
-                }
+            Command::Note(before) => self.guard.note(now_usec().saturating_sub(before.as_micros() as u64)),
+            Command::Noted(noted) => _ = noted.send(()),
+            Command::Tell(cause, woke) => {
                 self.hear_what_waits();
-                self.audit(cause);
                 let changed = self.guard.take_changes();
-                self.tell(Record::Resumed { cause, woke, changed });
+                if !(woke.again && changed.is_empty()) {
+                    self.tell(Record::Resumed { cause, woke, changed });
+                }
             }
             Command::Reload(policy, done) => {
                 self.hear_what_waits();

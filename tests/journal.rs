@@ -116,7 +116,7 @@ fn every_record_has_the_fields_of_its_kind() {
     guard.signal("USR1");
     let resumed = kind(RESUMED);
     assert_eq!((&*resumed["PRIORITY"], fields(&resumed)), (INFO, vec!["CAUSE", "NOTICED_BY"]));
-    assert_eq!((&*resumed["CAUSE"], &*resumed["NOTICED_BY"]), ("hypervisor", "SIGUSR1"));
+    assert_eq!((&*resumed["CAUSE"], &*resumed["NOTICED_BY"]), ("hypervisor", "the hypervisor's hook"));
 
     let lost = guard.wait_record("no bus", |r| is(r, SOURCE_LOST));
     assert_eq!((&*lost["PRIORITY"], fields(&lost), &*lost["SOURCE"]), (WARNING, vec!["SOURCE"], "the system bus"));

@@ -371,7 +371,7 @@ fn a_refused_value_is_told_once_per_policy() {
     let refused = ["net.ipv4.conf.all.rp_filter", "net.ipv4.tcp_syncookies"];
     assert_eq!(failures(&guard), refused);
     guard.signal("USR1");
-    guard.wait_message("Awake again");
+    guard.wait_message("Resumed");
     assert_eq!(failures(&guard), refused, "not once per audit");
     sysctl_write("net/ipv4/ip_forward", "0");
     wait_sysctl("net/ipv4/ip_forward", "1");

@@ -103,7 +103,7 @@ fn the_bus_hears_only_what_is_listed() {
     logind.wait_inhibitors(1, 0);
     logind.sleep(false);
     logind.wait_inhibitors(2, 1);
-    guard.wait_message("Awake again");
+    guard.wait_message("Resumed");
     guard.notifications();
     let calls: BTreeSet<String> = heard
         .calls()

@@ -21,7 +21,7 @@ fn settings_that_the_kernel_does_not_announce() {
     sysctl_write("net/ipv4/conf/a0/accept_local", "0");
     guard.signal("USR1");
     wait_sysctl("net/ipv4/conf/a0/accept_local", "1");
-    guard.wait_message("Awake again");
+    guard.wait_message("Resumed");
     let ports = guard.repairs().iter().filter(|r| r["SYSCTL"].ends_with("reserved_ports")).count();
     assert_eq!(ports, 1, "the kernel's way to write a list is learned, not fought");
 }
@@ -120,7 +120,7 @@ fn without_inotify_it_is_told_once_and_guarding_goes_on() {
     });
     guard.wait_message("Lost inotify on settings: Too many open files; raise fs.inotify.max_user_instances");
     guard.signal("USR1");
-    guard.wait_message("Awake again");
+    guard.wait_message("Resumed");
     let lost = guard.records().iter().filter(|record| record["MESSAGE"].contains("inotify on settings")).count();
     assert_eq!(lost, 1);
 }

@@ -8,7 +8,7 @@ use crate::report::record::Cause;
 
 /// After the event; the first look is at once.
 const LOOKS: [Duration; 4] = [Duration::ZERO, Duration::from_secs(2), Duration::from_secs(10), LAST];
-const LAST: Duration = Duration::from_secs(30);
+pub(super) const LAST: Duration = Duration::from_secs(30);
 
 /// The looks that are still to come.
 #[derive(Debug, Default)]

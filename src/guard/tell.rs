@@ -1,6 +1,9 @@
 //! What the guard has to tell: records of repairs and failures, and what has changed over a sleep.
 
+use std::collections::BTreeMap;
+
 use super::episode::Episode;
+use super::resume::BEFORE_HYPERVISOR;
 use super::{Guard, Move, Repair, Slot};
 use crate::report::record::{Record, Subject};
 use crate::report::writer::Blame;
@@ -9,14 +12,41 @@ use crate::setting::{ALL, Attribute};
 /// No more changed settings are remembered over a sleep.
 const CHANGED_MAX: usize = 1000;
 
+/// The settings that have been repaired, and when last.
+#[derive(Default)]
+pub struct Changes {
+    settings: BTreeMap<String, u64>,
+    /// When it was last tried to make room.
+    swept: u64,
+}
+
+impl Changes {
+    fn add(&mut self, key: &str, now: u64) {
+        if let Some(last) = self.settings.get_mut(key) {
+            *last = now;
+            return;
+        }
+        let before = now.saturating_sub(BEFORE_HYPERVISOR.as_micros() as u64);
+        if self.settings.len() >= CHANGED_MAX && self.swept <= before {
+            self.swept = now;
+            self.forget_until(before); // in the middle of a sleep, they are all younger
+        }
+        if self.settings.len() < CHANGED_MAX {
+            self.settings.insert(key.into(), now);
+        }
+    }
+
+    fn forget_until(&mut self, since: u64) {
+        self.settings.retain(|_, last| *last >= since);
+    }
+}
+
 impl Guard {
     pub(super) fn repaired(&mut self, repair: &Repair, found: Option<String>, finished: u64) {
         let Some(subject) = self.subject(repair) else { return };
         self.repairs += 1;
         self.last = Some((subject.key.clone(), subject.cause));
-        if self.changed.len() < CHANGED_MAX {
-            self.changed.insert(subject.key.clone());
-        }
+        self.changed.add(&subject.key, finished);
         let (own_record, contested) = self.contests.repaired(&repair.slot, &subject, &repair.key, finished);
         self.records.extend(contested);
         let record = Record::Repaired {
@@ -60,14 +90,14 @@ impl Guard {
         })
     }
 
-    /// Forgets what has been repaired so far: the node goes to sleep.
-    pub fn note(&mut self) {
-        self.changed.clear();
+    /// Forgets what has been repaired before `since` (monotonic microseconds): it is not of the sleep that begins.
+    pub fn note(&mut self, since: u64) {
+        self.changed.forget_until(since);
     }
 
-    /// What has been repaired since [`Guard::note`].
+    /// What has been repaired since [`Guard::note`] said, or since this was last asked.
     pub fn take_changes(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.changed).into_iter().collect()
+        std::mem::take(&mut self.changed.settings).into_keys().collect()
     }
 
     pub fn take_records(&mut self) -> Vec<Record> {
@@ -77,5 +107,34 @@ impl Guard {
     /// What came and went since this was last asked.
     pub fn take_moves(&mut self) -> Vec<Move> {
         std::mem::take(&mut self.moves)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_are_counted_once_and_those_of_before_are_forgotten() {
+        let mut changes = Changes::default();
+        for (key, at) in [("a", 1), ("b", 2), ("a", 5), ("c", 6)] {
+            changes.add(key, at);
+        }
+        changes.forget_until(5);
+        assert!(changes.settings.keys().eq(["a", "c"]), "{:?}", changes.settings);
+    }
+
+    #[test]
+    fn what_is_long_over_makes_room() {
+        let minute = BEFORE_HYPERVISOR.as_micros() as u64;
+        let mut changes = Changes::default();
+        for n in 0..2 * CHANGED_MAX as u64 {
+            changes.add(&n.to_string(), 2 * minute + n);
+        }
+        assert_eq!(changes.settings.len(), CHANGED_MAX, "all of one sleep");
+        for n in 0..10 {
+            changes.add(&format!("late {n}"), 4 * minute + n);
+        }
+        assert_eq!(changes.settings.len(), 10);
     }
 }

@@ -2,7 +2,9 @@
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::guard::resume::Woke;
 use crate::guard::{Move, Summary};
 use crate::policy::Policy;
 use crate::report::record::{Cause, Record};
@@ -11,10 +13,12 @@ use crate::report::record::{Cause, Record};
 pub enum Command {
     /// Read everything, repair all drift.
     Audit(Cause),
-    /// The node is about to sleep; answer when it has been noted.
-    Note(tokio::sync::oneshot::Sender<()>),
-    /// The node woke: audit, and tell what had changed.
-    Woke(Cause, crate::guard::resume::Woke),
+    /// What is put right from now on, and was so long before, belongs to a sleep.
+    Note(Duration),
+    /// Answer when all that was wanted before is done.
+    Noted(tokio::sync::oneshot::Sender<()>),
+    /// The node woke and has come to rest: tell what has been put right for this sleep.
+    Tell(Cause, Woke),
     /// Take another policy; answer when it holds.
     Reload(Arc<Policy>, tokio::sync::oneshot::Sender<()>),
     /// Show that you are alive.

@@ -11,7 +11,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use super::journal::write;
 use super::record::{Cause, Record, Subject};
 use super::writer::{Blame, Why};
-use crate::guard::resume::Woke;
+use crate::guard::resume::{By, Woke};
 use crate::kernel::process::{Place, Process};
 use crate::policy::Source;
 use crate::policy::conflicts::Origin;
@@ -79,7 +79,7 @@ fn sample(last: Option<&Record>, writer: &Blame) -> Option<Record> {
         Some(Record::RepairFailed { .. }) => Record::SlowWrite { key: "net.ipv4.ip_forward".into(), usec: 1_000_000 },
         Some(Record::SlowWrite { .. }) => {
             let (slept, step_usec) = (full.then_some(Duration::from_secs(1)), full.then_some(1));
-            let woke = Woke { slept, step_usec, noticed_by: "logind", announced: false };
+            let woke = Woke { slept, step_usec, noticed_by: BTreeSet::from([By::Logind]), again: false };
             Record::Resumed { cause: Cause::Resume, woke, changed: none() }
         }
         Some(Record::Resumed { .. }) => Record::Resynchronised { reason: String::new() },

@@ -209,7 +209,7 @@ pub fn write(record: &Record) {
         }
         Record::Resumed { woke, .. } => {
             slept = woke.slept.map(|time| time.as_micros() as u64);
-            (step, noticed) = (woke.step_usec, Some(woke.noticed_by));
+            (step, noticed) = (woke.step_usec, Some(woke.noticed_by()));
         }
         Record::Contested { repairs, .. } | Record::ContestOver { repairs, .. } => count = Some(*repairs),
         Record::StillContested { count: number, .. } | Record::Unsaid { count: number } => count = Some(*number),
@@ -249,7 +249,7 @@ pub fn write(record: &Record) {
                 ERRNO = errno,
                 SLEEP_USEC = slept,
                 CLOCK_STEP_USEC = step,
-                NOTICED_BY = noticed,
+                NOTICED_BY = noticed.as_deref(),
                 SOURCE = lost,
                 COUNT = count,
                 WRITER_PID = process.map(|process| i64::from(process.pid)).filter(|pid| *pid > 0),

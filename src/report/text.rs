@@ -104,16 +104,17 @@ impl Record {
             Record::SlowWrite { key, usec } => {
                 format!("Writing {key} took {}: something held the kernel's RTNL lock", duration(*usec))
             }
-            Record::Resumed { woke: Woke { slept, step_usec, noticed_by, .. }, changed, .. } => {
+            Record::Resumed { woke, changed, .. } => {
+                let Woke { slept, step_usec, again, .. } = woke;
                 let how = match (slept, step_usec) {
-                    (Some(slept), _) => format!("Awake again after {} asleep", duration(slept.as_micros() as u64)),
+                    (Some(slept), _) => format!("Resumed after {} of sleep", duration(slept.as_micros() as u64)),
                     (None, Some(usec)) => {
                         let direction = if *usec < 0 { "back" } else { "forward" };
                         format!("The clock was set {direction} by {}, as after a pause", duration(usec.unsigned_abs()))
                     }
-                    (None, None) => "Awake again (how long it slept is not known)".into(),
+                    (None, None) => "Resumed (how long it slept is not known)".into(),
                 };
-                format!("{how}; {} (noticed by {noticed_by})", changes(changed))
+                format!("{how}; {} (noticed by {})", changes(changed, *again), woke.noticed_by())
             }
             Record::Resynchronised { reason } => {
                 format!("Notifications may have been missed ({reason}); everything was read again")
@@ -145,7 +146,7 @@ fn origin(subject: &Subject) -> String {
     format!("cause: {}; policy {}", subject.cause.name(), subject.source)
 }
 
-fn changes(changed: &[String]) -> String {
+fn changes(changed: &[String], again: bool) -> String {
     if changed.is_empty() {
         return "no setting had changed".into();
     }
@@ -154,7 +155,8 @@ fn changes(changed: &[String]) -> String {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    format!("{} had changed: {named}{more}", count(changed.len(), "setting"))
+    let since = if again { " since that was told" } else { "" };
+    format!("{} had changed{since}: {named}{more}", count(changed.len(), "setting"))
 }
 
 /// `1 setting`, `2 settings`

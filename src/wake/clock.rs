@@ -11,21 +11,13 @@ use rustix::time::{
 };
 use tokio::io::unix::AsyncFd;
 
+use crate::guard::resume::Jump;
 use crate::paths::register;
 
 /// CLOCK_BOOTTIME goes on in a suspend and CLOCK_MONOTONIC does not; smaller gaps are the time between the two readings.
 const SUSPEND_MIN: Duration = Duration::from_millis(100);
 /// Time services correct the clock by less than this all the time.
 const STEP_MIN: Duration = Duration::from_secs(1);
-
-/// What the clocks say has happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Jump {
-    /// The kernel was suspended for this long.
-    Slept(Duration),
-    /// The clock was set, this far forward (or back, if negative), in microseconds.
-    Stepped { usec: i64 },
-}
 
 /// The three clocks, read at once.
 #[derive(Clone, Copy, Debug)]
@@ -89,11 +81,16 @@ impl Clock {
                 Ok(_) | Err(rustix::io::Errno::CANCELED) => arm(self.timer.get_ref())?,
                 Err(error) => return Err(error.into()),
             }
-            let now = Reading::now();
-            if let Some(jump) = std::mem::replace(&mut self.last, now).jump(now) {
+            if let Some(jump) = self.look() {
                 return Ok(jump);
             }
         }
+    }
+
+    /// The same without waiting, for whoever hears of a sleep by other means.
+    pub fn look(&mut self) -> Option<Jump> {
+        let now = Reading::now();
+        std::mem::replace(&mut self.last, now).jump(now)
     }
 }
 

@@ -30,8 +30,11 @@ const RETRIES_MAX: u32 = 3;
 /// What was heard.
 #[derive(Debug)]
 pub enum Event {
-    /// The node is about to sleep, and sleeps once this is answered.
-    Asleep(oneshot::Sender<()>),
+    /// The node is about to sleep, and sleeps once this is answered; or so soon that what it does may have begun.
+    Asleep {
+        noted: oneshot::Sender<()>,
+        delayed: bool,
+    },
     /// The node woke, or failed to sleep.
     Awake,
     Lost {
@@ -91,10 +94,10 @@ async fn session(teller: &mut Teller, search: &mut Search, audited: &Notify) -> 
     search.end();
     teller.back(BUS).await;
 
-    // Held, never read: logind delays a sleep for as long as it is open.
-    let mut _inhibitor = None;
+    // logind delays a sleep for as long as it is open.
+    let mut inhibitor = None;
     if bus.name_has_owner(LOGIND.try_into()?).await? {
-        _inhibitor = greet(teller, &manager).await;
+        inhibitor = greet(teller, &manager).await;
     } else {
         teller.lost(MANAGER, "it is not on the system bus".into()).await;
     }
@@ -107,29 +110,29 @@ async fn session(teller: &mut Teller, search: &mut Search, audited: &Notify) -> 
                 let Some(signal) = signal else { return Ok(()) };
                 retries = 0;
                 if signal.args()?.start {
-                    teller.asleep().await;
-                    _inhibitor = None;
+                    teller.asleep(inhibitor.is_some()).await;
+                    inhibitor = None;
                 } else {
-                    _inhibitor = awake(teller, &manager).await;
+                    inhibitor = awake(teller, &manager).await;
                 }
             }
             change = owners.next() => {
                 let Some(change) = change else { return Ok(()) };
                 let change = change.args()?;
-                (_inhibitor, retries) = (None, 0);
+                (inhibitor, retries) = (None, 0);
                 if change.new_owner.is_some() {
                     // Without a gap it was not lost, and is not back.
                     if change.old_owner.is_some() {
                         teller.send(Event::Restarted).await;
                     }
-                    _inhibitor = greet(teller, &manager).await;
+                    inhibitor = greet(teller, &manager).await;
                 } else {
                     teller.lost(MANAGER, "it left the system bus".into()).await;
                 }
             }
             () = until_retry(retries, audited), if teller.lost.contains(&INHIBITOR) => {
                 retries += 1;
-                _inhibitor = teller.judge(inhibit(&manager).await).await;
+                inhibitor = teller.judge(inhibit(&manager).await).await;
             }
             change = managers.next() => {
                 let Some(_) = change else { return Ok(()) };
@@ -147,7 +150,7 @@ async fn until_retry(retries: u32, audited: &Notify) {
 async fn greet(teller: &mut Teller, manager: &ManagerProxy<'_>) -> Option<OwnedFd> {
     teller.back(MANAGER).await;
     if manager.preparing_for_sleep().await.unwrap_or(false) {
-        teller.asleep().await;
+        teller.asleep(false).await;
         return None;
     }
     // A sleep that begins here is announced to a listener that is there already.
@@ -177,9 +180,9 @@ impl Teller {
         _ = self.events.send(event).await;
     }
 
-    async fn asleep(&self) {
+    async fn asleep(&self, delayed: bool) {
         let (noted, answer) = oneshot::channel();
-        self.send(Event::Asleep(noted)).await;
+        self.send(Event::Asleep { noted, delayed }).await;
         _ = timeout(NOTE_TIMEOUT, answer).await;
     }
 
