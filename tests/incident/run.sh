@@ -7,8 +7,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/qemu.sh"
 
 # In the order of the table.
-all=(sleep rtcwake vmware-networkmanager vmware-network networkmanager-restart connection-up tunnel uplink hardening
-    reboot tuned)
+all=(sleep rtcwake suspend-target vmware-networkmanager vmware-network networkmanager-restart connection-up tunnel uplink
+    hardening reboot tuned)
 
 if (($# < 3)) || [[ ! -f $2 ]]; then
     echo "usage: run.sh FOLDER RPM PROGRAMS [SCENARIO]... (of ${all[*]})" >&2

@@ -27,3 +27,6 @@ the_writer() {
     until [[ -s $results/writers ]]; do sleep 0.2; done
     tail -n 1 "$results/writers"
 }
+
+# one_sleep SETTING WHO: the guard should tell of one sleep or pause, noticed by WHO, in one record that names the setting.
+one_sleep() { printf '%s\t%s\n' "$@" >>"$results/sleeps"; }

@@ -18,7 +18,7 @@ const BACK_WITHIN: f64 = 1.0;
 /// A control has to be without any answer for so long at its end, in seconds.
 const BROKEN_FOR: f64 = 15.0;
 
-/// Exit status: 0 every control broke for good and every guarded node came back, with a true record; else 1.
+/// Exit status: 0 every control broke for good and every guarded node came back, with true records; else 1.
 #[derive(Parser)]
 struct Options {
     /// The folder with SCENARIO-guarded and SCENARIO-bare, and where incident.md and incident.svg go

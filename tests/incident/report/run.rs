@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 const REPAIRED: &str = "02a3fbd85f774dd6911132d4e66f40b6";
+const RESUMED: &str = "51cf4aab661e45d0960bd38d8c964d14";
 /// Microseconds in which an answer may come; requests younger than that at the end are not judged.
 const ANSWERED_WITHIN: f64 = 0.9;
 
@@ -33,7 +34,7 @@ pub struct Outage {
     pub over: bool,
 }
 
-/// A "repaired" record of the guard's.
+/// A "repaired" record of the guard's, or one that the node woke.
 pub struct Record {
     pub at: f64,
     pub message: String,
@@ -41,6 +42,14 @@ pub struct Record {
     pub cause: String,
     pub writer: Option<String>,
     pub pid: Option<String>,
+    /// Of a wake-up.
+    noticed_by: Option<String>,
+}
+
+/// One sleep or pause: who should have noticed it, and a setting that had changed over it.
+struct Slept {
+    setting: String,
+    noticed_by: String,
 }
 
 /// What a record should say; `None` where nobody can know.
@@ -65,6 +74,7 @@ pub struct Run {
     end: f64,
     records: Vec<Record>,
     truths: Vec<Truth>,
+    sleeps: Vec<Slept>,
 }
 
 impl Run {
@@ -104,6 +114,7 @@ impl Run {
             probes,
             records: parse_records(&file("guard.json")?)?,
             truths: parse_truths(&file("truth").unwrap_or_default())?,
+            sleeps: parse_sleeps(&file("sleeps").unwrap_or_default())?,
         })
     }
 
@@ -179,6 +190,16 @@ impl Run {
                 faults.push(format!("guarded: untrue: {}", record.message));
             }
         }
+        let told: Vec<_> = self.records_since_strike().filter(|record| record.noticed_by.is_some()).collect();
+        if told.len() != self.sleeps.len() {
+            faults.push(format!("guarded: {} records of {} sleeps", told.len(), self.sleeps.len()));
+        }
+        for (Slept { setting, noticed_by }, record) in self.sleeps.iter().zip(told) {
+            let names = record.message.split([' ', ',']).any(|word| word == setting);
+            if !names || record.noticed_by.as_ref() != Some(noticed_by) {
+                faults.push(format!("guarded: not {setting}, noticed by {noticed_by}: {}", record.message));
+            }
+        }
         faults
     }
 }
@@ -235,7 +256,7 @@ fn parse_records(text: &str) -> Result<Vec<Record>> {
     for line in text.lines() {
         let entry: Value = serde_json::from_str(line).context("guard.json")?;
         let field = |name: &str| entry.get(name).and_then(Value::as_str).map(str::to_owned);
-        if field("MESSAGE_ID").as_deref() == Some(REPAIRED) {
+        if matches!(field("MESSAGE_ID").as_deref(), Some(REPAIRED | RESUMED)) {
             records.push(Record {
                 at: field("__MONOTONIC_TIMESTAMP").and_then(|at| at.parse::<f64>().ok()).context("guard.json")? / 1e6,
                 message: field("MESSAGE").unwrap_or_default(),
@@ -243,10 +264,19 @@ fn parse_records(text: &str) -> Result<Vec<Record>> {
                 cause: field("CAUSE").unwrap_or_default(),
                 writer: field("WRITER_COMM"),
                 pid: field("WRITER_PID"),
+                noticed_by: field("NOTICED_BY"),
             });
         }
     }
     Ok(records)
+}
+
+fn parse_sleeps(text: &str) -> Result<Vec<Slept>> {
+    let sleep = |line: &str| {
+        let (setting, noticed_by) = line.split_once('\t').with_context(|| format!("sleeps: {line:?}"))?;
+        Ok(Slept { setting: setting.to_owned(), noticed_by: noticed_by.to_owned() })
+    };
+    text.lines().map(sleep).collect()
 }
 
 fn parse_truths(text: &str) -> Result<Vec<Truth>> {

@@ -60,7 +60,7 @@ inside rm /etc/fwdguard.d/60-site.conf
 hook=/etc/vmware-tools/scripts/resume-vm-default.d/fwdguard
 mark
 silent "VMware's resume hook" inside "$hook"
-soon "VMware's resume hook: the journal tells of the look" record resumed CAUSE=hypervisor NOTICED_BY=SIGUSR1
+soon "VMware's resume hook: the journal tells of the look" record resumed CAUSE=hypervisor "NOTICED_BY=the hypervisor's hook"
 inside systemctl stop fwdguard
 silent "VMware's resume hook with the service stopped" inside "$hook"
 check "systemctl start" inside systemctl start fwdguard

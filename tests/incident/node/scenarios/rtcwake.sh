@@ -7,4 +7,5 @@ strike() {
     sleep 1
     /opt/incident/node/writer.sh sysctl -q -w net.ipv4.ip_forward=0
     truly net.ipv4.ip_forward write sysctl "$(the_writer)"
+    one_sleep net.ipv4.ip_forward "the clocks"
 }
