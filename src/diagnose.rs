@@ -21,12 +21,13 @@ use std::time::{Duration, Instant};
 
 use crate::report::text::plain;
 use crate::setting::{ALL, Family, printable};
-use answers::{Link, RTN_LOCAL, RTN_UNICAST, RTPROT_RA, Route, in_subnet};
+use answers::{Link, RTN_BROADCAST, RTN_LOCAL, RTN_UNICAST, RTPROT_RA, Route, in_subnet};
 use beside::Beside;
 use counters::Counter;
 pub use fault::{Fault, Way};
 use hops::Hop;
 use ingress::{Ingress, Packet};
+pub use judge::Stop;
 use judge::{Passage, Settings};
 use node::{Lookup, Node, kind_name};
 pub use report::{Arrival, Mark, Moved, Report, Step};
@@ -109,6 +110,7 @@ impl Diagnosis {
             .first()
             .map(|ingress| Lookup { arrives: Some((ingress.interface, ingress.from)), ..Lookup::default() });
         let ruled = first.filter(|_| lookup.is_err()).and_then(|first| node.route(packet.to, first).ok());
+        let ruled = ruled.filter(|route| route.kind == RTN_UNICAST);
         let taken = lookup.as_ref().ok().or(ruled.as_ref());
         let hops = taken.map(|route| hops::follow(&mut node, packet.to, route)).unwrap_or_default();
         hops::provoke(&hops);
@@ -117,8 +119,7 @@ impl Diagnosis {
         watched.extend(arrivals.first().map(|ingress| ingress.interface));
         watched.sort_unstable();
         watched.dedup();
-        let refusing =
-            lookup.as_ref().err().and_then(|errno| node.matching(packet.to, |r| hops::refuses(r.kind, *errno)));
+        let refusing = lookup.as_ref().err().and_then(|errno| node.refusing(packet.to, *errno));
         let refusing = refusing.map(|route| (kind_name(route.kind).unwrap_or("special"), node.text(&route)));
         let began = Instant::now();
         let before = counters::read(&mut node, packet.to, &watched);
@@ -151,14 +152,24 @@ impl Diagnosis {
     fn passage(&mut self, way: Way, interface: i32, from: IpAddr, to: IpAddr) -> Passage {
         let node = &mut self.node;
         let whole = Lookup { whole: true, ..Lookup::default() };
-        let verdict = node.route(to, Lookup { arrives: Some((interface, from)), ..whole }).map(|_| ());
+        let verdict = match node.route(to, Lookup { arrives: Some((interface, from)), ..whole }) {
+            Ok(route) if route.kind == RTN_UNICAST => Ok(()),
+            Ok(route) => Err(Stop::Keeps(kind_name(route.kind).unwrap_or("special"), node.text(&route))),
+            Err(errno) => Err(Stop::Drops(errno)),
+        };
         let (lookup, refusing) = match way {
             Way::There => (self.lookup.as_ref().map(|_| ()).map_err(|errno| *errno), self.refusing.clone()),
             // It is asked for where there is a route back.
             Way::Back => (Ok(()), None),
         };
         let name = |node: &Node, route: &Route| route.hops.iter().map(|hop| node.name(hop.interface)).collect();
-        let reverse = node.route(from, whole).map(|route| (name(node, &route), node.text(&route)));
+        let reverse = node.route(from, whole);
+        let own_source = match reverse.as_ref().map(|route| route.kind) {
+            Ok(RTN_BROADCAST) => Some("a broadcast address"),
+            Ok(RTN_LOCAL) => Some("an address"),
+            _ => node.is_own(from).then_some("an address"),
+        };
+        let reverse = reverse.map(|route| (name(node, &route), node.text(&route)));
         let link = node.links.get(&interface).cloned().unwrap_or_default();
         let (all, own) = (node.settings(ALL), node.settings(interface));
         let v6 = from.is_ipv6();
@@ -180,7 +191,7 @@ impl Diagnosis {
             refusing,
             down: self.gone.clone().filter(|_| way == Way::There),
             settings,
-            own_source: node.is_own(from),
+            own_source,
             reverse,
         }
     }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::table::{Table, Tone, say, say_json};
 use super::{EXIT_DRIFT, EXIT_USAGE};
-use crate::diagnose::{Fault, Mark, Report, Request, Step, diagnose};
+use crate::diagnose::{Fault, Mark, Report, Request, Step, Stop, diagnose};
 use crate::report::text::{duration, errno_text, one_line};
 use crate::setting::printable;
 
@@ -116,9 +116,10 @@ fn word(mark: Mark) -> &'static str {
 }
 
 fn object(report: &Report, request: &Request) -> Value {
-    let verdict = |verdict: &Result<(), i32>| match verdict {
+    let verdict = |verdict: &Result<(), Stop>| match verdict {
         Ok(()) => json!({"verdict": "forwarded"}),
-        Err(errno) => json!({"verdict": "dropped", "errno": errno, "error": errno_text(*errno)}),
+        Err(Stop::Drops(errno)) => json!({"verdict": "dropped", "errno": errno, "error": errno_text(*errno)}),
+        Err(Stop::Keeps(kind, route)) => json!({"verdict": "kept", "kind": kind, "route": route}),
     };
     let arrivals = report.arrivals.iter().map(|arrival| {
         json!({"interface": arrival.interface, "from": arrival.from.to_string(), "expected": arrival.expected,

@@ -7,9 +7,13 @@ use std::os::unix::ffi::OsStrExt;
 /// `rtm_type` of a route (linux/rtnetlink.h).
 pub const RTN_UNICAST: u8 = 1;
 pub const RTN_LOCAL: u8 = 2;
+pub const RTN_BROADCAST: u8 = 3;
+pub const RTN_ANYCAST: u8 = 4;
+pub const RTN_MULTICAST: u8 = 5;
 pub const RTN_BLACKHOLE: u8 = 6;
 pub const RTN_UNREACHABLE: u8 = 7;
 pub const RTN_PROHIBIT: u8 = 8;
+pub const RTN_THROW: u8 = 9;
 pub const RT_TABLE_MAIN: u32 = 254;
 /// A route that a router advertisement made (`rtm_protocol`).
 pub const RTPROT_RA: u8 = 9;
@@ -39,6 +43,8 @@ pub struct Route {
     pub destination: Option<IpAddr>,
     pub prefix: u8,
     pub hops: Vec<NextHop>,
+    /// `rta_error` of an answer: the errno of a route that lets nothing through, where the kernel says so.
+    pub error: i32,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -147,7 +153,8 @@ impl Route {
     /// `struct rtmsg`
     pub fn parse(bytes: &[u8]) -> Option<Route> {
         let [_, prefix, _, _, table, protocol, _, kind, flags @ ..] = *bytes.first_chunk::<12>()?;
-        let mut route = Route { kind, table: table.into(), protocol, destination: None, prefix, hops: Vec::new() };
+        let mut route =
+            Route { kind, table: table.into(), protocol, destination: None, prefix, hops: Vec::new(), error: 0 };
         let mut hop = NextHop { down: number(&flags) & DOWN != 0, ..NextHop::default() };
         let mut encapsulation = (0, None);
         for (kind, value) in attributes(bytes, 12) {
@@ -160,6 +167,10 @@ impl Route {
                 libc::RTA_ENCAP_TYPE => encapsulation.0 = value.first().copied().unwrap_or(0).into(),
                 libc::RTA_ENCAP => encapsulation.1 = Some(value),
                 libc::RTA_MULTIPATH => route.hops = multipath(value),
+                // The fourth field of `struct rta_cacheinfo`; IPv6 writes it with its sign.
+                libc::RTA_CACHEINFO => {
+                    route.error = value.get(12..).map_or(0, |error| (number(error) as i32).saturating_abs());
+                }
                 _ => {}
             }
         }
@@ -171,6 +182,29 @@ impl Route {
             route.hops.push(hop);
         }
         Some(route)
+    }
+
+    /// What a lookup comes to, of which this is the answer. For a packet that comes in where nothing is forwarded, Linux
+    /// before 4.19 answers with an unreachable route (`ip_route_input_slow`), and before 4.13 whatever IPv6's lookup ends at
+    /// (`inet6_rtm_getroute`), where later ones answer with the error.
+    ///
+    /// # Errors
+    /// The route lets nothing through.
+    pub fn answer(self) -> Result<Route, i32> {
+        let errno = match self.kind {
+            RTN_BLACKHOLE => libc::EINVAL,
+            RTN_UNREACHABLE => libc::EHOSTUNREACH,
+            RTN_PROHIBIT => libc::EACCES,
+            RTN_THROW => libc::ENETUNREACH,
+            _ => return Ok(self),
+        };
+        // EAGAIN has a lookup go on with the next table, and there was none.
+        Err(Some(self.error).filter(|error| !matches!(*error, 0 | libc::EAGAIN)).unwrap_or(errno))
+    }
+
+    /// The answer to an IPv4 packet that is dropped and counted nowhere: `ip_error` counts by the errno, and there is none.
+    pub fn is_silent(&self) -> bool {
+        self.kind == RTN_UNREACHABLE && self.error == 0 && self.destination.is_some_and(|address| address.is_ipv4())
     }
 
     pub fn contains(&self, address: IpAddr) -> bool {

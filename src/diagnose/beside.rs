@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
@@ -19,6 +19,9 @@ const JOURNALS: [&str; 2] = ["/run/log/journal", "/var/log/journal"];
 /// Where they are for people whose PATH has no sbin.
 const SBIN: &str = "/usr/sbin";
 const OUTPUT_MAX: u64 = 256 << 20;
+/// Records of repairs.
+const REPAIRS_MAX: &str = "3";
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A program that was asked.
 pub struct Asked {
@@ -102,7 +105,8 @@ pub struct Said {
 impl Beside {
     pub fn ask(family: Family) -> Beside {
         let save = if family == Family::V4 { "iptables-save" } else { "ip6tables-save" };
-        let mut journal = vec!["-u", "fwdguard", "-o", "json", "-n", "3", "-r", "-q", "--no-pager", "--since=-24h"];
+        // With -r or --since, -n of systemd 219 and 239 shows others than the last.
+        let mut journal = vec!["-u", "fwdguard", "-o", "json", "-n", REPAIRS_MAX, "-q", "--no-pager"];
         journal.extend(REPAIRS);
         Beside {
             family,
@@ -131,7 +135,10 @@ impl Beside {
             Err(why) => said.not_looked_at.push(format!("{save} ({save}-save: {why})")),
         }
         match finish(self.journal) {
-            Ok(text) => said.repairs = repairs(&text),
+            Ok(text) => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                said.repairs = repairs(&text, now.saturating_sub(DAY).as_secs());
+            }
             Err(why) => said.not_looked_at.push(format!("the guard's repairs (journalctl: {why})")),
         }
         if said.repairs.is_empty() && !rustix::process::geteuid().is_root() {
@@ -172,14 +179,14 @@ fn iptables_drops(text: &str) -> bool {
     })
 }
 
-/// journalctl's JSON, a record a line.
-fn repairs(text: &str) -> Vec<(u64, String)> {
+/// journalctl's JSON, a record a line, the latest last; those that are not older than `since`.
+fn repairs(text: &str, since: u64) -> Vec<(u64, String)> {
     let record = |line: &str| {
         let record: Value = serde_json::from_str(line).ok()?;
         let usec: u64 = record.get("__REALTIME_TIMESTAMP")?.as_str()?.parse().ok()?;
         Some((usec / 1_000_000, record.get("MESSAGE")?.as_str()?.to_string()))
     };
-    text.lines().filter_map(record).collect()
+    text.lines().rev().filter_map(record).filter(|(at, _)| *at >= since).collect()
 }
 
 #[cfg(test)]
@@ -212,7 +219,11 @@ mod tests {
     #[test]
     fn records_of_repairs() {
         let line = r#"{"__REALTIME_TIMESTAMP":"1764000000123456","MESSAGE":"net.ipv4.ip_forward was 0"}"#;
-        let expected = vec![(1_764_000_000, "net.ipv4.ip_forward was 0".to_string())];
-        assert_eq!(repairs(&format!("{line}\nnonsense\n{{}}\n")), expected);
+        let later = line.replace("1764", "1765").replace("was 0", "was 2");
+        let text = format!("{line}\nnonsense\n{{}}\n{later}\n");
+        let record = |at, text: &str| (at, text.to_string());
+        let latest = record(1_765_000_000, "net.ipv4.ip_forward was 2");
+        let both = vec![latest.clone(), record(1_764_000_000, "net.ipv4.ip_forward was 0")];
+        assert_eq!((repairs(&text, 1_764_000_000), repairs(&text, 1_764_000_001)), (both, vec![latest]));
     }
 }

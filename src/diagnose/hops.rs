@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, UdpSocket};
 
-use super::answers::{Link, Neighbour, Route};
+use super::answers::{Link, Neighbour, RTN_UNICAST, Route};
 use super::fault::{Fault, Kind, Way};
 use super::node::{Lookup, Node, kind_name, number_of};
 use crate::report::text::errno_text;
@@ -58,6 +58,8 @@ pub struct Wrapped {
     pub unreachable: Option<(String, Option<String>)>,
     /// No route leads to it: the kernel takes it for a neighbour on the interface that the tunnel is bound to.
     pub unrouted: bool,
+    /// The remote is no other node's.
+    pub own: bool,
     /// The most that an outer packet may carry of an inner one, if that is known.
     pub room: Option<u32>,
 }
@@ -96,13 +98,20 @@ fn wrap(node: &mut Node, hop: &mut Hop, encapsulated_to: Option<IpAddr>, known: 
         // Many remotes on one interface, as Calico's tunl0 has them: the gateway is the remote.
         _ => Some(hop.next).filter(|next| *next != hop.to),
     });
-    let mut wrapped = Wrapped { remote: remote.filter(unicast), unreachable: None, unrouted: false, room: None };
+    let mut wrapped =
+        Wrapped { remote: remote.filter(unicast), unreachable: None, unrouted: false, own: false, room: None };
     let mut outer = None;
     if let Some(remote) = wrapped.remote {
         let lookup = Lookup { leaves: tunnel.link, ..Lookup::default() };
         wrapped.unrouted = tunnel.link != 0 && node.route(remote, Lookup::default()).is_err();
         match node.route(remote, lookup) {
+            Ok(route) if route.kind != RTN_UNICAST => {
+                let kind = kind_name(route.kind).unwrap_or("special");
+                wrapped.unreachable = Some((format!("that is a {kind} address of this node"), None));
+                wrapped.own = true;
+            }
             Ok(route) if route.hops.first().is_some_and(|next| next.interface == hop.link.index) => {
+                let route = node.route(remote, Lookup { whole: true, ..lookup }).unwrap_or(route);
                 wrapped.unreachable =
                     Some(("its own outer packets would go into it again".into(), Some(node.text(&route))));
             }
@@ -114,8 +123,7 @@ fn wrap(node: &mut Node, hop: &mut Hop, encapsulated_to: Option<IpAddr>, known: 
                 outer = Some(route);
             }
             Err(errno) => {
-                let refusing = node.matching(remote, |route| route.hops.is_empty() && refuses(route.kind, errno));
-                let text = refusing.map(|route| node.text(&route));
+                let text = node.refusing(remote, errno).map(|route| node.text(&route));
                 let why = match &text {
                     Some(text) => format!("the route '{text}' lets nothing through to it"),
                     None if errno == libc::ENETUNREACH => "no route leads to it".into(),
@@ -136,16 +144,6 @@ fn forwarding_entry(node: &mut Node, interface: i32, known: Option<&Neighbour>) 
     let entries = node.forwarding_table(interface);
     let of = |mac: &[u8]| entries.iter().find(|entry| entry.lladdr == mac && entry.address.is_some());
     known.and_then(|known| of(&known.lladdr)).or_else(|| of(&DEFAULT_ENTRY))?.address
-}
-
-/// Whether a route of that kind makes a lookup fail so (`fib_props`, net/ipv4/fib_semantics.c).
-pub fn refuses(kind: u8, errno: i32) -> bool {
-    match kind_name(kind) {
-        Some("blackhole") => errno == libc::EINVAL,
-        Some("unreachable") => errno == libc::EHOSTUNREACH,
-        Some("prohibit") => errno == libc::EACCES,
-        _ => false,
-    }
 }
 
 fn resolution(link: &Link, known: Option<&Neighbour>) -> Resolution {
@@ -227,7 +225,7 @@ impl Wrapped {
         let fault = Fault::new(Kind::Tunnel, Way::There, link, text);
         Some(match route {
             Some(route) => fault.route(route).mend(format!("ip route del {route}")),
-            None if self.remote.is_some() => fault.mend(format!("ip route add {to} via GATEWAY")),
+            None if self.remote.is_some() && !self.own => fault.mend(format!("ip route add {to} via GATEWAY")),
             None => fault,
         })
     }

@@ -16,7 +16,7 @@ pub struct Passage {
     /// Its name, and whether it is up and has a carrier.
     pub ingress: (String, bool, bool),
     /// The kernel's own verdict on a packet that arrives there.
-    pub verdict: Result<(), i32>,
+    pub verdict: Result<(), Stop>,
     /// A lookup that knows of no ingress, and so of no forwarding and rp_filter.
     pub lookup: Result<(), i32>,
     /// The route that lets nothing through: its kind, and as `ip route` prints it.
@@ -24,10 +24,19 @@ pub struct Passage {
     /// An interface that is down: with it went the routes through it. Whether the address lies in its subnet.
     pub down: Option<(String, bool)>,
     pub settings: Settings,
-    /// Whether the source is one of the node's own addresses.
-    pub own_source: bool,
+    /// What the source is, where it is no other host's: an address of this node, a broadcast address.
+    pub own_source: Option<&'static str>,
     /// The interfaces that a route back to the source has, by name, and that route.
     pub reverse: Result<(Vec<String>, String), i32>,
+}
+
+/// Why the kernel does not forward a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// By an errno, which never says why by itself.
+    Drops(i32),
+    /// It is for the node itself, by a route of that kind; the route's text.
+    Keeps(&'static str, String),
 }
 
 /// What stands in `conf` of all and of the ingress.
@@ -77,22 +86,32 @@ pub fn faults(passage: &Passage) -> Vec<Fault> {
         faults.push(passage.fault(Kind::Source, format!("the source {from} is {reason}; no router forwards from it")));
         return faults;
     }
+    if let Err(Stop::Keeps(kind, route)) = &passage.verdict {
+        let text = format!("the route '{route}' gives what arrives on {name} for {} to this node ({kind})", passage.to);
+        let fault = passage.fault(Kind::Refused, text).route(route);
+        faults.push(fault.mend(format!("ip{} route del {route}", six(*from))));
+        return faults;
+    }
     let forwarding = passage.forwarding();
     let route = passage.route();
     let (first, second) = if from.is_ipv4() { (forwarding, route) } else { (route, forwarding) };
     faults.extend(first.into_iter().chain(second));
-    if passage.own_source {
-        let text =
-            format!("the source {from} is an address of this node: what arrives from it is dropped as a forgery");
+    if let Some(what) = passage.own_source {
+        // Linux before 4.14 looks at the source only where rp_filter or a rule has it do so (fib_validate_source).
+        let comes_of_it = match passage.verdict {
+            Ok(()) => "no answer to it leaves the node",
+            Err(_) => "what arrives from it is dropped as a forgery",
+        };
+        let text = format!("the source {from} is {what} of this node: {comes_of_it}");
         faults.push(passage.fault(Kind::Source, text));
     } else if comes_in {
         // Of an interface that is down, the routes are gone, too.
         faults.extend(passage.reverse_path());
         faults.extend(passage.answerable().filter(|_| passage.way == Way::There));
     }
-    if let (Err(errno), true) = (passage.verdict, faults.is_empty()) {
+    if let (Err(Stop::Drops(errno)), true) = (&passage.verdict, faults.is_empty()) {
         let text =
-            format!("the kernel drops it ({}), and none of the reasons that fwdguard knows holds", errno_text(errno));
+            format!("the kernel drops it ({}), and none of the reasons that fwdguard knows holds", errno_text(*errno));
         faults.push(passage.fault(Kind::Unexplained, text));
     }
     faults
@@ -101,7 +120,8 @@ pub fn faults(passage: &Passage) -> Vec<Fault> {
 impl Passage {
     /// Whether an answer to the source would be forwarded, too.
     pub fn has_answer(&self) -> bool {
-        self.reverse.is_ok() && !self.own_source && never_forwarded(self.from).is_none()
+        let kept = matches!(self.verdict, Err(Stop::Keeps(..)));
+        self.reverse.is_ok() && self.own_source.is_none() && !kept && never_forwarded(self.from).is_none()
     }
 
     fn fault(&self, kind: Kind, text: String) -> Fault {
@@ -146,7 +166,7 @@ impl Passage {
             let text = format!("{down}, which {to} is behind, is down, and the routes through it are gone");
             return Some(self.fault(Kind::EgressDown, text).at(down).mend(format!("ip link set {down} up")));
         }
-        self.verdict.err().and(self.lookup.err())?;
+        self.verdict.as_ref().err().and(self.lookup.err())?;
         if let Some((kind, route)) = &self.refusing {
             let fault = self.fault(Kind::Refused, format!("the route '{route}' lets nothing through to {to} ({kind})"));
             return Some(fault.route(route).mend(format!("ip{} route del {route}", six(to))));
@@ -167,7 +187,7 @@ impl Passage {
 
     fn reverse_path(&self) -> Option<Fault> {
         let (name, settings) = (&self.ingress.0, &self.settings);
-        self.verdict.err().filter(|_| self.from.is_ipv4())?;
+        self.verdict.as_ref().err().filter(|_| self.from.is_ipv4())?;
         let effective = settings.effective_rp_filter();
         let stumbles = match (&self.reverse, effective) {
             (_, ..=0) => return None,

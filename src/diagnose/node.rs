@@ -6,16 +6,18 @@ use std::net::IpAddr;
 
 use netlink_packet_core::NLM_F_DUMP;
 
-use super::answers::{Address, Link, Neighbour, RT_TABLE_MAIN, RTN_BLACKHOLE, RTN_PROHIBIT, RTN_UNREACHABLE, Route};
+use super::answers::{
+    Address, Link, Neighbour, NextHop, RT_TABLE_MAIN, RTN_ANYCAST, RTN_BLACKHOLE, RTN_BROADCAST, RTN_LOCAL,
+    RTN_MULTICAST, RTN_PROHIBIT, RTN_THROW, RTN_UNREACHABLE, Route,
+};
 use crate::kernel::socket::Dumps;
 use crate::kernel::sysctl::Door;
 use crate::setting::{Family, Key, printable};
 
-/// The matching route of the FIB, all its next hops, rather than the one for this packet (4.13 and later).
+/// The matching route of the FIB, all its next hops, rather than the one for this packet. Kernels before 4.13 pass over it.
 const RTM_F_FIB_MATCH: u32 = 0x2000;
 const IFLA_EXT_MASK: u16 = 29;
 const RTEXT_FILTER_SKIP_STATS: u32 = 8;
-const RTN_THROW: u8 = 9;
 const RTM_F_CLONED: u32 = 0x200;
 
 /// What a lookup is asked for, beside the address.
@@ -40,6 +42,8 @@ pub struct Node {
     pub routes: Vec<Route>,
     /// forwarding and rp_filter; of `all` under [`crate::setting::ALL`].
     settings: HashMap<i32, (i32, i32)>,
+    /// The kernel drops packets for forwarding that is off without counting them.
+    pub is_silent: bool,
 }
 
 impl Node {
@@ -68,7 +72,8 @@ impl Node {
         let settings =
             settings.into_iter().filter_map(|m| Some((m.ifindex?, (value(m.forwarding), value(m.rp_filter)))));
         let settings = settings.collect();
-        Ok(Node { dumps, door: Door::new(Default::default()), family, links, addresses, own, routes, settings })
+        let door = Door::new(Default::default());
+        Ok(Node { dumps, door, family, links, addresses, own, routes, settings, is_silent: false })
     }
 
     /// # Errors
@@ -89,7 +94,11 @@ impl Node {
         let mut route = None;
         let asked = self.dumps.ask(libc::RTM_GETROUTE, 0, &body, |answer| route = Route::parse(answer));
         match asked {
-            Ok(_) => route.ok_or(libc::EBADMSG),
+            Ok(_) => {
+                let route = route.ok_or(libc::EBADMSG)?;
+                self.is_silent |= lookup.arrives.is_some() && route.is_silent();
+                route.answer().map(|route| if lookup.whole { whole(&self.routes, to, route) } else { route })
+            }
             Err(error) => Err(error.raw_os_error().unwrap_or(libc::EBADMSG)),
         }
     }
@@ -161,6 +170,16 @@ impl Node {
         matching.max_by_key(|route| (route.table == RT_TABLE_MAIN, route.prefix)).cloned()
     }
 
+    /// The route that makes a lookup fail so.
+    pub fn refusing(&self, to: IpAddr, errno: i32) -> Option<Route> {
+        let refusing = self.matching(to, |route| refuses(route.kind, errno));
+        // Before 4.0, IPv4's lookup in the tables that every node has made ENETUNREACH of any of them (`fib_lookup`).
+        refusing.or_else(|| {
+            let best = self.matching(to, |_| true).filter(|best| best.table == RT_TABLE_MAIN);
+            best.filter(|best| errno == libc::ENETUNREACH && to.is_ipv4() && lets_nothing_through(best.kind))
+        })
+    }
+
     /// As `ip route` prints it.
     pub fn text(&self, route: &Route) -> String {
         let mut text = match kind_name(route.kind) {
@@ -188,16 +207,43 @@ impl Node {
 /// The kinds of routes that let nothing through, and others that are named.
 pub fn kind_name(kind: u8) -> Option<&'static str> {
     Some(match kind {
-        2 => "local",
-        3 => "broadcast",
-        4 => "anycast",
-        5 => "multicast",
+        RTN_LOCAL => "local",
+        RTN_BROADCAST => "broadcast",
+        RTN_ANYCAST => "anycast",
+        RTN_MULTICAST => "multicast",
         RTN_BLACKHOLE => "blackhole",
         RTN_UNREACHABLE => "unreachable",
         RTN_PROHIBIT => "prohibit",
         RTN_THROW => "throw",
         _ => return None,
     })
+}
+
+/// Whether a route of that kind makes a lookup fail so (`fib_props`, net/ipv4/fib_semantics.c). One that throws ends the
+/// lookup in its table.
+fn refuses(kind: u8, errno: i32) -> bool {
+    match kind {
+        RTN_BLACKHOLE => errno == libc::EINVAL,
+        RTN_UNREACHABLE => errno == libc::EHOSTUNREACH,
+        RTN_PROHIBIT => errno == libc::EACCES,
+        RTN_THROW => errno == libc::ENETUNREACH,
+        _ => false,
+    }
+}
+
+fn lets_nothing_through(kind: u8) -> bool {
+    matches!(kind, RTN_BLACKHOLE | RTN_UNREACHABLE | RTN_PROHIBIT | RTN_THROW)
+}
+
+/// The route of `routes` that an answer was made of, where the answer has no more than the address and one next hop of it.
+pub fn whole(routes: &[Route], to: IpAddr, answer: Route) -> Route {
+    let is_of_the_address = answer.destination == Some(to);
+    let makes = |route: &&Route| {
+        let leads = |hop: &NextHop| route.hops.iter().any(|h| (h.interface, h.gateway) == (hop.interface, hop.gateway));
+        route.kind == answer.kind && route.contains(to) && answer.hops.first().is_some_and(leads)
+    };
+    let made_of = routes.iter().filter(makes).max_by_key(|route| (route.prefix, route.table == RT_TABLE_MAIN));
+    made_of.filter(|_| is_of_the_address).cloned().unwrap_or(answer)
 }
 
 pub fn number_of(address: IpAddr) -> u8 {

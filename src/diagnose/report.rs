@@ -9,7 +9,7 @@ use super::counters::REVERSE_PATH;
 use super::fault::{Fault, Kind, Way};
 use super::hops::{self, Hop, Resolution};
 use super::ingress::Ingress;
-use super::judge::{self, Passage};
+use super::judge::{self, Passage, Stop};
 use super::node::Node;
 use crate::report::text::errno_text;
 use crate::setting::{Family, printable};
@@ -39,9 +39,9 @@ pub struct Arrival {
     pub interface: String,
     pub from: IpAddr,
     pub expected: bool,
-    /// The kernel's verdict there and back; an errno says that it drops.
-    pub there: Result<(), i32>,
-    pub back: Option<Result<(), i32>>,
+    /// The kernel's verdict there and back.
+    pub there: Result<(), Stop>,
+    pub back: Option<Result<(), Stop>>,
 }
 
 /// A counter, and by how much it moved during the look.
@@ -144,7 +144,7 @@ impl Report {
 }
 
 impl Diagnosis {
-    pub(super) fn report(&mut self, counters: Vec<Moved>, said: Said) -> Report {
+    pub(super) fn report(&mut self, counters: Vec<Moved>, mut said: Said) -> Report {
         // An interface that the source should not come from may well drop it, unless something is being dropped for it.
         let dropping = counters.iter().any(|counter| counter.name == REVERSE_PATH && counter.moved > 0);
         let counts = |ingress: &Ingress| ingress.expected || dropping;
@@ -171,6 +171,9 @@ impl Diagnosis {
                     .into(),
             );
         }
+        if self.node.is_silent {
+            said.not_looked_at.push("drops for forwarding that is off (this kernel counts them nowhere)".into());
+        }
         let mut report = Report {
             local: false,
             assumed: self.packet.from.is_none(),
@@ -192,8 +195,8 @@ impl Diagnosis {
             interface: self.node.name(ingress.interface),
             from: ingress.from,
             expected: ingress.expected,
-            there: there.verdict,
-            back: back.as_ref().map(|back| back.verdict),
+            there: there.verdict.clone(),
+            back: back.as_ref().map(|back| back.verdict.clone()),
         }
     }
 
@@ -274,7 +277,8 @@ impl Diagnosis {
             let dropped = report.faults.iter().any(|fault| fault.way == Way::Back) || back.verdict.is_err();
             let found = match &back.verdict {
                 Ok(()) => arrives(back, self.node.family),
-                Err(errno) => format!("the kernel drops the answer ({})", errno_text(*errno)),
+                Err(Stop::Drops(errno)) => format!("the kernel drops the answer ({})", errno_text(*errno)),
+                Err(Stop::Keeps(kind, _)) => format!("the kernel keeps the answer ({kind})"),
             };
             let place = format!("{} to {}", back.ingress.0, back.to);
             steps.push(Step { step: "way back", place, found, mark: mark(dropped) });

@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::answers::{Link, Route};
-use super::judge::{Passage, Settings, faults};
+use super::answers::{Link, NextHop, Route};
+use super::judge::{Passage, Settings, Stop, faults};
+use super::node::whole;
 use super::{Fault, Way};
 
 fn address(text: &str) -> IpAddr {
@@ -23,7 +24,7 @@ fn passage(family: u8) -> Passage {
         refusing: None,
         down: None,
         settings: Settings { all_forwarding: true, forwarding: true, ..Settings::default() },
-        own_source: false,
+        own_source: None,
         reverse: Ok((vec!["eth0".into()], "10.9.0.0/24 dev eth0".into())),
     }
 }
@@ -60,13 +61,14 @@ fn the_higher_rp_filter_counts() {
         (0, 0, &[], "eth1", &["unexplained"]),
         (1, 1, &[], "eth0", &["unexplained"]),
     ] {
-        let mut passage = Passage { verdict: Err(libc::EINVAL), ..passage(4) };
+        let mut passage = Passage { verdict: Err(Stop::Drops(libc::EINVAL)), ..passage(4) };
         (passage.settings.all_rp_filter, passage.settings.rp_filter) = (all, own);
         passage.reverse = Ok((vec![reverse.into()], String::new()));
         assert_eq!(names(&passage), expected, "{all} {own} {reverse}");
         assert_eq!(keys(&faults(&passage)), names_, "{all} {own} {reverse}");
     }
-    let mut passage = Passage { verdict: Err(libc::EINVAL), reverse: Err(libc::ENETUNREACH), ..passage(4) };
+    let drops = Err(Stop::Drops(libc::EINVAL));
+    let mut passage = Passage { verdict: drops, reverse: Err(libc::ENETUNREACH), ..passage(4) };
     passage.settings.all_rp_filter = 2;
     assert_eq!(names(&passage), ["rp-filter", "source"], "loose still wants a route");
 }
@@ -74,8 +76,8 @@ fn the_higher_rp_filter_counts() {
 #[test]
 fn families_drop_in_their_own_order() {
     for (family, expected) in [(4, ["forwarding-off", "no-route"]), (6, ["no-route", "forwarding-off"])] {
-        let refused = Err(libc::ENETUNREACH);
-        let mut passage = Passage { verdict: refused, lookup: refused, ..passage(family) };
+        let errno = libc::ENETUNREACH;
+        let mut passage = Passage { verdict: Err(Stop::Drops(errno)), lookup: Err(errno), ..passage(family) };
         passage.settings = Settings::default();
         assert_eq!(names(&passage), expected);
     }
@@ -122,6 +124,101 @@ fn tunnels_of_every_kind() {
         let tunnel = link.tunnel.expect("a tunnel");
         assert_eq!((tunnel.remote, tunnel.overhead, tunnel.external), (Some(remote.into()), overhead, true), "{kind}");
     }
+}
+
+/// `struct rtmsg` of an answer to a lookup, with the address, an interface and what the kernel says of errors.
+fn answer(kind: u8, to: &str, interface: i32, error: i32) -> Route {
+    let octets = match address(to) {
+        IpAddr::V4(to) => to.octets().to_vec(),
+        IpAddr::V6(to) => to.octets().to_vec(),
+    };
+    let mut message = vec![0, octets.len() as u8 * 8, 0, 0, 254, 0, 0, kind, 0, 2, 0, 0];
+    message.extend(attribute(libc::RTA_DST, &octets));
+    message.extend(attribute(libc::RTA_OIF, &interface.to_ne_bytes()));
+    let cache = [0, 0, 0, error, 0, 0, 0, 0].map(i32::to_ne_bytes);
+    message.extend(attribute(libc::RTA_CACHEINFO, cache.as_flattened()));
+    Route::parse(&message).expect("a route")
+}
+
+#[test]
+fn an_answer_is_judged_by_its_kind() {
+    let pods = ["10.244.1.5", "2001:db8:1::5"];
+    // Linux 3.10: forwarding that is off has no errno; IPv6 answers whatever it comes to, with the errno and its sign.
+    for (to, kind, error, expected) in [
+        (pods[0], 1, 0, Ok(1)),
+        (pods[0], 7, 0, Err(libc::EHOSTUNREACH)),
+        (pods[0], 6, 0, Err(libc::EINVAL)),
+        (pods[0], 8, 0, Err(libc::EACCES)),
+        (pods[0], 9, 0, Err(libc::ENETUNREACH)),
+        (pods[1], 7, -libc::ENETUNREACH, Err(libc::ENETUNREACH)),
+        (pods[1], 7, -libc::EHOSTUNREACH, Err(libc::EHOSTUNREACH)),
+        (pods[1], 6, -libc::EINVAL, Err(libc::EINVAL)),
+        (pods[1], 8, -libc::EACCES, Err(libc::EACCES)),
+        (pods[1], 9, -libc::EAGAIN, Err(libc::ENETUNREACH)),
+        (pods[1], 7, i32::MIN, Err(i32::MAX)),
+        // For the node itself.
+        (pods[0], 2, 0, Ok(2)),
+        (pods[0], 3, 0, Ok(3)),
+        (pods[1], 4, 0, Ok(4)),
+        (pods[0], 5, 0, Ok(5)),
+    ] {
+        let answer = answer(kind, to, 1, error);
+        assert_eq!(answer.is_silent(), to == pods[0] && kind == 7, "{to} {kind} {error}");
+        assert_eq!(answer.answer().map(|route| route.kind), expected, "{to} {kind} {error}");
+    }
+}
+
+#[test]
+fn what_the_node_keeps_is_not_forwarded() {
+    for (family, kind) in [(4, "local"), (4, "broadcast"), (6, "anycast")] {
+        let route = format!("{kind} 10.244.0.0/16 dev lo table 100");
+        let mut passage = Passage { verdict: Err(Stop::Keeps(kind, route.clone())), ..passage(family) };
+        // Asked before forwarding (ip_route_input_slow).
+        passage.settings.forwarding = false;
+        let faults = faults(&passage);
+        assert_eq!(names(&passage), ["refusing-route"], "{family} {kind}");
+        assert_eq!(faults[0].route.as_ref(), Some(&route));
+        assert!(faults[0].text.contains(kind) && faults[0].mend.is_some(), "{:?}", faults[0]);
+    }
+}
+
+#[test]
+fn a_source_of_the_node_is_a_fault_whatever_the_kernel_says() {
+    for (verdict, said) in [(Ok(()), "no answer"), (Err(Stop::Drops(libc::EINVAL)), "forgery")] {
+        let passage = Passage { own_source: Some("a broadcast address"), verdict, ..passage(4) };
+        assert_eq!(names(&passage), ["source"]);
+        assert!(faults(&passage)[0].text.contains(said), "{:?}", faults(&passage));
+    }
+}
+
+#[test]
+fn a_route_is_found_where_the_answer_has_only_the_address() {
+    let hop =
+        |interface, gateway: Option<&str>| NextHop { interface, gateway: gateway.map(address), ..NextHop::default() };
+    let route = |network: &str, prefix, table, hops: &[NextHop]| Route {
+        destination: Some(address(network)),
+        prefix,
+        table,
+        hops: hops.to_vec(),
+        ..answer(1, network, 1, 0)
+    };
+    let ways = [hop(2, Some("10.8.0.2")), hop(3, Some("10.9.0.2"))];
+    let routes = [
+        route("172.16.0.0", 12, 254, &ways),
+        route("172.16.0.0", 16, 100, &ways[1..]),
+        route("172.16.1.0", 24, 254, &[hop(4, None)]),
+        Route { kind: 7, ..route("172.16.1.1", 32, 254, &ways) },
+    ];
+    let to = address("172.16.1.1");
+    for (hop, expected) in
+        [(&ways[0], Some(0)), (&ways[1], Some(1)), (&hop(4, None), Some(2)), (&hop(4, Some("10.8.0.2")), None)]
+    {
+        let answer = route("172.16.1.1", 32, 254, std::slice::from_ref(hop));
+        let expected = expected.map_or(&answer, |expected: usize| &routes[expected]);
+        assert_eq!(whole(&routes, to, answer.clone()), *expected, "{hop:?}");
+    }
+    // An answer that is whole stays as it is.
+    assert_eq!(whole(&routes, to, routes[1].clone()), routes[1]);
 }
 
 #[test]

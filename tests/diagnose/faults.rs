@@ -96,13 +96,28 @@ fn no_route() {
 #[test]
 fn routes_that_let_nothing_through() {
     let node = Node::new();
-    for kind in ["blackhole", "unreachable", "prohibit"] {
+    for kind in ["blackhole", "unreachable", "prohibit", "throw"] {
         run(&format!("ip route add {kind} 10.244.1.0/28"));
         let route = format!("{kind} 10.244.1.0/28");
         let object = node.expect(POD, &["refusing-route"], &[&route]);
         assert_eq!(object["faults"][0]["route"], *route);
         node.mends(POD, &object);
     }
+}
+
+#[test]
+fn a_rule_has_the_node_keep_what_arrives() {
+    let node = Node::new();
+    run("ip rule add iif eth0 lookup 100");
+    for to in ["10.250.0.1", POD] {
+        run(&format!("ip route add local {to} dev lo table 100"));
+        let route = format!("local {to} dev lo table 100");
+        let object = node.expect(&format!("{to} --in eth0"), &["refusing-route"], &[&route, "to this node (local)"]);
+        let kept = serde_json::json!({"verdict": "kept", "kind": "local", "route": route});
+        assert_eq!((&object["faults"][0]["route"], &object["arrivals"][0]["there"]), (&route.into(), &kept));
+    }
+    let object = node.diagnose(&format!("{POD} --in eth0")).0;
+    node.mends(&format!("{POD} --in eth0"), &object);
 }
 
 #[test]
@@ -178,6 +193,7 @@ fn a_source_that_cant_be_answered() {
     node.expect(&format!("{POD} --from 198.51.100.1 --in eth0"), &["source"], &["can't be answered", "198.51.100.1"]);
     node.expect(&format!("{POD} --from 10.8.0.1 --in eth0"), &["source"], &["an address of this node"]);
     node.expect(&format!("{POD} --from 127.0.0.5 --in eth0"), &["source"], &["loopback"]);
+    node.expect(&format!("{POD} --from 10.9.0.255 --in eth0"), &["source"], &["a broadcast address of this node"]);
 }
 
 #[test]

@@ -106,11 +106,16 @@ fn instead(node: &Node, program: &str, text: &str) -> (String, std::path::PathBu
 #[test]
 fn what_the_guard_has_repaired_stands_beside_it() {
     let node = Node::new();
-    let record = r#"{"__REALTIME_TIMESTAMP":"1764000000000000","MESSAGE":"net.ipv4.ip_forward was 0, put back to 1"}"#;
-    let (path, _) = instead(&node, "journalctl", &format!("echo '{record}'"));
+    let record = r#"{"__REALTIME_TIMESTAMP":"%s000000","MESSAGE":"net.ipv4.ip_forward was %s, put back to 1"}\n"#;
+    let hours_ago = |hours: u32, was: &str| format!("printf '{record}' $(date -d '{hours} hours ago' +%s) {was}\n");
+    let (path, _) = instead(&node, "journalctl", &(hours_ago(30, "8") + &hours_ago(3, "2") + &hours_ago(1, "0")));
     let output = node.ns.command().args(["diagnose", POD]).env("PATH", path).output().expect("fwdguard runs");
     let table = String::from_utf8_lossy(&output.stdout);
-    assert!(table.contains(" ago: net.ipv4.ip_forward was 0, put back to 1"), "{table}");
+    let repairs: Vec<&str> = table.lines().filter(|line| line.starts_with("Repaired ")).collect();
+    let expected = ["1 h 0 min", "3 h 0 min"].into_iter().zip(["0", "2"]);
+    let expected =
+        expected.map(|(ago, was)| format!("Repaired {ago} ago: net.ipv4.ip_forward was {was}, put back to 1"));
+    assert_eq!(repairs, expected.collect::<Vec<_>>(), "{table}");
 }
 
 #[test]
