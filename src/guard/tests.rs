@@ -335,6 +335,35 @@ fn a_new_interface_is_judged_by_its_registration_and_by_its_name() {
     assert!(bench.guard.next_repair(0).is_none());
 }
 
+/// Linux 3.10 says of an interface that came or was renamed no more than RTM_NEWLINK does.
+#[test]
+fn without_netconf_messages_a_link_message_has_all_that_they_tell_of_read() {
+    let mut bench = Bench::started(
+        "net.ipv4.conf.*.forwarding = 1\nnet.ipv6.conf.*.forwarding = 1\nnet.ipv4.conf.*.rp_filter = 0\n-net.ipv4.conf.closed0.forwarding\n",
+    );
+    for (name, mtu, is_read) in [
+        ("late0", 1500, true),
+        ("old0", 1500, true),
+        ("old0", 1500, false),
+        // Below 68, and back: the settings are made anew from default.
+        ("old0", 60, true),
+        ("old0", 1500, true),
+    ] {
+        bench.guard.link(&Link { ifindex: 10, name: name.into(), up: Some(true), mtu: Some(mtu) }, true, 70);
+        let mut asked = Vec::new();
+        while let Some(repair) = bench.guard.next_repair(0) {
+            asked.push(repair.key.to_string());
+            let found = Ok(repair.wanted.to_string());
+            let outcome = Outcome { found, write: None, now: None, finished: 80, write_usec: 0 };
+            assert_eq!(bench.guard.done(repair, outcome), None);
+        }
+        asked.sort();
+        let keys = ["net.ipv4.conf.N.forwarding", "net.ipv4.conf.N.rp_filter", "net.ipv6.conf.N.forwarding"];
+        let expected = if is_read { keys.map(|key| key.replace('N', name)).to_vec() } else { vec![] };
+        assert_eq!(asked, expected, "{name} {mtu}");
+    }
+}
+
 #[test]
 fn a_write_to_default_rp_filter_has_everything_read_again() {
     let mut bench = Bench::started(POLICY);
