@@ -186,6 +186,14 @@ mod tests {
             ("0::/init.scope\n", Some("init.scope")),
             // CentOS 7 and 8: systemd's hierarchy is one of many.
             ("4:cpu,cpuacct:/other.service\n1:name=systemd:/system.slice/network.service\n", Some("network.service")),
+            // systemd 219 has ExecStop's processes in a folder of the unit's own, as 257 has those of ExecCondition.
+            ("1:name=systemd:/system.slice/network.service/control\n", Some("network.service")),
+            ("0::/system.slice/network.service/.control\n", Some("network.service")),
+            (
+                "11:cpuset:/\n2:devices:/system.slice\n1:name=systemd:/user.slice/user-0.slice/session-1.scope\n",
+                Some("session-1.scope"),
+            ),
+            ("11:cpuset:/\n1:name=systemd:/\n", None),
             ("0::/\n", None),
             ("0::/.service\n", None),
             ("", None),
@@ -212,6 +220,27 @@ mod tests {
             ("0::/kubepods/pod0123456789abcdef0123456789abcdef/ID".into(), (None, Some(ID[..32].into()), id.clone())),
             (format!("11:pids:/kubepods/pod{UID}/ID\n1:name=systemd:/\n"), (None, pod.clone(), id.clone())),
             ("0::/system.slice/docker-ID.scope".into(), (Some(format!("docker-{ID}.scope")), None, id.clone())),
+            // CentOS 7 and 8: docker's cgroupfs driver, and its systemd driver.
+            ("11:pids:/docker/ID\n1:name=systemd:/docker/ID\n".into(), (None, None, id.clone())),
+            (
+                "11:pids:/system.slice/docker-ID.scope\n1:name=systemd:/system.slice/docker-ID.scope\n".into(),
+                (Some(format!("docker-{ID}.scope")), None, id.clone()),
+            ),
+            (
+                format!("11:memory:/kubepods/burstable/pod{UID}/ID\n1:name=systemd:/kubepods/burstable/pod{UID}/ID\n"),
+                (None, pod.clone(), id.clone()),
+            ),
+            (
+                format!("9:cpuset:/\n1:name=systemd:{}/docker-ID.scope\n", slice.trim_start_matches("0::")),
+                (Some(format!("docker-{ID}.scope")), pod.clone(), id.clone()),
+            ),
+            // A hierarchy that the runtime does not use stays where the runtime is.
+            (
+                format!("8:memory:/kubepods/pod{UID}/ID\n1:name=systemd:/system.slice/kubelet.service\n"),
+                (Some("kubelet.service".into()), pod.clone(), id.clone()),
+            ),
+            // docker in docker
+            (format!("1:name=systemd:/docker/{}/docker/ID\n", "a".repeat(64)), (None, None, id.clone())),
             ("0::/podman.slice/tripod".into(), (None, None, None)),
         ] {
             assert_eq!(found(&text), expected, "{text}");
