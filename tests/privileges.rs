@@ -133,6 +133,29 @@ fn listed(text: &str, section: &str) -> BTreeSet<String> {
     rows.map(|row| row.trim_start_matches("| `").split('`').next().expect("a cell").to_string()).collect()
 }
 
+/// The last cell of each row of a section: since which Linux, and after a colon what is done without.
+#[test]
+fn what_came_after_linux_3_10_has_a_way_without() {
+    let document = fs::read_to_string(CALLS).expect("the list");
+    let mut later = 0;
+    for section in ["## Of the kernel", "## Of a call", "## By the loader"] {
+        let (_, rest) = document.split_once(section).expect("the section");
+        let rows: Vec<&str> =
+            rest.split("\n## ").next().expect("a section").lines().filter(|line| line.starts_with("| ")).collect();
+        assert!(rows.len() > 1 && rows[0].ends_with("| since Linux |"), "{section}: {:?}", rows.first());
+        for row in &rows[1..] {
+            let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+            assert_eq!(cells.len(), 3, "{row}");
+            let (since, without) = cells[2].split_once(": ").unwrap_or((cells[2], ""));
+            let since: Vec<u32> = since.split('.').map(|part| part.parse().expect(row)).collect();
+            assert!(since.len() >= 2 && cells.iter().all(|cell| !cell.is_empty()), "{row}");
+            assert!(since[..] <= [3, 10][..] || !without.is_empty(), "nothing is said of what is done without: {row}");
+            later += u32::from(since[..] > [3, 10][..]);
+        }
+    }
+    assert!(later > 10, "{later}");
+}
+
 #[test]
 fn the_kernel_is_asked_for_what_is_listed() {
     let ns = prepared();
