@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
 # Prints the folder with disk.img, vmlinuz and initrd of the machine; builds them where the cache has none.
+# image.sh SUITE: bookworm, or bullseye for the oldest kernel and systemd that Debian's archive has.
 set -euo pipefail
 # shellcheck source=../image.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../image.sh"
+
+suite=$1
 
 packages=systemd,systemd-sysv,udev,libpam-systemd,dbus,network-manager,rpm,procps,iproute2,kmod,nftables
 packages+=,iputils-arping,open-vm-tools,tuned,linux-image-amd64,initramfs-tools,zstd
@@ -54,4 +57,4 @@ UNIT
     mv "$1.parts" "$1"
 }
 
-cached_image bookworm incident "$packages" finish "${BASH_SOURCE[0]}"
+cached_image "$suite" "incident-$suite" "$packages" finish "${BASH_SOURCE[0]}"

@@ -8,7 +8,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 # In the order of the table.
 all=(sleep rtcwake suspend-target vmware-networkmanager vmware-network networkmanager-restart connection-up tunnel uplink
-    hardening reboot tuned)
+    hardening reboot tuned oldest-kernel)
 
 if (($# < 3)) || [[ ! -f $2 ]]; then
     echo "usage: run.sh FOLDER RPM PROGRAMS [SCENARIO]... (of ${all[*]})" >&2
@@ -42,10 +42,19 @@ trap 'exit 130' INT TERM HUP
 # in_background COMMAND...: it goes with this script, also if this is killed outright.
 in_background() { setpriv --pdeathsig KILL -- "$@" & }
 
-in_background "$here/image.sh" >"$work/image"
-wait -n
-image=$(<"$work/image")
-[[ -d $image ]] || { echo "incident: no image" >&2; exit 1; }
+# Where a scenario names no suite of Debian's, its machine has the one that fwdguard is built on.
+declare -A suites images
+for scenario in "${scenarios[@]}"; do
+    suite=$(sed -n 's/^suite=//p' "$here/node/scenarios/$scenario.sh")
+    suites[$scenario]=${suite:-bookworm}
+done
+for suite in "${suites[@]}"; do
+    [[ -z ${images[$suite]:-} ]] || continue
+    in_background "$here/image.sh" "$suite" >"$work/image"
+    wait -n
+    images[$suite]=$(<"$work/image")
+    [[ -d ${images[$suite]} ]] || { echo "incident: no image of $suite" >&2; exit 1; }
+done
 
 mkdir "$work/payload"
 cp -r "$here/node" "$work/payload/node"
@@ -57,7 +66,7 @@ truncate --size=%4096 "$work/payload.tar"
 
 mkdir "$work/try"
 pushd "$work/try" >/dev/null
-find_accelerator "$image"
+find_accelerator "${images[${suites[${scenarios[0]}]}]}"
 popd >/dev/null
 echo "incident: ${#scenarios[@]} scenarios, each with the guard and without, on qemu with $accelerator"
 
@@ -71,8 +80,8 @@ for scenario in "${scenarios[@]}"; do
             running=1
         fi
         rm -rf "${to:?}/$scenario-$variant"
-        in_background "$here/machine.sh" "$accelerator" "$image" "$work/payload.tar" "$work/$scenario-$variant" \
-            "$scenario" "$variant"
+        in_background "$here/machine.sh" "$accelerator" "${images[${suites[$scenario]}]}" "$work/payload.tar" \
+            "$work/$scenario-$variant" "$scenario" "$variant"
         running=$((running + 1))
     done
 done

@@ -22,6 +22,18 @@ mark() { "/opt/incident/probe" mark "$1" >>"$results/traffic"; }
 # COMM `nobody` when it happened before the guard was there.
 truly() { printf '%s\t%s\t%s\t%s\n' "$@" >>"$results/truth"; }
 
+# comes_to SETTING VALUE: with the guard, within two seconds, or it is a fault of the run.
+comes_to() {
+    local tries value
+    [[ $variant == guarded ]] || return 0
+    for tries in {1..20}; do
+        value=$(sysctl -n "$1")
+        [[ $value != "$2" ]] || return 0
+        sleep 0.1
+    done
+    echo "$1 is $value, not $2" >>"$results/faults"
+}
+
 # the_writer: the PID of the last process that writer.sh became. What others start may take its time to come to that.
 the_writer() {
     until [[ -s $results/writers ]]; do sleep 0.2; done

@@ -93,6 +93,7 @@ fn judge(scenario: &Scenario) -> Verdict {
     }
 
     faults.extend(guarded.untrue());
+    faults.extend(guarded.found.iter().map(|found| format!("guarded: {found}")));
     let record = guarded.records_of_truth().map(short).next().unwrap_or_else(|| "none".into());
     Verdict { control, outage, back, record, faults }
 }

@@ -75,6 +75,8 @@ pub struct Run {
     records: Vec<Record>,
     truths: Vec<Truth>,
     sleeps: Vec<Slept>,
+    /// What the scenario itself found wrong.
+    pub found: Vec<String>,
 }
 
 impl Run {
@@ -115,6 +117,7 @@ impl Run {
             records: parse_records(&file("guard.json")?)?,
             truths: parse_truths(&file("truth").unwrap_or_default())?,
             sleeps: parse_sleeps(&file("sleeps").unwrap_or_default())?,
+            found: file("faults").unwrap_or_default().lines().map(str::to_owned).collect(),
         })
     }
 
