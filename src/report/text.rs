@@ -117,7 +117,7 @@ impl Record {
                 format!("{how}; {} (noticed by {})", changes(changed, *again), woke.noticed_by())
             }
             Record::Resynchronised { reason } => {
-                format!("Notifications may have been missed ({reason}); everything was read again")
+                format!("Notifications may have been missed ({}); everything was read again", plain(reason))
             }
             Record::SourceLost { source: INTERFACES, reason } => format!("No interface is guarded: {}", plain(reason)),
             Record::SourceLost { source, reason } => {

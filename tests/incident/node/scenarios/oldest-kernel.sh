@@ -40,6 +40,7 @@ strike() {
     systemctl suspend
     until grep -q woke "$results/traffic"; do sleep 0.2; done
     truly net.ipv4.ip_forward write sysctl "$(the_writer)"
+    one_sleep net.ipv4.ip_forward "logind, the sleep hook and the clocks"
     comes_to net.ipv4.ip_forward 1
     # What the kernel opened with it.
     comes_to net.ipv4.conf.closed.forwarding 0

@@ -12,7 +12,7 @@ HOOK
 }
 
 strike() {
-    rtcwake --mode no --seconds 10
+    rtcwake --mode no --seconds 20
     systemctl start suspend.target
     until grep -q woke "$results/traffic"; do sleep 0.2; done
     truly net.ipv4.ip_forward write sysctl "$(the_writer)"
