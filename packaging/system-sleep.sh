@@ -1,11 +1,11 @@
 #!/bin/sh
 # Tells the running guard that the node is about to sleep, or awake: systemd-sleep(8) runs this around every sleep, also
 # where logind hears nothing of it, as of root's `systemctl suspend` on CentOS 7. Neither signal ends a program that does
-# not catch it. The sleep waits for this, so it waits for nobody else, and it never fails.
+# not catch it. The sleep waits for this, so it waits no longer than logind does for an inhibitor, and it never fails.
 case $1 in
     pre) signal=URG ;;
     post) signal=WINCH ;;
     *) exit 0 ;;
 esac
-timeout 2 systemctl kill --kill-who=main --signal=$signal fwdguard.service >/dev/null 2>&1 || :
+timeout 5 systemctl kill --kill-who=main --signal=$signal fwdguard.service >/dev/null 2>&1 || :
 exit 0

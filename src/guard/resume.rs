@@ -11,6 +11,8 @@ use crate::report::record::Cause;
 const REST: Duration = Duration::from_secs(3);
 /// The same where only the clocks tell: they do so before anything runs.
 const REST_BY_CLOCKS: Duration = Duration::from_secs(5);
+/// The sleep hook gives up after 5 s: one that announced a sleep may never say that it is over.
+const REST_BY_HOOK: Duration = Duration::from_secs(10);
 /// Whoever announced a sleep may be as late as this to say that it is over: systemd-sleep(8) waits 90 s for its hooks.
 const OVER_AT_LATEST: Duration = Duration::from_secs(120);
 /// The last look is over, and what it found is repaired.
@@ -202,6 +204,7 @@ impl Sleep {
         let rest = if self.noticed_by.iter().eq([&By::Clocks]) { REST_BY_CLOCKS } else { REST };
         Some(match (self.told, self.open.is_empty()) {
             (false, true) => (last.awake + rest).min(first.awake + LAST),
+            (false, false) if !self.open.contains(&By::Logind) => (last.awake + REST_BY_HOOK).min(first.awake + LAST),
             (false, false) => first.awake + LAST,
             (true, true) => last.awake + LOOKED,
             (true, false) => last.awake + OVER_AT_LATEST,

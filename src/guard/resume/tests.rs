@@ -150,6 +150,11 @@ fn it_is_told_when_it_has_come_to_rest() {
             ],
         ),
         (
+            "and a hook that could not tell the end",
+            vec![Asleep((20., 20.), Hook), Slept((21., 27.), 6)],
+            vec!["20.0 note 10", "31.0 resume Some(6.0) by the clocks", "141.0 again resume Some(6.0) by the clocks"],
+        ),
+        (
             "the clocks alone",
             vec![Slept((21., 27.), 6)],
             vec!["21.0 note 10", "26.0 resume Some(6.0) by the clocks", "52.0 again resume Some(6.0) by the clocks"],
