@@ -141,7 +141,6 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
     let mut watch = watch
         .inspect_err(|error| reporter.tell(Record::SourceLost { source: POLICY_WATCH, reason: error.to_string() }))
         .ok();
-    policy::tell(&policy, &reporter); // before the guard thread has anything to tell
     let pulse = Arc::new(Pulse::default());
     let news = News { reporter: reporter.clone(), witness: witness.clone() };
     let (mut first_pass, mut ended, guard) = start_guard(policy.clone(), pulse.clone(), news)?;
@@ -250,7 +249,8 @@ fn start_guard(policy: Arc<Policy>, pulse: Arc<Pulse>, news: News) -> Result<Sta
     let (handle, inbox) = Handle::new().context("no eventfd")?;
     let (passed, first_pass) = oneshot::channel();
     let (end, ended) = oneshot::channel();
-    let mut keeper = Keeper::new(policy, pulse, news).context("no rtnetlink socket; is AF_NETLINK allowed?")?;
+    let mut keeper = Keeper::new(policy.clone(), pulse, news).context("no rtnetlink socket; is AF_NETLINK allowed?")?;
+    policy::tell(&policy, &reporter); // before the thread has anything to tell
     let own_handle = handle.clone();
     std::thread::Builder::new()
         .name("guard".into())
