@@ -32,9 +32,10 @@ install: ## Put the release build and its files in place, below DESTDIR
 	install -D -m 644 -t $(DESTDIR)/usr/lib/systemd/system/fwdguard.service.d systemd/fwdguard.service.d/10-hardening.conf
 	install -D -m 644 -t $(DESTDIR)/usr/lib/systemd/catalog systemd/fwdguard.catalog
 	install -D -m 644 -t $(DESTDIR)/usr/lib/fwdguard.d packaging/50-kubernetes.conf
-	install -d -m 755 $(DESTDIR)/etc/fwdguard.d
+	install -d -m 755 $(DESTDIR)/etc/fwdguard.d $(DESTDIR)/usr/share/fwdguard/proc-sys/net
 	install -D -m 644 packaging/fwdguard.sysconfig $(DESTDIR)/etc/sysconfig/fwdguard
 	install -D -m 755 packaging/system-sleep.sh $(DESTDIR)/usr/lib/systemd/system-sleep/fwdguard
+	install -D -m 644 -t $(DESTDIR)/usr/share/selinux/packages packaging/fwdguard.cil
 	install -D -m 755 packaging/resume-vm-default.sh $(DESTDIR)/etc/vmware-tools/scripts/resume-vm-default.d/fwdguard
 	install -d -m 755 $(DESTDIR)/usr/share/man/man8 $(DESTDIR)/usr/share/man/man5
 	gzip --no-name --best --stdout docs/fwdguard.8 > $(DESTDIR)/usr/share/man/man8/fwdguard.8.gz
@@ -69,6 +70,12 @@ incident: ## Replay the incident on virtual machines that sleep, without the gua
 	@git rev-parse HEAD | cmp --quiet - $(RPMS)/commit || $(MAKE) --no-print-directory rpm
 	$(BUILD) --example probe --example incident-report
 	@exec setpriv --pdeathsig TERM tests/incident/run.sh $(CARGO_TARGET_DIR)/incident $(RPMS)/fwdguard-*.x86_64.rpm $(RELEASE) $(SCENARIOS)
+
+.PHONY: selinux-test
+selinux-test: ## Prove fwdguard-selinux on a virtual machine with SELinux enforcing, on Debian's policy (as root)
+	@tests/install-programs.sh incident
+	@git rev-parse HEAD | cmp --quiet - $(RPMS)/commit || $(MAKE) --no-print-directory rpm
+	@exec setpriv --pdeathsig TERM tests/selinux/run.sh $(CARGO_TARGET_DIR)/selinux $(RPMS)/fwdguard-*.x86_64.rpm $(RPMS)/fwdguard-selinux-*.rpm
 
 .PHONY: bench
 bench: HARNESS = $(STATIC) bench --locked --profile harness --target $(TRIPLE) --target-dir $(CARGO_TARGET_DIR)/bench --bench node

@@ -32,7 +32,7 @@ cached_image() {
     chmod 755 "$new"
     # The mounts and processes of debootstrap go with it, however this ends.
     if ! setpriv --pdeathsig KILL -- unshare --mount --pid --fork --kill-child --mount-proc -- \
-        timeout --signal=KILL 900 \
+        timeout --signal=KILL 1800 \
         debootstrap --variant=minbase --include="$packages" "$suite" "$new" "$mirror" >"$new.log" 2>&1; then
         tail -n 20 "$new.log" "$new/debootstrap/debootstrap.log" >&2 || :
         echo "image: debootstrap $suite from $mirror failed" >&2
@@ -44,7 +44,7 @@ cached_image() {
     echo "$image"
 }
 
-# as_centos FOLDER: what packages of CentOS expect, and Debian has otherwise.
+# as_centos FOLDER [NAME]...: what packages of CentOS expect, and Debian has otherwise, also under these names.
 as_centos() {
     # Debian enables every service that no preset speaks of; CentOS none.
     echo 'disable *' >"$1/usr/lib/systemd/system-preset/99-default-disable.preset"
@@ -52,14 +52,14 @@ as_centos() {
     mkdir -p "$1/etc/rpm" "$1/etc/sysconfig" "$1/usr/share/licenses"
     echo '%_dbpath /var/lib/rpm' >"$1/etc/rpm/macros"
     # rpm's books know nothing of what Debian's packages provide.
-    cat >"$1/root/debian.spec" <<'SPEC'
+    cat >"$1/root/debian.spec" <<SPEC
 Name: debian
 Version: 1
 Release: 1
 Summary: What Debian's packages provide
 License: MIT
 BuildArch: noarch
-Provides: /bin/sh, systemd
+Provides: /bin/sh, systemd ${*:2}
 %description
 For the packages that ask for it.
 %files

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Prints the folder with disk.img, vmlinuz and initrd of the machine; builds them where the cache has none.
-# image.sh SUITE: bookworm, or bullseye for the oldest kernel and systemd that Debian's archive has.
+# image.sh SUITE [selinux]: bookworm, or bullseye for the oldest kernel and systemd that Debian's archive has; with Debian's
+# policy of SELinux, and everything labelled for it.
 set -euo pipefail
 # shellcheck source=../image.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../image.sh"
@@ -9,6 +10,12 @@ suite=$1
 
 packages=systemd,systemd-sysv,udev,libpam-systemd,dbus,network-manager,rpm,procps,iproute2,kmod,nftables
 packages+=,iputils-arping,open-vm-tools,tuned,linux-image-amd64,initramfs-tools,zstd
+name=incident
+provided=()
+if [[ ${2-} == selinux ]]; then
+    name=selinux packages+=,selinux-policy-default,policycoreutils,selinux-utils,busybox
+    provided=('policycoreutils = 3.4' libselinux-utils selinux-policy-targeted)
+fi
 
 # What a virtual machine without screen and disks has no use for; a small disk is made and booted sooner.
 unused=(sound drivers/{gpu,media,infiniband,scsi,staging,iio,usb,input,hid,mtd,bluetooth,mmc,md,ata,net/{wireless,ethernet}}
@@ -16,7 +23,7 @@ unused=(sound drivers/{gpu,media,infiniband,scsi,staging,iio,usb,input,hid,mtd,b
 
 finish() {
     local modules
-    as_centos "$1"
+    as_centos "$1" "${provided[@]}"
     one_uplink "$1"
     modules=$(echo "$1"/lib/modules/*)
     rm -rf "${unused[@]/#/$modules/kernel/}" "$1"/usr/share/{doc,locale,man} "$1"/usr/lib/firmware
@@ -48,6 +55,7 @@ StandardOutput=journal+console
 StandardError=journal+console
 UNIT
     ln -s /etc/systemd/system/incident.service "$1/etc/systemd/system/multi-user.target.wants/"
+    [[ $name != selinux ]] || label "$1"
 
     mkdir "$1.parts"
     mv "$1"/boot/vmlinuz-* "$1.parts/vmlinuz"
@@ -57,4 +65,23 @@ UNIT
     mv "$1.parts" "$1"
 }
 
-cached_image "$suite" "incident-$suite" "$packages" finish "${BASH_SOURCE[0]}"
+# label FOLDER: Debian calls its policy "default", CentOS "targeted". What runs the tests may do anything; it may also enter
+# the guard's domain, once there is one, and read what programs say there.
+label() {
+    ln -s default "$1/etc/selinux/targeted"
+    ln -s default "$1/var/lib/selinux/targeted"
+    printf '%s\n' SELINUX=enforcing SELINUXTYPE=default >"$1/etc/selinux/config"
+    cat >"$1/root/tests.cil" <<'CIL'
+(typepermissive initrc_t)
+(optional tests_in_domain
+    (allow fwdguard_t initrc_t (fd (use)))
+    (allow fwdguard_t initrc_t (fifo_file (write getattr)))
+    (allow fwdguard_t initrc_t (process (sigchld))))
+CIL
+    chroot "$1" semodule -n -s default -i /root/tests.cil >>"$1.log" 2>&1 &&
+        setpriv --pdeathsig KILL -- unshare --mount --pid --fork --kill-child --mount-proc="$1/proc" -- \
+            chroot "$1" setfiles -F -e /proc /etc/selinux/default/contexts/files/file_contexts / >>"$1.log" 2>&1 ||
+        { tail -n 20 "$1.log" >&2; return 1; }
+}
+
+cached_image "$suite" "$name-$suite" "$packages" finish "${BASH_SOURCE[0]}"

@@ -33,6 +33,8 @@ session_is_nice() { # or the kernel does not group processes by session, or not 
     [[ -z $group || $group == *" nice -15" ]]
 }
 
+service_sees() { inside nsenter --target "$(main_pid)" --mount "$@"; } # service_sees COMMAND...: in its mount namespace
+
 said_of_unit() { inside journalctl --quiet --output=cat _PID=1 | grep -E 'fwdguard.*(Unknown|gnoring|Failed|deprecated)'; }
 
 site_preset() { # site_preset LINE
@@ -63,5 +65,8 @@ check "a watchdog" not is 0 property WatchdogUSec
 check "its session has its niceness, where the kernel has niceness of sessions" session_is_nice
 check "systemctl status says what is guarded" prints 'Status: "Guarding ' inside systemctl status --lines=0 fwdguard
 check "systemd-analyze security: at most 2.0" exposed_at_most 20
+check "the service sees no setting but those of net" is net service_sees ls /proc/sys
+check "the service can write those of net" service_sees sh -c 'cat /proc/sys/net/core/somaxconn >/proc/sys/net/core/somaxconn'
+check "the service can make nothing beside them" not service_sees mkdir /proc/sys/kernel
 silent "systemd-analyze verify" inside systemd-analyze verify --man=no fwdguard.service
 check "systemd has nothing to say against a line of the unit" not said_of_unit
