@@ -10,10 +10,10 @@ suite=$1
 
 packages=systemd,systemd-sysv,udev,libpam-systemd,dbus,network-manager,rpm,procps,iproute2,kmod,nftables
 packages+=,iputils-arping,open-vm-tools,tuned,linux-image-amd64,initramfs-tools,zstd
-name=incident
+kind=incident
 provided=()
 if [[ ${2-} == selinux ]]; then
-    name=selinux packages+=,selinux-policy-default,policycoreutils,selinux-utils,busybox
+    kind=selinux packages+=,selinux-policy-default,policycoreutils,selinux-utils,busybox
     provided=('policycoreutils = 3.4' libselinux-utils selinux-policy-targeted)
 fi
 
@@ -55,7 +55,7 @@ StandardOutput=journal+console
 StandardError=journal+console
 UNIT
     ln -s /etc/systemd/system/incident.service "$1/etc/systemd/system/multi-user.target.wants/"
-    [[ $name != selinux ]] || label "$1"
+    [[ $kind != selinux ]] || label "$1"
 
     mkdir "$1.parts"
     mv "$1"/boot/vmlinuz-* "$1.parts/vmlinuz"
@@ -84,4 +84,4 @@ CIL
         { tail -n 20 "$1.log" >&2; return 1; }
 }
 
-cached_image "$suite" "$name-$suite" "$packages" finish "${BASH_SOURCE[0]}"
+cached_image "$suite" "$kind-$suite" "$packages" finish "${BASH_SOURCE[0]}"
