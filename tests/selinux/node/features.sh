@@ -46,7 +46,7 @@ check "systemctl restart systemd-logind" systemctl restart systemd-logind
 soon "a new logind has it, too" inhibitor
 if [[ -x /usr/lib/systemd/system-sleep/fwdguard ]]; then
     mark
-    rtcwake --quiet --mode no --seconds 8
+    rtcwake --mode no --seconds 20 >/dev/null
     check "systemctl suspend" systemctl suspend
     soon "awake: the journal says so" record resumed
 fi
