@@ -194,7 +194,7 @@ impl Run {
             }
         }
         let told: Vec<_> = self.records_since_strike().filter(|record| record.noticed_by.is_some()).collect();
-        if told.len() != self.sleeps.len() {
+        if !self.sleeps.is_empty() && told.len() != self.sleeps.len() {
             faults.push(format!("guarded: {} records of {} sleeps", told.len(), self.sleeps.len()));
         }
         for (Slept { setting, noticed_by }, record) in self.sleeps.iter().zip(told) {
