@@ -59,4 +59,5 @@ strike() {
     /etc/vmware-tools/resume-vm-default
     date --set='+60 seconds'
     truly net.ipv4.ip_forward write sysctl "$(the_writer)"
+    one_sleep net.ipv4.ip_forward "the clocks and the hypervisor's hook"
 }
