@@ -55,6 +55,11 @@ pub const DEFAULT: i32 = -2;
 const IP_FORWARD: &[u8] = b"net/ipv4/ip_forward";
 const ALL_FORWARDING: &[u8] = b"net/ipv4/conf/all/forwarding";
 
+/// Settings of IPv6 of which a write to `all` is one to `default` and to every interface (`addrconf_sysctl_addr_gen_mode`,
+/// `addrconf_disable_change`, `addrconf_force_forward_change`, `addrconf_linkdown_change` in net/ipv6/addrconf.c).
+pub const FANNED_OUT_BY_ALL: [&str; 4] =
+    ["addr_gen_mode", "disable_ipv6", "force_forwarding", "ignore_routes_with_linkdown"];
+
 /// A path below `/proc/sys`, such as `net/ipv4/conf/eth0.100/rp_filter`.
 ///
 /// Bytes and not a `String`: an interface name may hold any byte but `/`, `:` and white space. Shared by all who have it: with
@@ -143,12 +148,17 @@ impl Key {
         })
     }
 
-    /// The `default` that this setting of an interface follows in silence until it is first written itself
-    /// (`devinet_copy_dflt_conf`, `neigh_copy_dflt_parms`). IPv6's `conf` follows none.
+    /// The setting whose write is a silent write of this one: of an interface's in IPv4 and of its neighbours, `default`'s, until
+    /// it is first written itself (`devinet_copy_dflt_conf`, `neigh_copy_dflt_parms`); of some of IPv6's, `all`'s.
     pub fn follows(&self) -> Option<Key> {
         let Place { family, table, interface, name } = self.place()?;
-        let of_interface = interface != "all" && interface != "default" && (family, table) != ("ipv6", "conf");
-        of_interface.then(|| Key::in_table(family, table, "default".as_ref(), name))
+        let leader = match (family, table) {
+            _ if interface == "all" => return None,
+            ("ipv6", "conf") if FANNED_OUT_BY_ALL.contains(&name) => "all",
+            ("ipv6", "conf") => return None,
+            _ => "default",
+        };
+        (interface != leader).then(|| Key::in_table(family, table, leader.as_ref(), name))
     }
 
     pub fn has_wildcard(&self) -> bool {

@@ -180,6 +180,7 @@ impl Witness {
             Cause::Start | Cause::Reload => return Blame::Nobody,
             _ if self.threads.is_none() => return Blame::Unknown(Why::NoFanotify),
             Cause::Write | Cause::Overrun => {}
+            Cause::Module => return Blame::Unknown(Why::Module),
             // A new interface's settings come with its netconf message.
             Cause::Link if received.is_some() => return Blame::Unknown(Why::Inherited),
             _ => return Blame::Unknown(Why::Unheard),
@@ -262,11 +263,9 @@ fn whose_write_changes(key: &Key) -> Option<Key> {
     if *key == Key::all_accept_redirects() {
         return Some(Key::conf(Family::V4, "all".as_ref(), Attribute::Forwarding));
     }
-    let place = key.place()?;
-    let other = match place.announced() {
-        Some((_, Attribute::Forwarding)) => "all",
-        _ => "default",
-    };
-    let other = Key::in_table(place.family, place.table, other.as_ref(), place.name);
-    (other != *key).then_some(other)
+    match key.place()?.announced() {
+        Some((family, Attribute::Forwarding)) => Some(Key::conf(family, "all".as_ref(), Attribute::Forwarding)),
+        _ => key.follows(),
+    }
+    .filter(|other| other != key)
 }

@@ -99,6 +99,7 @@ pub fn holds(data: &[u8]) {
             received: Some(1),
             finished: 2,
             interfaces: 3,
+            last_good: Some(0),
             writer: Blame::Process(process.clone()),
         },
     };

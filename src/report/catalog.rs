@@ -59,6 +59,7 @@ fn sample(last: Option<&Record>, writer: &Blame) -> Option<Record> {
             received: full.then_some(0),
             finished: 0,
             interfaces: 0,
+            last_good: full.then_some(0),
             writer: writer.clone(),
         },
         Some(Record::Repaired { .. }) => Record::Contested {

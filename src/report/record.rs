@@ -23,6 +23,7 @@ pub enum Cause {
     Write,
     ManagerRestart,
     Overrun,
+    Module,
     Audit,
 }
 
@@ -38,6 +39,7 @@ impl Cause {
             Cause::Write => "write",
             Cause::ManagerRestart => "manager-restart",
             Cause::Overrun => "overrun",
+            Cause::Module => "module",
             Cause::Audit => "audit",
         }
     }
@@ -101,6 +103,8 @@ pub enum Record {
         finished: u64,
         /// Interfaces that lost forwarding with it and have it again.
         interfaces: usize,
+        /// When it was last known to hold, where that was not just before.
+        last_good: Option<u64>,
         /// Filled in by the reporter, who can wait for it.
         writer: Blame,
     },
@@ -231,6 +235,14 @@ impl Record {
             Record::Resynchronised { .. } => Some(Cause::Overrun),
             // The others are about many repairs, each with its own.
             Record::Repaired { subject, .. } | Record::RepairFailed { subject, .. } => Some(subject.cause),
+            _ => None,
+        }
+    }
+
+    /// For how long a repaired setting was wrong at most, where nothing was heard of the change itself.
+    pub fn wrong_usec(&self) -> Option<u64> {
+        match self {
+            Record::Repaired { last_good, finished, .. } => last_good.map(|at| finished.saturating_sub(at)),
             _ => None,
         }
     }

@@ -8,10 +8,13 @@ use super::record::{INTERFACES, Record, Subject};
 use super::writer::written_by;
 use crate::guard::resume::Woke;
 use crate::policy::conflicts::Origin;
-use crate::setting::printable;
+use crate::setting::{number, printable};
 
 /// As many settings are named in a resumed record; more are counted.
 const NAMED_MAX: usize = 10;
+
+/// `addrconf_ifdown` removes them, and only those that router advertisements give come again.
+const ADDRESSES_LOST: &str = "; static IPv6 addresses that went with it do not come back by themselves";
 
 /// Of a sentence: what another says of his failure, or a key that is wrong, may be as long as a message or a file. With the
 /// status it has to fit into the 4096 bytes that the service manager takes (NOTIFY_BUFFER_MAX).
@@ -56,13 +59,18 @@ impl Record {
                     0 => String::new(),
                     n => format!("; {} with it", count(*n, "interface")),
                 };
+                let wrong =
+                    self.wrong_usec().map(|usec| format!("; it was last known to hold {} before", duration(usec)));
+                let is_ipv6_on = subject.key.ends_with(".disable_ipv6") && number(&subject.ours) == Some(0);
                 format!(
-                    "{} was {}, put back to {}{} ({}){with}{}",
+                    "{} was {}, put back to {}{} ({}){with}{}{}{}",
                     subject.key,
                     if new.is_empty() { "empty" } else { new },
                     subject.ours,
                     latency.unwrap_or_default(),
                     origin(subject),
+                    wrong.unwrap_or_default(),
+                    if is_ipv6_on { ADDRESSES_LOST } else { "" },
                     written_by(writer)
                 )
             }
@@ -256,6 +264,7 @@ mod tests {
             received: Some(1_000_000),
             finished: 1_000_084,
             interfaces: 12,
+            last_good: None,
             writer: Blame::Unknown(Why::NoFanotify),
         };
         assert_eq!(

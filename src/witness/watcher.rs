@@ -168,6 +168,10 @@ impl Watcher {
         let written_out = |entry: usize| policy.entries()[entry].sets().is_some();
         let mut keys = policy.for_interface(&name);
         keys.retain(|(key, entry)| self.mark(key.clone(), written_out(*entry)));
+        // Whoever writes what an interface follows has written that interface's, too.
+        let is_unmarked = |leader: &Key| !self.shared.state().watched.contains(leader);
+        let leaders: Vec<Key> = keys.iter().filter_map(|(key, _)| key.follows()).filter(is_unmarked).collect();
+        leaders.into_iter().for_each(|leader| _ = self.mark(leader, true));
         self.interfaces.insert(name, keys.into_iter().map(|(key, _)| key).collect());
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::kernel::{Bit, Kernel, all_of};
 use super::policy::Policy;
-use super::settings::{self, ATTRIBUTES, V4, V6, all_forwarding, all_redirects, apart, canonical};
+use super::settings::{self, ATTRIBUTES, FANNED_OUT, V6, all_redirects, apart, canonical};
 use super::tally::Tally;
 
 /// The values that a setting may have; any, where it is not named.
@@ -75,8 +75,8 @@ impl Model {
     /// Has the guard put right what is wrong. `before`: what was there before the drift.
     pub fn repair(&mut self, before: &Kernel, knows: Knows) -> Allowed {
         let mut alternatives = Allowed::new();
-        for folder in [V4, V6] {
-            self.repair_all(folder, before, knows, &mut alternatives);
+        for (folder, name) in FANNED_OUT {
+            self.repair_all(folder, name, before, knows, &mut alternatives);
         }
         let keys: Vec<String> = self.kernel.values.keys().cloned().collect();
         let is_default = |key: &&String| apart(key).is_some_and(|(_, place, _)| place == "default");
@@ -106,8 +106,8 @@ impl Model {
         allowed
     }
 
-    fn repair_all(&mut self, folder: &str, before: &Kernel, knows: Knows, alternatives: &mut Allowed) {
-        let all = all_forwarding(folder);
+    fn repair_all(&mut self, folder: &str, name: &str, before: &Kernel, knows: Knows, alternatives: &mut Allowed) {
+        let all = settings::key(folder, "all", name);
         let Some(wanted) = self.is_wrong(&all) else { return };
         let found = self.kernel.clone();
         self.tally.expect(&all, 1, 1);
