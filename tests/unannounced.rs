@@ -179,3 +179,30 @@ fn a_link_that_flaps_holds_up_no_repair_and_is_looked_at_after_its_last_flap() {
     assert_eq!(record["CAUSE"], "link");
     assert!(!guard.records().iter().any(|record| record["MESSAGE"].contains("everything was read again")));
 }
+
+#[test]
+fn a_write_to_a_settings_other_name_is_found_at_once() {
+    let ns = Namespace::enter();
+    ns.veth("a0", "b0");
+    ns.write(
+        "etc/fwdguard.d/10.conf",
+        "net.ipv4.neigh.a0.base_reachable_time = 40\nnet.ipv4.neigh.b0.retrans_time_ms = 2000\n\
+         net.ipv6.neigh.b*.retrans_time_ms = 3000\n",
+    );
+    let guard = ns.guard();
+    for (ours, wanted, theirs) in [
+        ("ipv4/neigh/a0/base_reachable_time", "40", "base_reachable_time_ms"),
+        ("ipv4/neigh/b0/retrans_time_ms", "2000", "retrans_time"),
+        ("ipv6/neigh/b0/retrans_time_ms", "3000", "retrans_time"),
+    ] {
+        let ours = format!("net/{ours}");
+        let theirs = format!("{}/{theirs}", ours.rsplit_once('/').expect("a path").0);
+        wait_sysctl(&ours, wanted);
+        for _ in 0..3 {
+            sysctl_write(&theirs, "12");
+            wait_sysctl(&ours, wanted);
+        }
+        let record = guard.wait_message(&format!("{} was ", ours.replace('/', ".")));
+        assert_eq!(record["CAUSE"], if record["OLDVALUE"] == "unknown" { "start" } else { "write" });
+    }
+}

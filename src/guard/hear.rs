@@ -298,6 +298,13 @@ impl Guard {
 
     /// Somebody wrote a setting whose changes are not announced, as was noticed at `at` (monotonic microseconds).
     pub fn written_to(&mut self, key: Key, at: u64) {
+        if let Some(other) = key.other_name() {
+            self.written_by_name(other, at);
+        }
+        self.written_by_name(key, at);
+    }
+
+    fn written_by_name(&mut self, key: Key, at: u64) {
         for follower in self.followers(&key).cloned().collect::<Vec<_>>() {
             self.check(Slot::Other(follower), Cause::Write, Some(at));
         }

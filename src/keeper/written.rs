@@ -16,9 +16,10 @@ impl<O: Outlet> Keeper<O> {
         let Ok(writes) = &mut self.writes else { return };
         let Some(yields) = self.guard.unannounced(repair) else { return };
         let default = repair.key.follows();
-        let keys = [(&repair.key, yields)].into_iter().chain(default.as_ref().map(|default| (default, false)));
-        for (key, yields) in keys {
-            if let Err(error) = writes.watch(key, yields) {
+        let keys = [(repair.key.clone(), yields)].into_iter().chain(default.map(|default| (default, false)));
+        let with_other_names = keys.flat_map(|(key, yields)| [key.other_name(), Some(key)].map(|key| (key, yields)));
+        for (key, yields) in with_other_names.filter_map(|(key, yields)| Some((key?, yields))) {
+            if let Err(error) = writes.watch(&key, yields) {
                 let reason = match error.raw_os_error() {
                     Some(libc::ENOSPC) => format!("{}; raise fs.inotify.max_user_watches", why(&error)),
                     Some(libc::ENOMEM | libc::EMFILE | libc::ENFILE) => why(&error),
@@ -33,7 +34,10 @@ impl<O: Outlet> Keeper<O> {
     pub(super) fn unwatch(&mut self) {
         let gone = self.guard.take_gone();
         if let Ok(writes) = &mut self.writes {
-            gone.iter().filter(|key| **key != Key::all_accept_redirects()).for_each(|key| writes.unwatch(key));
+            for key in gone.into_iter().filter(|key| *key != Key::all_accept_redirects()) {
+                key.other_name().iter().for_each(|other| writes.unwatch(other));
+                writes.unwatch(&key);
+            }
         }
     }
 
