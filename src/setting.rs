@@ -54,7 +54,7 @@ pub const DEFAULT: i32 = -2;
 /// Key of the setting that `net.ipv4.ip_forward` also writes (net/ipv4/devinet.c, `ctl_forward_entry`).
 const IP_FORWARD: &[u8] = b"net/ipv4/ip_forward";
 const ALL_FORWARDING: &[u8] = b"net/ipv4/conf/all/forwarding";
-/// One variable (net/netfilter/nf_conntrack_standalone.c); the second file is there in every network namespace.
+/// One variable (net/netfilter/nf_conntrack_standalone.c).
 const CONNTRACK_MAX: [&[u8]; 2] = [b"net/nf_conntrack_max", b"net/netfilter/nf_conntrack_max"];
 /// Names of one variable below `neigh` (net/core/neighbour.c, `neigh_sysctl_template`).
 const NEIGH_TWINS: [[&str; 2]; 3] = [
@@ -155,9 +155,10 @@ impl Key {
         }
     }
 
-    /// The key whose file the guard reads and writes: the canonical one, unless that counts in another unit.
+    /// The key whose file the guard reads and writes: the policy's own, for the other may count in another unit or not be there
+    /// (`net.nf_conntrack_max` in another network namespace than the first). `ip_forward` is announced as `all.forwarding`.
     pub fn to_write(self) -> Key {
-        if self.place().is_some_and(|place| place.table == "neigh") { self } else { self.canonical() }
+        if *self.0 == *IP_FORWARD { self.canonical() } else { self }
     }
 
     /// A value of this key in the unit of the canonical one, where that is known. IPv6's `retrans_time` counts in jiffies, and

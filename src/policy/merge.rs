@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::notices::{Kind, Notices, strange_name};
-use super::parse::{RawLine, Reading, lines};
+use super::parse::{RawLine, Reading, lines, without_remark};
 use super::pattern::Pattern;
 use super::{PolicyError, Source, value};
 use crate::setting::{self, Attribute, Family, Key, same_value};
@@ -219,7 +219,8 @@ impl Entry {
 
     /// Whether it sets `key` to another value than `wanted`, which is its own or that of another name of the same setting.
     pub fn sets_otherwise(&self, key: &Key, wanted: &str) -> bool {
-        let Some(says) = &self.value else { return false };
+        // What stands behind the numbers that it takes the kernel passes over.
+        let Some(says) = self.value.as_deref().map(without_remark) else { return false };
         let own = match (&self.target, key.place()) {
             (Target::Many(pattern), Some(place)) => &pattern.key_for(place.interface),
             (Target::One(own), _) => own,

@@ -85,6 +85,11 @@ fn line(bytes: &[u8], number: u32, reading: Reading) -> Result<Option<RawLine<'_
     Ok(Some(RawLine { number, key: key.trim(), value: Some(value), ignore_failure: minus, has_remark }))
 }
 
+/// What stands before a remark.
+pub fn without_remark(value: &str) -> &str {
+    remark(value.as_bytes()).map_or(value, |at| value[..at].trim())
+}
+
 /// Where a remark begins that stands behind a value: white space, then `#` or `;`.
 fn remark(bytes: &[u8]) -> Option<usize> {
     let begins = |pair: &[u8]| matches!(pair, [b' ' | b'\t', b'#' | b';']);

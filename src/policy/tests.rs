@@ -1,6 +1,7 @@
 //! What `Policy::load` makes of trees of files.
 
 mod exempt;
+mod linked;
 mod reported;
 mod tuned;
 mod written;

@@ -16,7 +16,7 @@ impl Tree {
 }
 
 /// What one file makes of itself: its lines that count, and the places of notices and errors.
-fn read(bytes: &[u8]) -> (Vec<String>, Vec<String>, Vec<String>) {
+pub fn read(bytes: &[u8]) -> (Vec<String>, Vec<String>, Vec<String>) {
     let tree = Tree::new(&[]);
     tree.write(X, bytes);
     let lines = tree.lines().iter().map(|line| line.split(" at ").next().unwrap().to_string()).collect();
@@ -289,12 +289,7 @@ fn two_names_of_one_setting() {
             &[],
             &[],
         ),
-        (
-            "net.netfilter.nf_conntrack_max = 1\nnet.nf_conntrack_max = 1\n",
-            &["net.netfilter.nf_conntrack_max = 1"],
-            &[],
-            &[],
-        ),
+        ("net.netfilter.nf_conntrack_max = 1\nnet.nf_conntrack_max = 1\n", &["net.nf_conntrack_max = 1"], &[], &[]),
         ("net.netfilter.nf_conntrack_max = 1\n-net.nf_conntrack_max\n", &["net.nf_conntrack_max excluded"], &[], &[]),
         (
             "net.ipv4.neigh.default.base_reachable_time = 30\nnet.ipv4.neigh.default.base_reachable_time_ms = 15000\n",
@@ -323,6 +318,9 @@ fn two_names_of_one_setting() {
     }
     for (ours, theirs, conflicts) in [
         ("net.nf_conntrack_max = 9", "net.netfilter.nf_conntrack_max = 8", 1),
+        ("net.ipv4.tcp_rmem = 1 2 3 # x", "net.ipv4.tcp_rmem = 1\t2  3 # x", 0),
+        ("net.ipv4.ip_local_reserved_ports = 1,2", "net.ipv4.ip_local_reserved_ports = 1-2", 0),
+        ("net.core.somaxconn = 0x10", "net.core.somaxconn = 020 ; x", 0),
         ("net.netfilter.nf_conntrack_max = 9", "net.nf_conntrack_max = 0x9", 0),
         ("net.ipv4.neigh.default.base_reachable_time = 30", "net.ipv4.neigh.default.base_reachable_time_ms = 30000", 0),
         ("net.ipv4.neigh.default.base_reachable_time = 30", "net.ipv4.neigh.*.base_reachable_time_ms = 15000", 1),
