@@ -86,14 +86,14 @@ impl Merger {
         let is_dotted = dotted.is_some();
         key = dotted.unwrap_or(key);
         let name = key.to_string();
-        let written = key.to_write();
-        let key = written.clone().canonical();
+        let written = key.clone().to_write();
+        let (named, key) = (key, written.clone().canonical());
         let target =
             if key.has_wildcard() { Target::Many(Pattern::new(&written)?) } else { Target::One(written.clone()) };
         let announced = key.place().and_then(|place| place.announced());
         let value = line.value.map(|value| value::first_number(&written, value));
         if of_policy {
-            line.value.map_or(Ok(()), |value| value::check(&written, value))?;
+            line.value.map_or(Ok(()), |value| value::check(&named, value))?;
             if key.lacks_interface() {
                 return Err(format!("'{name}' names no setting of an interface, as net.ipv4.conf.all.rp_filter does"));
             }

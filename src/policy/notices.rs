@@ -65,12 +65,16 @@ pub fn strange_name(text: &str, name: &str, target: &Target) -> Option<String> {
     if text.starts_with('.') {
         return Some(format!("'{text}' begins with a dot and is taken for {name}"));
     }
+    if matches!(target, Target::Many(_)) && !text.contains(['*', '?', ']']) {
+        return Some(format!("'{name}' names one setting, with its '[', which has no ']'"));
+    }
     let Target::One(key) = target else { return None };
     let literal = key.place().map_or(key.path(), |place| place.interface).as_encoded_bytes();
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || !byte.is_ascii() || b"-_./".contains(byte);
     if let Some(strange) = literal.iter().find(|byte| !plain(byte)) {
         let hint = match strange {
             b'{' | b'}' => "braces alone are no pattern; write a line for each, or add *, as in {eth,ens}*",
+            b':' => "a label of an address has no settings of its own",
             b'@' => "an interface's name ends before the @ that 'ip link' shows",
             _ => "only *, ? and [...] stand for several interfaces",
         };

@@ -69,6 +69,16 @@ const NUMBERS: [&str; 57] = [
     "net/ipv4/tcp_window_scaling",
 ];
 
+/// Settings that are so many numbers.
+const VECTORS: [(&str, usize); 6] = [
+    ("net/ipv4/ip_local_port_range", 2),
+    ("net/ipv4/ping_group_range", 2),
+    ("net/ipv4/tcp_mem", 3),
+    ("net/ipv4/tcp_rmem", 3),
+    ("net/ipv4/tcp_wmem", 3),
+    ("net/ipv4/udp_mem", 3),
+];
+
 /// The numbers that a setting takes, if it is known to be one number.
 ///
 /// The kernel stores 3 as `rp_filter` and -1 as `forwarding` without complaint, and nobody means them. Beyond that an integer's
@@ -106,8 +116,13 @@ pub fn check(key: &Key, value: &str) -> Result<(), String> {
         // proc_dointvec_minmax_bpf_enable and _restricted (net/core/sysctl_net_core.c)
         return Err(format!("'{key}' takes CAP_SYS_ADMIN, which the guard gives up; leave it to sysctl.d"));
     }
-    let Some(range) = numbers(key) else { return Ok(()) };
     let shown = one_line(&value.chars().take(SHOWN_MAX_CHARS).collect::<String>());
+    if let Some((_, count)) = VECTORS.iter().find(|(path, _)| key.path() == *path)
+        && value.split_ascii_whitespace().take(*count).any(|word| number(word).is_none())
+    {
+        return Err(format!("'{shown}' is not {count} numbers, which '{key}' has to be"));
+    }
+    let Some(range) = numbers(key) else { return Ok(()) };
     match number(first_number(key, value)) {
         Some(number) if range.contains(&number) => Ok(()),
         Some(_) if *range.start() == 0 && *range.end() == 2 => {
@@ -161,12 +176,12 @@ mod tests {
                 vec!["128;", "many"],
             ),
             (
-                vec![
-                    "net.ipv6.conf.a.stable_secret",
-                    "net.ipv4.tcp_congestion_control",
-                    "net.foo.bar",
-                    "net.ipv4.tcp_rmem",
-                ],
+                vec!["net.ipv4.ip_local_port_range"],
+                vec!["1024 65000", "1024\t65000 x", "1024"],
+                vec!["1024 65000;", "\"1024 65000\"", "many", "1024-65000", "1024, 65000"],
+            ),
+            (
+                vec!["net.ipv6.conf.a.stable_secret", "net.ipv4.tcp_congestion_control", "net.foo.bar"],
                 vec!["fd00::1", "bbr", "yes", "1;", "4096 87380 6291456"],
                 vec![],
             ),
