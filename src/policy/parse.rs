@@ -76,7 +76,7 @@ fn line(bytes: &[u8], number: u32, reading: Reading) -> Result<Option<RawLine<'_
         return Err("no value: write 'key = value', or '-key' to exclude the key from patterns".into());
     };
     let value = value.trim();
-    if value.is_empty() {
+    if value.is_empty() || reading == Reading::Policy && value.starts_with(['#', ';']) {
         return Err("no value after '='; write one, or '-key' to exclude the key from patterns".into());
     }
     if value.chars().any(|c| c.is_control() && c != '\t') {

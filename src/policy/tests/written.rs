@@ -94,7 +94,7 @@ fn remarks_behind_values() {
         ),
         ("net.x.y = a#b;c\n", &["net.x.y = a#b;c"], &[], &[]),
         ("-net.ipv4.conf.e.rp_filter # not this one = x\n", &["net.ipv4.conf.e.rp_filter excluded"], &["1"], &[]),
-        ("net.x.y = # nothing\n", &[], &[], &["1"]),
+        ("net.x.y = # nothing\nnet.x.y =;nothing\n", &[], &[], &["1", "2"]),
         ("net.ipv4.ip_forward = 1 for pods\n", &["net.ipv4.ip_forward = 1"], &["1"], &[]),
         ("#net.x = 1 # a\n ; net.x = 1\n", &[], &[], &[]),
     ]);
