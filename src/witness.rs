@@ -176,6 +176,7 @@ impl Witness {
     /// Who wrote `key`, which the guard heard of at `received` and mended at `finished` (monotonic microseconds). Waits
     /// until 50 ms after that for an event that is still to come.
     pub fn who(&self, key: &Key, cause: Cause, received: Option<u64>, finished: u64) -> Blame {
+        let key = &key.clone().canonical();
         match cause {
             Cause::Start | Cause::Reload => return Blame::Nobody,
             _ if self.threads.is_none() => return Blame::Unknown(Why::NoFanotify),
@@ -248,6 +249,7 @@ impl Witness {
 
     /// Everybody who was seen writing `key` since `since`, each command once, the last first.
     pub fn writers(&self, key: &Key, since: u64) -> Vec<Arc<Process>> {
+        let key = &key.clone().canonical();
         let mut writers: Vec<Arc<Process>> = Vec::new();
         for write in self.shared.state().writes.iter().rev().filter(|write| write.at >= since && write.key == *key) {
             if !writers.iter().any(|known| known.does_the_same(&write.by)) {

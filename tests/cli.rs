@@ -89,8 +89,8 @@ fn exit_statuses() {
     let ns = closed_node();
     let good = "net.ipv4.conf.all.rp_filter = 0\n";
     let drifted = "net.ipv4.ip_forward = 1\n";
-    let bad = "kernel.panic = 10\n";
-    let refused = "net.ipv4.conf.lo.rp_filter = nonsense\n";
+    let bad = "kernal.panic = 10\n";
+    let refused = "net.ipv4.conf.lo.accept_local = 4294967295\n";
     for (what, text, check, apply, policy) in [
         ("all holds", good.to_string(), 0, 0, 0),
         ("drift", drifted.to_string(), 1, 0, 0),
@@ -122,18 +122,18 @@ fn exit_statuses() {
 #[test]
 fn a_failed_repair_is_told_unless_its_failure_is_ignored() {
     let ns = closed_node();
-    ns.write(VENDOR, "net.ipv4.conf.lo.rp_filter = nonsense\n");
+    ns.write(VENDOR, "net.ipv4.conf.lo.accept_local = 4294967295\n");
     let output = ns.fwdguard(&["apply"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stdout(&output).contains("0 settings repaired, 1 failed"), "{}", stdout(&output));
-    assert!(stderr(&output).contains("net.ipv4.conf.lo.rp_filter"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("net.ipv4.conf.lo.accept_local"), "{}", stderr(&output));
     let (object, status) = ns.json(&["apply", "--json"]);
     assert_eq!(status, 1);
-    assert_eq!(object["failed"][0]["key"], "net.ipv4.conf.lo.rp_filter");
-    assert_eq!((&object["failed"][0]["wanted"], &object["failed"][0]["found"]), (&json!("nonsense"), &json!("0")));
+    assert_eq!(object["failed"][0]["key"], "net.ipv4.conf.lo.accept_local");
+    assert_eq!((&object["failed"][0]["wanted"], &object["failed"][0]["found"]), (&json!("4294967295"), &json!("0")));
     assert!(object["failed"][0]["error"].as_str().is_some_and(|e| e.contains("EINVAL") || e.contains("nvalid")));
 
-    ns.write(VENDOR, "-net.ipv4.conf.lo.rp_filter = nonsense\n");
+    ns.write(VENDOR, "-net.ipv4.conf.lo.accept_local = 4294967295\n");
     let output = ns.fwdguard(&["apply"]);
     assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
 }
@@ -344,15 +344,15 @@ fn tables_fit_100_columns_and_have_no_colour_in_a_pipe() {
 #[test]
 fn bad_lines_go_to_stderr_and_into_json() {
     let ns = closed_node();
-    ns.write(SITE, "kernel.panic = 10\nnet.ipv4.conf.all.rp_filter = 0\nnet.x\n");
+    ns.write(SITE, "kernal.panic = 10\nnet.ipv4.conf.all.rp_filter = 0\nnet.x\n");
     let site = file(&ns, SITE);
     for command in ["check", "apply", "policy"] {
         let output = ns.fwdguard(&[command]);
-        let expected = format!("fwdguard: {site}:1: 'kernel.panic' is not below net.");
+        let expected = format!("fwdguard: {site}:1: 'kernal.panic' is not below net.");
         assert!(stderr(&output).starts_with(&expected), "{command}: {}", stderr(&output));
         assert!(stderr(&output).contains(&format!("fwdguard: {site}:3: no value")), "{command}: {}", stderr(&output));
         assert_eq!(stderr(&output).lines().count(), 2, "{command}: {}", stderr(&output));
-        assert!(!stdout(&output).contains("kernel.panic"), "{command}: {}", stdout(&output));
+        assert!(!stdout(&output).contains("kernal.panic"), "{command}: {}", stdout(&output));
 
         let output = ns.fwdguard(&[command, "--json"]);
         let object: Value = serde_json::from_slice(&output.stdout).expect("one object");
@@ -526,4 +526,30 @@ fn a_reader_that_went_away_is_no_error() {
         assert_eq!(stderr(&output), "", "{arguments:?}");
         assert!(output.status.code().is_some_and(|code| code < 2), "{arguments:?}: {}", output.status);
     }
+}
+
+#[test]
+fn a_file_as_people_write_it_is_no_failure_and_no_secret() {
+    let ns = closed_node();
+    ns.write(
+        SITE,
+        "\u{feff}# kernel parameters\nvm.swappiness = 10\nfs.file-max = 1000000\nnet.ipv4.ip_forward = 0\n\
+         net.ipv4.conf.eth0.100.rp_filter = 0\nnet.core.somaxconn = 4096 # queue\nnet.ipv4.conf.eth+.rp_filter = 2\n\
+         net.ipv4.ip_local_reserved_ports = 9000-9002,8080,9003\nnet.ipv4.neigh.tunl9.base_reachable_time_ms = 40000\n\
+         net.ipv4.conf.*.forwarding = 0\nnet.ipv4.conf.lo.forwarding = 0\nnet.ipv4.conf.tunl*.forwarding = 1\n",
+    );
+    ns.veth("podman0", "tunl9");
+    assert_eq!(ns.fwdguard(&["apply"]).status.code(), Some(0));
+    assert_eq!(sysctl_read("net/ipv4/neigh/tunl9/base_reachable_time"), "40");
+    assert_eq!(["podman0", "tunl9"].map(|name| sysctl_read(&format!("net/ipv4/conf/{name}/forwarding"))), ["0", "1"]);
+    let (object, status) = ns.json(&["check", "--json"]);
+    assert_eq!((status, &object["holds"], &object["errors"]), (0, &json!(true), &json!([])), "{object:#}");
+    let notices: Vec<u64> =
+        object["notices"].as_array().expect("notices").iter().filter_map(|n| n["line"].as_u64()).collect();
+    assert_eq!(notices, [0, 5, 6, 7], "{object:#}");
+    let output = ns.fwdguard(&["check"]);
+    assert_eq!(output.status.code(), Some(0));
+    let notice = format!("fwdguard: notice: {}: 2 lines left to sysctl.d", file(&ns, SITE));
+    assert!(stderr(&output).starts_with(&notice), "{}", stderr(&output));
+    assert_eq!(ns.json(&["policy", "--json"]).0["notices"], object["notices"]);
 }

@@ -57,7 +57,7 @@ fn every_record_has_the_fields_of_its_kind() {
     ns.veth("a0", "b0");
     ns.write(
         "etc/fwdguard.d/10.conf",
-        "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.forwarding = 1\nkernel.panic = 1\nnet.ipv4.tcp_syncookies = many\n",
+        "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.forwarding = 1\nkernal.panic = 1\nnet.ipv4.ip_local_reserved_ports = many\n",
     );
     let file = ns.path("etc/fwdguard.d/10.conf").display().to_string();
     let guard = ns.guard();
@@ -86,7 +86,7 @@ fn every_record_has_the_fields_of_its_kind() {
     assert_eq!(failed["PRIORITY"], ERROR);
     let expected = ["SYSCTL", "NEWVALUE", "OURVALUE", "CAUSE", "POLICY_FILE", "POLICY_LINE", "ERRNO"];
     assert_eq!(fields(&failed), expected);
-    assert_eq!((&*failed["SYSCTL"], &*failed["OURVALUE"]), ("net.ipv4.tcp_syncookies", "many"));
+    assert_eq!((&*failed["SYSCTL"], &*failed["OURVALUE"]), ("net.ipv4.ip_local_reserved_ports", "many"));
     assert_eq!(failed["ERRNO"], libc::EINVAL.to_string());
     assert_eq!(failed["POLICY_LINE"], "4");
 

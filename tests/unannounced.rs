@@ -240,3 +240,30 @@ fn a_module_that_was_loaded_has_its_settings_looked_at() {
     sysctl_write_unseen("net/core/somaxconn", "100");
     wait_sysctl("net/core/somaxconn", "5000");
 }
+
+#[test]
+fn a_write_to_a_settings_other_name_is_found_at_once() {
+    let ns = Namespace::enter();
+    ns.veth("a0", "b0");
+    ns.write(
+        "etc/fwdguard.d/10.conf",
+        "net.ipv4.neigh.a0.base_reachable_time = 40\nnet.ipv4.neigh.b0.retrans_time_ms = 2000\n\
+         net.ipv6.neigh.b*.retrans_time_ms = 3000\n",
+    );
+    let guard = ns.guard();
+    for (ours, wanted, theirs) in [
+        ("ipv4/neigh/a0/base_reachable_time", "40", "base_reachable_time_ms"),
+        ("ipv4/neigh/b0/retrans_time_ms", "2000", "retrans_time"),
+        ("ipv6/neigh/b0/retrans_time_ms", "3000", "retrans_time"),
+    ] {
+        let ours = format!("net/{ours}");
+        let theirs = format!("{}/{theirs}", ours.rsplit_once('/').expect("a path").0);
+        wait_sysctl(&ours, wanted);
+        for _ in 0..3 {
+            sysctl_write(&theirs, "12");
+            wait_sysctl(&ours, wanted);
+        }
+        let record = guard.wait_message(&format!("{} was ", ours.replace('/', ".")));
+        assert_eq!(record["CAUSE"], if record["OLDVALUE"] == "unknown" { "start" } else { "write" });
+    }
+}

@@ -91,7 +91,7 @@ fn judge(tuned: &Tuned, files: &Files) -> Lines {
         let text = String::from_utf8_lossy(&files[&*source.file]).into_owned();
         let line = text.lines().nth(source.line as usize - 1).expect("a line");
         let (name, rest) = line.split_once('=').expect("an option");
-        assert_eq!(Key::parse(name.trim()).map(Key::canonical).as_ref(), Ok(key));
+        assert_eq!(Key::parse(name.trim()).map(Key::to_write).as_ref(), Ok(key));
         if let Some(value) = value {
             assert!(!value.is_empty() && !value.contains(|c: char| c.is_control() && c != '\t'), "{value:?}");
             assert!(!value.contains("${") && rest.contains(&**value), "{value:?} of {line:?}");
@@ -159,7 +159,7 @@ fn model(files: &Files) -> Option<Lines> {
     let mut lines = HashMap::new();
     for unit in units.into_iter().filter(|unit| unit.kind == "sysctl" && unit.enabled && !unit.elsewhere) {
         for (name, value, path, line) in unit.options {
-            let Ok(key) = Key::parse(&name).map(Key::canonical) else { continue };
+            let Ok(key) = Key::parse(&name).map(Key::to_write) else { continue };
             if !key.has_wildcard() {
                 let quoted = value.len() > 1 && value.starts_with('"') && value.ends_with('"');
                 let value = if quoted { &value[1..value.len() - 1] } else { &value };

@@ -69,7 +69,7 @@ pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
         say_json(&report.json());
     } else {
         report.print();
-        super::print_errors(&report.policy.errors);
+        super::print_errors(&report.policy);
     }
     if let Some(unread) = conflicts::unread(root) {
         eprintln!("fwdguard: {unread}; what it says against the policy is not known");
@@ -146,6 +146,7 @@ impl Report {
             "settings": self.settings.iter().map(setting).collect::<Vec<_>>(),
             "conflicts": self.conflicts.iter().map(conflict).collect::<Vec<_>>(),
             "exempt": self.policy.exempt.iter().map(exempt).collect::<Vec<_>>(),
+            "notices": self.policy.notices.iter().map(error).collect::<Vec<_>>(),
             "errors": self.policy.errors.iter().map(error).collect::<Vec<_>>(),
         })
     }

@@ -38,9 +38,12 @@ pub(super) async fn touched(watch: &mut Option<Watch>) -> io::Result<()> {
     }
 }
 
-/// Each bad line once per policy, and the policy itself once it changes.
+/// Each bad line and each notice once per policy, and the policy itself once it changes.
 pub(super) fn tell(policy: &Policy, reporter: &Reporter) {
     let mut records = errors(&policy.errors, "");
+    let notice =
+        |notice: &PolicyError| Record::PolicyNotice { source: notice.source.clone(), text: notice.to_string() };
+    records.extend(policy.notices.iter().map(notice));
     records.push(Record::PolicyLoaded { lines: policy.entries().len(), errors: policy.errors.len() });
     reporter.tell_all(records, None);
 }

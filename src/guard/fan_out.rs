@@ -37,7 +37,9 @@ impl Guard {
     /// The guard itself wrote `key`: has looked at what that changed. What held before is put back without a word, whether the policy
     /// names it or not: it is the same drift.
     pub(super) fn follow_own_write(&mut self, key: &Key, cause: Cause) {
-        for follower in self.followers(key).cloned().collect::<Vec<_>>() {
+        let names = [Some(key.clone()), key.other_name()];
+        let followers: Vec<Key> = names.iter().flatten().flat_map(|key| self.followers(key)).cloned().collect();
+        for follower in followers {
             let Some(other) = self.others.get(&follower) else { continue };
             let (entry, old) = (other.entry, other.seen.clone());
             let slot = Slot::Other(follower);

@@ -334,6 +334,13 @@ impl Guard {
     /// Somebody wrote a setting whose value is read then, as was noticed at `at` (monotonic microseconds). `own`: it may have been
     /// the guard alone, which knows what its writes change.
     pub fn written_to(&mut self, key: Key, at: u64, own: bool) {
+        if let Some(other) = key.other_name() {
+            self.written_by_name(other, at, own);
+        }
+        self.written_by_name(key, at, own);
+    }
+
+    fn written_by_name(&mut self, key: Key, at: u64, own: bool) {
         if !own {
             self.check_followers(&key, at);
         }

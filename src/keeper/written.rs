@@ -16,9 +16,10 @@ impl<O: Outlet> Keeper<O> {
     /// Watches a setting that is about to be read, so that no write falls between.
     pub(super) fn watch(&mut self, repair: &Repair) {
         let Some(yields) = self.guard.unannounced(repair) else { return };
-        self.watch_key(&repair.key, yields);
-        if let Some(leader) = repair.key.follows() {
-            self.watch_key(&leader, false);
+        let leader = repair.key.follows().map(|leader| (leader, false));
+        for (key, yields) in [(repair.key.clone(), yields)].into_iter().chain(leader) {
+            key.other_name().into_iter().for_each(|other| self.watch_key(&other, yields));
+            self.watch_key(&key, yields);
         }
     }
 
@@ -38,7 +39,10 @@ impl<O: Outlet> Keeper<O> {
     pub(super) fn unwatch(&mut self) {
         let gone = self.guard.take_gone();
         if let Ok(writes) = &mut self.writes {
-            gone.iter().filter(|key| **key != Key::all_accept_redirects()).for_each(|key| writes.unwatch(key));
+            for key in gone.into_iter().filter(|key| *key != Key::all_accept_redirects()) {
+                key.other_name().iter().for_each(|other| writes.unwatch(other));
+                writes.unwatch(&key);
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use super::files::Writers;
 use super::merge::{Entry, Merged, Merger, Target};
 use super::tuned::{Tuned, sets_otherwise};
 use super::{Policy, Source, files};
-use crate::setting::{Key, printable, same_value};
+use crate::setting::{Key, printable};
 
 /// What systemd-sysctl and procps read, highest priority first.
 pub const FOLDERS: [&str; 4] = ["/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d"];
@@ -121,14 +121,28 @@ pub fn find(policy: &Policy, root: &Path, settings: &[(Key, usize)]) -> Vec<Conf
             file: files::below(root, &applied_after(&source.file)),
             lines: vec![own_line(policy, key, *entry, line.sets().is_none())],
         });
-        let against = !same_value(policy.value(*entry), &says);
-        against.then(|| Conflict { key: key.clone(), entry: *entry, says, source, origin: Origin::SysctlD, mend })
+        line.sets_otherwise(key, policy.value(*entry)).then(|| Conflict {
+            key: key.clone(),
+            entry: *entry,
+            says,
+            source,
+            origin: Origin::SysctlD,
+            mend,
+        })
     };
     let tuned = Tuned::read(root);
     let wins = if tuned.reapplies_sysctl_d { merged(root, &REAPPLIED) } else { Merged::default() };
     let by_tuned = |(key, entry): &(Key, usize)| {
-        let (says, source) = tuned.lines.get(key).cloned()?;
-        let says = says.filter(|says| sets_otherwise(policy.value(*entry), says))?;
+        let named = [Some(key.clone()), key.other_name()].into_iter().flatten();
+        let (name, (says, source)) =
+            named.filter_map(|name| tuned.lines.get(&name).map(|line| (name, line.clone()))).next()?;
+        let wanted = policy.value(*entry);
+        let otherwise = |says: &str| match (key.in_canonical_unit(wanted), name.in_canonical_unit(says)) {
+            _ if name == *key => sets_otherwise(wanted, says),
+            (Some(wanted), Some(says)) => sets_otherwise(&wanted, &says),
+            _ => true,
+        };
+        let says = says.filter(|says| otherwise(says))?;
         let lasts = wins.written_out(key).is_none_or(|line| line.value.is_none());
         let mend = (is_vendors(&source) && tuned.reapplies_sysctl_d).then(|| Mend {
             file: files::below(root, &Path::new(FOLDERS[0]).join(OWN_FILE)),

@@ -49,7 +49,7 @@ impl Tuned {
         for unit in tuned.units.drain(..).filter(|unit| unit.is_sysctl && unit.enabled && !unit.conditional) {
             for option in unit.options {
                 // TuneD has no patterns, and no minus sign either.
-                if let Ok(key) = Key::parse(&option.name).map(Key::canonical)
+                if let Ok(key) = Key::parse(&option.name).map(Key::to_write)
                     && !key.has_wildcard()
                 {
                     let source = Source { file: option.file, line: option.line };

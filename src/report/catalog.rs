@@ -42,7 +42,8 @@ fn sample(last: Option<&Record>, writer: &Blame) -> Option<Record> {
         None => Record::Started { settings: 0, interfaces: 0, repaired: 0 },
         Some(Record::Started { .. }) => Record::PolicyLoaded { lines: 0, errors: 0 },
         Some(Record::PolicyLoaded { .. }) => Record::PolicyError { source: source(), text: String::new() },
-        Some(Record::PolicyError { .. }) => Record::Conflict {
+        Some(Record::PolicyError { .. }) => Record::PolicyNotice { source: source(), text: String::new() },
+        Some(Record::PolicyNotice { .. }) => Record::Conflict {
             key: "net.ipv4.ip_forward".into(),
             ours: "1".into(),
             policy: source(),

@@ -80,6 +80,10 @@ pub enum Record {
         source: Source,
         text: String,
     },
+    PolicyNotice {
+        source: Source,
+        text: String,
+    },
     /// A line of sysctl.d or TuneD works against the policy.
     Conflict {
         key: String,
@@ -170,6 +174,7 @@ impl Record {
             Record::Started { .. } => "76e75cac59024da9acf0a977822090b6",
             Record::PolicyLoaded { .. } => "79040de9f5c345cb8f524bbda805a2e0",
             Record::PolicyError { .. } => "acea1772d3a84dd7b76effd46d601b6b",
+            Record::PolicyNotice { .. } => "225e5821a729427082b9563cb5f627f9",
             Record::Conflict { .. } => "d8941a6296ae4bb4aa76b91645255e01",
             Record::Repaired { .. } => "02a3fbd85f774dd6911132d4e66f40b6",
             Record::Contested { .. } => "9c066761f54e4c769d543fc025a02450",
@@ -198,7 +203,7 @@ impl Record {
             | Record::Resynchronised { .. }
             | Record::SourceLost { .. }
             | Record::Unsaid { .. } => Priority::Warning,
-            Record::ContestOver { .. } => Priority::Notice,
+            Record::PolicyNotice { .. } | Record::ContestOver { .. } => Priority::Notice,
             Record::Started { .. }
             | Record::PolicyLoaded { .. }
             | Record::Resumed { .. }
@@ -222,7 +227,7 @@ impl Record {
     /// The line of the policy that the record is about.
     pub fn source(&self) -> Option<&Source> {
         match self {
-            Record::PolicyError { source, .. } => Some(source),
+            Record::PolicyError { source, .. } | Record::PolicyNotice { source, .. } => Some(source),
             Record::Conflict { policy, .. } => Some(policy),
             _ => self.subject().map(|subject| &subject.source),
         }

@@ -38,6 +38,7 @@ impl Record {
             Record::PolicyLoaded { lines, errors } => {
                 format!("Policy loaded: {}, {} left out", count(*lines, "line"), count(*errors, "bad line"))
             }
+            Record::PolicyNotice { text, .. } => format!("In the policy: {text}"),
             Record::PolicyError { text, .. } => format!("Left out of the policy: {text}"),
             Record::Conflict { key, ours, policy, says, source, origin, mend } => {
                 let (when, own) = match origin {

@@ -154,7 +154,6 @@ impl Watcher {
             }
             self.policy.clone().for_interface(name).into_iter().for_each(|(key, _)| _ = self.mark(key, true));
         }
-        self.mark(Key::ip_forward(), true);
         self.policy.clone().elsewhere().for_each(|(key, _)| _ = self.mark(key, true));
     }
 
@@ -177,12 +176,21 @@ impl Watcher {
 
     fn gone(&mut self, name: Name) {
         for key in self.interfaces.remove(&name).into_iter().flatten() {
+            key.other_name().iter().for_each(|other| self.marks.remove(other));
             self.marks.remove(&key);
-            self.shared.state().watched.remove(&key);
+            self.shared.state().watched.remove(&key.canonical());
         }
     }
 
+    /// Marks a setting's file, and that of its other name.
     fn mark(&mut self, key: Key, stays: bool) -> bool {
+        if let Some(other) = key.other_name() {
+            self.mark_file(other, stays);
+        }
+        self.mark_file(key, stays)
+    }
+
+    fn mark_file(&mut self, key: Key, stays: bool) -> bool {
         let room = if stays { FILES_MAX } else { INTERFACE_FILES_MAX };
         let marked = self.marks.count() < room
             && self.marks.add(&key).unwrap_or_else(|error| {

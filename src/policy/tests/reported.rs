@@ -7,8 +7,9 @@ use super::*;
 #[test]
 fn a_wrong_line_is_reported_and_the_rest_holds() {
     let megabyte = format!("net.b = {}", "1".repeat(1 << 20));
-    let bad: [(&[u8], &str); 16] = [
-        (b"kernel.panic = 10", "'kernel.panic' is not below net."),
+    let bad: [(&[u8], &str); 17] = [
+        (b"kernal.panic = 10", "'kernal.panic' is not below net."),
+        (b"kernel = 10", "'kernel' is not below net."),
         (b"net = 1", "is not below net."),
         (b"vm/../net/x = 1", "'.' or '..'"),
         (b"net/ipv4/../../kernel/panic = 1", "'.' or '..'"),
