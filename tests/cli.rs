@@ -230,6 +230,35 @@ fn a_conflict_in_tuneds_profile_is_named_and_is_no_failure() {
 }
 
 #[test]
+fn lines_behind_the_one_that_counts_are_named_and_so_are_ufw_and_the_command_line() {
+    let ns = closed_node();
+    ns.write("etc/sysctl.d/10-old.conf", "net.ipv4.ip_forward = 0\n");
+    ns.write("etc/sysctl.d/50-k8s.conf", "net.ipv4.ip_forward = 1\n");
+    ns.write("etc/sysctl.d/99-hardening.conf", "net.ipv4.ip_forward = 0\n");
+    ns.write("etc/ufw/sysctl.conf", "net/ipv4/ip_forward=0\n");
+    ns.write("proc/cmdline", "ro sysctl.net.ipv4.ip_forward=0\n");
+    assert_eq!(ns.fwdguard(&["apply"]).status.code(), Some(0));
+    let (object, status) = ns.json(&["check", "--json"]);
+    assert_eq!(status, 0);
+    let conflict = |path: &str| json!({"key": "net.ipv4.ip_forward", "wanted": "1", "says": "0", "source": {"file": file(&ns, path), "line": 1}});
+    let expected =
+        ["etc/sysctl.d/99-hardening.conf", "etc/sysctl.d/10-old.conf", "etc/ufw/sysctl.conf", "proc/cmdline"];
+    assert_eq!(object["conflicts"], json!(expected.map(conflict)));
+    let text = stdout(&ns.fwdguard(&["check"]));
+    for part in [
+        "\nnet.ipv4.ip_forward",
+        "\n  net.ipv4.ip_forward",
+        "by udev; remove or correct them\nAn indented line counts once those above it are gone\n",
+        "\nIN UFW'S SETTINGS ",
+        "\nThese lines come back when ufw starts, at boot or with 'ufw enable'; remove or correct them\n",
+        "\nON THE KERNEL'S COMMAND LINE ",
+        "\nThese come back at the next boot; remove them from the boot loader's configuration\n",
+    ] {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+}
+
+#[test]
 fn an_interface_closed_in_sysctl_d_is_exempt_and_told() {
     let ns = closed_node();
     ns.veth("eth1", "peer");

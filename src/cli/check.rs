@@ -176,7 +176,7 @@ impl Report {
         }
         table.print();
         self.print_sysctl_d();
-        self.print_tuned();
+        self.print_others();
         let bad = self.settings.iter().filter(|setting| !setting.verdict.holds()).count();
         let mends = self.settings.iter().any(|setting| setting.verdict == Verdict::Drift);
         say(&match bad {
@@ -207,12 +207,33 @@ impl Report {
         }
     }
 
-    fn print_tuned(&self) {
-        let mut table = Table::new(&["IN TUNED'S PROFILE", "SAYS", "POLICY", "WHERE"]);
-        if self.conflict_rows(&mut table, Origin::Tuned) {
-            table.print();
-            let own = ("correct", " in a profile in /etc/tuned");
-            self.say_remedies(Origin::Tuned, "These lines come back when TuneD starts or applies it", own);
+    /// The same of what others than sysctl.d apply.
+    fn print_others(&self) {
+        for (origin, title, when, own) in [
+            (
+                Origin::Ufw,
+                "IN UFW'S SETTINGS",
+                "These lines come back when ufw starts, at boot or with 'ufw enable'",
+                ("remove or correct", ""),
+            ),
+            (
+                Origin::CommandLine,
+                "ON THE KERNEL'S COMMAND LINE",
+                "These come back at the next boot",
+                ("remove", " from the boot loader's configuration"),
+            ),
+            (
+                Origin::Tuned,
+                "IN TUNED'S PROFILE",
+                "These lines come back when TuneD starts or applies it",
+                ("correct", " in a profile in /etc/tuned"),
+            ),
+        ] {
+            let mut table = Table::new(&[title, "SAYS", "POLICY", "WHERE"]);
+            if self.conflict_rows(&mut table, origin) {
+                table.print();
+                self.say_remedies(origin, when, own);
+            }
         }
     }
 
@@ -229,6 +250,9 @@ impl Report {
             (false, _) => String::new(),
         };
         say(&format!("{when}{own}"));
+        if conflicts().any(|conflict| conflict.behind.is_some()) {
+            say("An indented line counts once those above it are gone");
+        }
         for Mend { file, lines } in mends.values() {
             say(&format!("Don't edit those in /usr/lib; write into {}:", printable(file.as_os_str())));
             lines.iter().for_each(|line| say(&one_line(&format!("  {line}"))));
@@ -239,12 +263,13 @@ impl Report {
     fn conflict_rows(&self, table: &mut Table, origin: Origin) -> bool {
         let mut shown = HashSet::new();
         for conflict in self.conflicts.iter().filter(|conflict| conflict.origin == origin) {
-            let Conflict { key, entry, says, source, .. } = conflict;
+            let Conflict { key, entry, says, source, behind, .. } = conflict;
             let many = self.policy.entries()[*entry].sets().is_none();
             // One row for a pattern, not one for each interface.
             if shown.insert((entry, source.file.clone(), source.line)) {
                 let name =
                     if many { self.policy.entries()[*entry].name.clone() } else { self.policy.name(key, *entry) };
+                let name = format!("{}{name}", if behind.is_some() { "  " } else { "" });
                 table.row(vec![name, says.to_string(), self.policy.value(*entry).into(), place(source)], Tone::Bad);
             }
         }

@@ -79,7 +79,8 @@ impl Merger {
             }
             if let Some(earlier) = self.slots.remove(slot) {
                 overrides = earlier.overrides;
-                overrides.push((earlier.value, earlier.source));
+                overrides.push((earlier.value.clone(), earlier.source));
+                overrides.extend(earlier.repeats.into_iter().map(|source| (earlier.value.clone(), source)));
             }
         }
         let entry = Entry {
@@ -144,6 +145,19 @@ impl Merged {
         })
     }
 
+    /// Every line that would set `key` if the ones before it in this list were gone, the one that counts first.
+    pub fn lines_for(&self, key: &Key) -> Vec<(&Arc<str>, &Source, &Entry)> {
+        let written_out = self.written_out(key);
+        // An exclusion that was written among them keeps patterns away also when they are gone.
+        let excluded = written_out.is_some_and(|entry| entry.lines().any(|(value, _)| value.is_none()));
+        let patterns = self.patterns_for(key).rev().filter(|_| !excluded);
+        let all = written_out
+            .into_iter()
+            .chain(patterns)
+            .flat_map(|entry| entry.lines().filter_map(move |(value, source)| Some((value.as_ref()?, source, entry))));
+        all.collect()
+    }
+
     /// Interfaces whose IPv4 `forwarding = 0` is written out, with the line.
     pub fn closed_interfaces(&self) -> impl Iterator<Item = (OsString, Source)> {
         self.entries.iter().filter_map(|entry| {
@@ -166,6 +180,12 @@ impl Merged {
 }
 
 impl Entry {
+    /// Its own line, those that repeat it, and those that it replaced, the youngest first.
+    fn lines(&self) -> impl Iterator<Item = (&Option<Arc<str>>, &Source)> {
+        let equal = std::iter::once(&self.source).chain(&self.repeats).map(|source| (&self.value, source));
+        equal.chain(self.overrides.iter().rev().map(|(value, source)| (value, source)))
+    }
+
     /// The one key that this entry sets, if it sets one.
     pub fn sets(&self) -> Option<&Key> {
         self.names().filter(|_| self.value.is_some())

@@ -78,7 +78,7 @@ pub enum Record {
         source: Source,
         text: String,
     },
-    /// A line of sysctl.d or TuneD works against the policy.
+    /// A line of sysctl.d, ufw, the kernel's command line or TuneD works against the policy.
     Conflict {
         key: String,
         ours: Arc<str>,
@@ -86,6 +86,8 @@ pub enum Record {
         says: Arc<str>,
         source: Source,
         origin: Origin,
+        /// The line that counts instead, for as long as it is there.
+        behind: Option<Source>,
         mend: Option<Mend>,
     },
     Repaired {
