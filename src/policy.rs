@@ -1,6 +1,7 @@
 //! The policy: the settings that must hold, merged from the fwdguard.d folders as sysctl.d(5) merges its own.
 
 pub mod conflicts;
+pub mod effective;
 pub mod files;
 pub mod merge;
 pub mod parse;

@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 
 use anyhow::{Result, anyhow};
 
+use super::advice::{Numbers, Warning, summary};
 use super::table::{Table, Tone, say, say_json};
-use crate::kernel::sysctl::{CONF_FOLDER, Door, interfaces, is_absent};
+use crate::kernel::sysctl::{CONF_FOLDER, interfaces, is_absent};
 use crate::policy::conflicts::{self, Conflict, Mend, Origin};
 use crate::policy::{Policy, PolicyError, Source, Wanted};
-use crate::report::text::{count, errno_text, one_line, why};
+use crate::report::text::{errno_text, one_line, why};
 use crate::setting::{Attribute, Family, Key, printable, same_value};
 
 /// More interfaces of one pattern are not listed in the table; JSON has all.
@@ -27,7 +28,7 @@ pub enum Verdict {
     Drift,
     Absent,
     Unreadable(i32),
-    /// An interface's rp_filter holds, but `all` is higher, and the kernel uses the higher (IN_DEV_RPFILTER).
+    /// An interface's setting holds, but the kernel uses it together with `all`'s, and this comes of it.
     Overruled(i64),
 }
 
@@ -54,6 +55,8 @@ pub struct Compared {
     pub entry: usize,
     pub found: Option<String>,
     pub verdict: Verdict,
+    /// Which would make it, where it is absent.
+    pub module: Option<&'static str>,
 }
 
 /// Everything that a check finds.
@@ -61,6 +64,7 @@ pub struct Report {
     policy: Arc<Policy>,
     settings: Vec<Compared>,
     conflicts: Vec<Conflict>,
+    warnings: Vec<Warning>,
 }
 
 pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
@@ -84,23 +88,23 @@ impl Report {
     /// The interfaces can't be listed, with the kernel's reason.
     pub fn of(policy: Arc<Policy>, root: &Path) -> Result<Report> {
         let interfaces = interfaces().map_err(|error| anyhow!("{CONF_FOLDER} can't be read: {}", why(&error)))?;
-        let wanted = policy.all_settings(interfaces.into_iter());
-        let mut door = Door::new(Arc::default());
-        let all_rp_filter = Key::conf(Family::V4, OsStr::new("all"), Attribute::RpFilter);
-        let all_rp_filter = door.read(&all_rp_filter).ok().and_then(|value| value.parse().ok()).unwrap_or(0);
+        let wanted = policy.all_settings(interfaces.iter().cloned());
+        let mut numbers = Numbers::new();
         let compare = |(key, entry): &Wanted| {
-            let found = door.read(key);
+            let found = numbers.door.read(key);
             let verdict = match &found {
                 Err(errno) if is_absent(*errno) => Verdict::Absent,
                 Err(errno) => Verdict::Unreadable(*errno),
                 Ok(value) if !same_value(policy.value(*entry), value) => Verdict::Drift,
-                Ok(value) => overruled(key, value, all_rp_filter).unwrap_or(Verdict::Ok),
+                Ok(value) => numbers.overruled(key, value).unwrap_or(Verdict::Ok),
             };
-            Compared { key: key.clone(), entry: *entry, found: found.ok(), verdict }
+            let module = if verdict == Verdict::Absent { numbers.module(key) } else { None };
+            Compared { key: key.clone(), entry: *entry, found: found.ok(), verdict, module }
         };
-        let settings = wanted.iter().map(compare).collect();
+        let settings: Vec<Compared> = wanted.iter().map(compare).collect();
+        let warnings = numbers.warnings(&policy, &settings, &interfaces);
         let conflicts = conflicts::find(&policy, root, &wanted);
-        Ok(Report { policy, settings, conflicts })
+        Ok(Report { policy, settings, conflicts, warnings })
     }
 
     /// The settings that are not what the policy wants, but for those of which it says that this is no error.
@@ -129,6 +133,9 @@ impl Report {
             if let Verdict::Overruled(effective) = setting.verdict {
                 object["effective"] = effective.to_string().into();
             }
+            if let Some(module) = setting.module {
+                object["module"] = module.into();
+            }
             object
         };
         let conflict = |conflict: &Conflict| {
@@ -139,12 +146,14 @@ impl Report {
                 "source": source(&conflict.source),
             })
         };
+        let warning = |warning: &Warning| json!({"key": warning.key, "message": warning.message, "source": source(&warning.source)});
         let exempt =
             |(interface, place): (&OsString, &Source)| json!({"key": exempt_key(interface), "source": source(place)});
         json!({
             "holds": self.holds(),
             "settings": self.settings.iter().map(setting).collect::<Vec<_>>(),
             "conflicts": self.conflicts.iter().map(conflict).collect::<Vec<_>>(),
+            "warnings": self.warnings.iter().map(warning).collect::<Vec<_>>(),
             "exempt": self.policy.exempt.iter().map(exempt).collect::<Vec<_>>(),
             "errors": self.policy.errors.iter().map(error).collect::<Vec<_>>(),
         })
@@ -158,8 +167,12 @@ impl Report {
             let entry = &self.policy.entries()[index];
             let place = entry.source.to_string();
             if entry.sets().is_none() {
-                let (holding, bad): (Vec<&Compared>, Vec<&Compared>) = settings.iter().partition(|s| s.verdict.holds());
-                let verdict = format!("{} of {} hold", holding.len(), settings.len());
+                let bad: Vec<&Compared> = settings.iter().copied().filter(|s| !s.verdict.holds()).collect();
+                let absent = settings.iter().filter(|s| s.verdict == Verdict::Absent).count();
+                let mut verdict = format!("{} of {} hold", settings.len() - bad.len() - absent, settings.len());
+                if absent > 0 {
+                    verdict += &format!(", {absent} absent");
+                }
                 let tone = if bad.is_empty() { Tone::Good } else { Tone::Bad };
                 table.row(
                     vec![entry.name.clone(), self.policy.value(index).into(), String::new(), verdict, place.clone()],
@@ -177,15 +190,14 @@ impl Report {
         table.print();
         self.print_sysctl_d();
         self.print_others();
-        let bad = self.settings.iter().filter(|setting| !setting.verdict.holds()).count();
-        let mends = self.settings.iter().any(|setting| setting.verdict == Verdict::Drift);
-        say(&match bad {
-            0 => format!("All {} hold", count(self.settings.len(), "setting")),
-            _ if !mends => format!("{bad} of {} do not hold", count(self.settings.len(), "setting")),
-            _ => {
-                format!("{bad} of {} do not hold; 'fwdguard apply' repairs once", count(self.settings.len(), "setting"))
-            }
-        });
+        for Warning { message, source, .. } in &self.warnings {
+            say(&one_line(&format!("Warning: {message} ({})", place(source))));
+        }
+        let standing = |verdict: Verdict| self.settings.iter().filter(move |setting| setting.verdict == verdict);
+        let absent: Vec<Option<&str>> = standing(Verdict::Absent).map(|setting| setting.module).collect();
+        let holding = standing(Verdict::Ok).count();
+        let apply_helps = standing(Verdict::Drift).next().is_some();
+        say(&summary(holding, &absent, self.settings.len() - holding - absent.len(), apply_helps));
     }
 
     /// What sysctl.d has to say: lines against the policy, and interfaces that it exempts from the vendor's pattern.
@@ -289,13 +301,6 @@ impl Report {
         let tone = if setting.verdict.holds() { Tone::Good } else { Tone::Bad };
         table.row(vec![name, self.policy.value(setting.entry).into(), found, verdict, place.into()], tone);
     }
-}
-
-fn overruled(key: &Key, value: &str, all: i64) -> Option<Verdict> {
-    let place = key.place()?;
-    let of_interface = place.interface != "all" && place.interface != "default";
-    let is_rp_filter = place.announced() == Some((Family::V4, Attribute::RpFilter));
-    (of_interface && is_rp_filter && value.parse::<i64>().is_ok_and(|own| all > own)).then_some(Verdict::Overruled(all))
 }
 
 fn exempt_key(interface: &OsStr) -> String {
