@@ -31,7 +31,7 @@ use crate::kernel::scheduling::{SHORTEST_NSEC, ask_for_slices, stand_alone};
 use crate::kernel::sysctl::Pulse;
 use crate::kernel::writers::{self, Groups};
 use crate::policy::watch::Watch;
-use crate::policy::{Policy, PolicyError, Source};
+use crate::policy::{Policy, PolicyError};
 use crate::report::journal::Reporter;
 use crate::report::record::{Cause, Record};
 use crate::report::status::{SharedStatus, notify};
@@ -307,8 +307,8 @@ struct Daemon {
     reload_due: Option<Instant>,
     /// What the kernel does not let the service read or watch of policy and sysctl.d, as has been told.
     refused: BTreeSet<&'static str>,
-    /// Lines against the policy, and what they say, that have been told.
-    conflicts: HashSet<(Source, Arc<str>)>,
+    /// Lines against the policy that have been told.
+    conflicts: HashSet<policy::Against>,
 }
 
 impl Daemon {

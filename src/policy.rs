@@ -1,6 +1,7 @@
 //! The policy: the settings that must hold, merged from the fwdguard.d folders as sysctl.d(5) merges its own.
 
 pub mod conflicts;
+pub mod effective;
 pub mod files;
 pub mod merge;
 mod notices;
@@ -162,6 +163,11 @@ impl Policy {
         if entry.sets().is_some() { entry.name.clone() } else { key.to_string() }
     }
 
+    /// Whether a line is the vendor's or built in.
+    pub fn is_vendors(&self, source: &Source) -> bool {
+        *source.file == *self.vendor_file
+    }
+
     /// Whether reading it again gave nothing new.
     pub fn says_the_same(&self, other: &Policy) -> bool {
         self.merged.entries == other.merged.entries
@@ -295,7 +301,7 @@ impl Policy {
     /// Whether `key` would be opened by a pattern, and by no line but the vendor's: what the administrator writes in a file
     /// of his own is meant, be it applied before the vendor's line, repeat it, or be replaced by it.
     fn only_the_vendor_opens(&self, key: &Key) -> bool {
-        let by_vendor = |source: &Source| *source.file == *self.vendor_file;
+        let by_vendor = |source: &Source| self.is_vendors(source);
         // The administrator's last word on this very pattern, where the vendor's line replaced it: `= 01` before `= 1`.
         let opened_before = |entry: &Entry| {
             let replaced = entry.overrides.iter().rev().find(|(_, source)| !by_vendor(source));

@@ -159,8 +159,11 @@ fn model(files: &Files) -> Option<Lines> {
     let mut lines = HashMap::new();
     for unit in units.into_iter().filter(|unit| unit.kind == "sysctl" && unit.enabled && !unit.elsewhere) {
         for (name, value, path, line) in unit.options {
-            let Ok(key) = Key::parse(&name).map(Key::to_write) else { continue };
-            if !key.has_wildcard() {
+            let Ok(key) = Key::parse(&name).map(Key::canonical) else { continue };
+            // What stands below /proc/sys once dots and slashes have changed places, and is not refused as deprecated.
+            let is_dotted = name.split(['.', '/']).next().is_some_and(|first| name[first.len()..].starts_with('.'));
+            let is_refused = [".base_reachable_time", ".retrans_time"].iter().any(|end| name.ends_with(end));
+            if is_dotted && !is_refused && !key.has_wildcard() {
                 let quoted = value.len() > 1 && value.starts_with('"') && value.ends_with('"');
                 let value = if quoted { &value[1..value.len() - 1] } else { &value };
                 let plain = value.chars().all(|c| c == '\t' || !c.is_control());

@@ -122,7 +122,8 @@ impl Merger {
             }
             if let Some(earlier) = self.slots.remove(slot) {
                 overrides = earlier.overrides;
-                overrides.push((earlier.value, earlier.source));
+                overrides.push((earlier.value.clone(), earlier.source));
+                overrides.extend(earlier.repeats.into_iter().map(|source| (earlier.value.clone(), source)));
             }
         }
         let entry = Entry {
@@ -189,6 +190,19 @@ impl Merged {
         })
     }
 
+    /// Every line that would set `key` if the ones before it in this list were gone, the one that counts first.
+    pub fn lines_for(&self, key: &Key) -> Vec<(&Arc<str>, &Source, &Entry)> {
+        let written_out = self.written_out(key);
+        // An exclusion that was written among them keeps patterns away also when they are gone.
+        let excluded = written_out.is_some_and(|entry| entry.lines().any(|(value, _)| value.is_none()));
+        let patterns = self.patterns_for(key).rev().filter(|_| !excluded);
+        let all = written_out
+            .into_iter()
+            .chain(patterns)
+            .flat_map(|entry| entry.lines().filter_map(move |(value, source)| Some((value.as_ref()?, source, entry))));
+        all.collect()
+    }
+
     /// Interfaces whose IPv4 `forwarding = 0` is written out, with the line.
     pub fn closed_interfaces(&self) -> impl Iterator<Item = (OsString, Source)> {
         self.entries.iter().filter_map(|entry| {
@@ -203,7 +217,22 @@ impl Merged {
     }
 }
 
+/// Whether `says`, written as `own`, makes the setting `key`, which may be another name of it, other than `wanted`.
+pub fn says_otherwise(own: &Key, says: &str, key: &Key, wanted: &str) -> bool {
+    if own == key {
+        return !same_value(wanted, says);
+    }
+    let values = key.in_canonical_unit(wanted).zip(own.in_canonical_unit(says));
+    values.is_none_or(|(wanted, says)| !same_value(&wanted, &says))
+}
+
 impl Entry {
+    /// Its own line, those that repeat it, and those that it replaced, the youngest first.
+    fn lines(&self) -> impl Iterator<Item = (&Option<Arc<str>>, &Source)> {
+        let equal = std::iter::once(&self.source).chain(&self.repeats).map(|source| (&self.value, source));
+        equal.chain(self.overrides.iter().rev().map(|(value, source)| (value, source)))
+    }
+
     /// The one key that this entry sets, if it sets one.
     pub fn sets(&self) -> Option<&Key> {
         self.names().filter(|_| self.value.is_some())
@@ -219,18 +248,18 @@ impl Entry {
 
     /// Whether it sets `key` to another value than `wanted`, which is its own or that of another name of the same setting.
     pub fn sets_otherwise(&self, key: &Key, wanted: &str) -> bool {
-        // What stands behind the numbers that it takes the kernel passes over.
-        let Some(says) = self.value.as_deref().map(without_remark) else { return false };
+        self.value.as_deref().is_some_and(|says| self.would_set_otherwise(says, key, wanted))
+    }
+
+    /// The same with `says` in its value's place.
+    pub fn would_set_otherwise(&self, says: &str, key: &Key, wanted: &str) -> bool {
         let own = match (&self.target, key.place()) {
             (Target::Many(pattern), Some(place)) => &pattern.key_for(place.interface),
             (Target::One(own), _) => own,
             _ => key,
         };
-        if own == key {
-            return !same_value(wanted, says);
-        }
-        let values = key.in_canonical_unit(wanted).zip(own.in_canonical_unit(says));
-        values.is_none_or(|(wanted, says)| !same_value(&wanted, &says))
+        // What stands behind the numbers that it takes the kernel passes over.
+        says_otherwise(own, without_remark(says), key, wanted)
     }
 
     /// Whether it is written to the same file, or files.

@@ -86,7 +86,7 @@ impl Pattern {
 }
 
 /// fnmatch(3) as glob(3) calls it: `*` and `?` don't match a leading dot.
-fn fnmatch(pattern: &CStr, name: &CStr) -> bool {
+pub(super) fn fnmatch(pattern: &CStr, name: &CStr) -> bool {
     // SAFETY: both arguments are NUL-terminated strings that live through the call; fnmatch keeps neither.
     unsafe { libc::fnmatch(pattern.as_ptr(), name.as_ptr(), libc::FNM_PERIOD) == 0 }
 }

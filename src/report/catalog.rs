@@ -50,6 +50,7 @@ fn sample(last: Option<&Record>, writer: &Blame) -> Option<Record> {
             says: some("0").unwrap_or_default().into(),
             source: source(),
             origin: Origin::SysctlD,
+            behind: None,
             mend: None,
         },
         Some(Record::Conflict { .. }) => Record::Repaired {

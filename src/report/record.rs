@@ -84,7 +84,7 @@ pub enum Record {
         source: Source,
         text: String,
     },
-    /// A line of sysctl.d or TuneD works against the policy.
+    /// A line of sysctl.d, ufw, the kernel's command line or TuneD works against the policy.
     Conflict {
         key: String,
         ours: Arc<str>,
@@ -92,6 +92,8 @@ pub enum Record {
         says: Arc<str>,
         source: Source,
         origin: Origin,
+        /// The line that counts instead, for as long as it is there.
+        behind: Option<Source>,
         mend: Option<Mend>,
     },
     Repaired {

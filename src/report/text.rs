@@ -40,15 +40,20 @@ impl Record {
             }
             Record::PolicyNotice { text, .. } => format!("In the policy: {text}"),
             Record::PolicyError { text, .. } => format!("Left out of the policy: {text}"),
-            Record::Conflict { key, ours, policy, says, source, origin, mend } => {
+            Record::Conflict { key, ours, policy, says, source, origin, behind, mend } => {
                 let (when, own) = match origin {
                     Origin::SysctlD => ("at boot, with 'sysctl --system' or by udev", "remove or correct it"),
+                    Origin::Ufw => ("when ufw starts, at boot or with 'ufw enable'", "remove or correct it"),
+                    Origin::CommandLine => {
+                        ("at the next boot, before sysctl.d", "remove it from the boot loader's configuration")
+                    }
                     Origin::Tuned => {
                         ("when TuneD starts or applies its profile", "correct it in a profile in /etc/tuned")
                     }
                 };
+                let once = behind.as_ref().map(|line| format!(", once {line} is gone")).unwrap_or_default();
                 format!(
-                    "{}:{} says {key} = {says}, against the policy's {ours} ({policy}): it comes back {when}; {}",
+                    "{}:{} says {key} = {says}, against the policy's {ours} ({policy}): it comes back {when}{once}; {}",
                     printable(source.file.as_os_str()),
                     source.line,
                     mend.as_ref().map_or(own.into(), |mend| format!("write {mend}"))
@@ -280,6 +285,39 @@ mod tests {
             record.text(),
             "net.ipv4.ip_forward was 0, put back to 1 (cause: write; policy 50-kubernetes.conf:9)"
         );
+    }
+
+    #[test]
+    fn a_line_against_the_policy_says_when_it_comes_back() {
+        let source = |file: &str| Source { file: Path::new(file).into(), line: 1 };
+        for (origin, behind, says) in [
+            (Origin::SysctlD, None, "at boot, with 'sysctl --system' or by udev; remove or correct it"),
+            (
+                Origin::SysctlD,
+                Some(source("/etc/sysctl.d/99-x.conf")),
+                "at boot, with 'sysctl --system' or by udev, once 99-x.conf:1 is gone; remove or correct it",
+            ),
+            (Origin::Ufw, None, "when ufw starts, at boot or with 'ufw enable'; remove or correct it"),
+            (
+                Origin::CommandLine,
+                None,
+                "at the next boot, before sysctl.d; remove it from the boot loader's configuration",
+            ),
+        ] {
+            let record = Record::Conflict {
+                key: "net.ipv4.ip_forward".into(),
+                ours: "1".into(),
+                policy: subject().source,
+                says: "0".into(),
+                source: source("/f"),
+                origin,
+                behind,
+                mend: None,
+            };
+            let text =
+                "/f:1 says net.ipv4.ip_forward = 0, against the policy's 1 (50-kubernetes.conf:9): it comes back ";
+            assert_eq!(record.text(), format!("{text}{says}"));
+        }
     }
 
     #[test]
