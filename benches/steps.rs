@@ -35,13 +35,20 @@ fn policy() -> Arc<Policy> {
 
 fn netconf(ifindex: i32, forwarding: i32) -> NetconfMessage {
     let rp_filter = Some(0);
-    NetconfMessage { family: 2, ifindex: Some(ifindex), forwarding: Some(forwarding), rp_filter, settings: 1 }
+    NetconfMessage {
+        family: 2,
+        ifindex: Some(ifindex),
+        forwarding: Some(forwarding),
+        rp_filter,
+        settings: 1,
+        ..Default::default()
+    }
 }
 
 fn snapshot(interfaces: i32) -> Snapshot {
     let link = |ifindex| Link { ifindex, name: format!("if{ifindex}").as_str().into(), up: None, mtu: None };
     let netconf = (1..=interfaces).chain([ALL, -2]).map(|ifindex| netconf(ifindex, 1)).collect();
-    Snapshot { links: Some((1..=interfaces).map(link).collect()), netconf, redirects: None }
+    Snapshot { links: Some((1..=interfaces).map(link).collect()), netconf, redirects: None, at: 0 }
 }
 
 fn started(policy: &Arc<Policy>, interfaces: i32) -> Guard {

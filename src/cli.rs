@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod advice;
 mod apply;
 mod check;
 mod diagnose;
@@ -16,7 +17,7 @@ use clap::{Parser, Subcommand, ValueHint};
 use sd_notify::NotifyState;
 
 use crate::kernel::memory;
-use crate::policy::PolicyError;
+use crate::policy::{Policy, PolicyError};
 use crate::report::status::notify;
 use crate::report::text::{ascii_line, one_line};
 use crate::setting::printable;
@@ -144,9 +145,12 @@ fn exit_status(all_holds: bool, policy_errors: &[PolicyError]) -> ExitCode {
     }
 }
 
-/// Bad lines go to stderr, one line each.
-fn print_errors(errors: &[PolicyError]) {
-    for error in errors {
+/// Notices and bad lines go to stderr, one line each.
+fn print_errors(policy: &Policy) {
+    for notice in &policy.notices {
+        eprintln!("fwdguard: notice: {}", one_line(&notice.to_string()));
+    }
+    for error in &policy.errors {
         eprintln!("fwdguard: {}", one_line(&error.to_string()));
     }
 }

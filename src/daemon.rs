@@ -31,13 +31,14 @@ use crate::kernel::scheduling::{SHORTEST_NSEC, ask_for_slices, stand_alone};
 use crate::kernel::sysctl::Pulse;
 use crate::kernel::writers::{self, Groups};
 use crate::policy::watch::Watch;
-use crate::policy::{Policy, PolicyError, Source};
+use crate::policy::{Policy, PolicyError};
 use crate::report::journal::Reporter;
 use crate::report::record::{Cause, Record};
 use crate::report::status::{SharedStatus, notify};
-use crate::report::text::plain;
+use crate::report::text::{plain, why};
 use crate::wake::clock::Clock;
 use crate::wake::logind;
+use crate::wake::modules::Modules;
 use crate::wake::timer::Timer;
 use crate::witness::{FANOTIFY, Follow, INTERFACE_FILES_MAX, Witness};
 use sleep::Hook;
@@ -49,6 +50,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Sources, as records and the status name them.
 const POLICY_WATCH: &str = "the policy watch";
 const CLOCKS: &str = "the clocks";
+const UEVENTS: &str = "kernel uevents";
 /// There is room for as many before there are threads.
 const DESCRIPTORS: i32 = writers::FILES_MAX as i32 + 200;
 /// How often the status is told where there is no watchdog.
@@ -173,6 +175,7 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
 
     daemon.clock = Clock::new().inspect_err(|error| daemon.lost(CLOCKS, error.to_string())).ok();
     let (heard, mut logind_events) = mpsc::channel(16);
+    let mut modules = Modules::subscribe().inspect_err(|error| daemon.lost(UEVENTS, why(error))).ok();
     let audited = Rc::new(Notify::new());
     tokio::task::spawn_local(logind::listen(heard, audited.clone()));
 
@@ -200,6 +203,13 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
                 daemon.guard.send(Command::Audit(Cause::Audit));
                 audited.notify_one();
             }
+            looked = look_for_modules(&mut modules) => match looked {
+                Ok(()) => daemon.guard.send(Command::LookElsewhere),
+                Err(error) => {
+                    modules = None;
+                    daemon.lost(UEVENTS, why(&error));
+                }
+            },
             () = until(daemon.settle.due()) => daemon.settle(),
             () = until(daemon.sleeps.due()) => daemon.rest(),
             () = at(daemon.reload_due) => daemon.reload(&mut watch, false).await,
@@ -297,8 +307,8 @@ struct Daemon {
     reload_due: Option<Instant>,
     /// What the kernel does not let the service read or watch of policy and sysctl.d, as has been told.
     refused: BTreeSet<&'static str>,
-    /// Lines against the policy, and what they say, that have been told.
-    conflicts: HashSet<(Source, Arc<str>)>,
+    /// Lines against the policy that have been told.
+    conflicts: HashSet<policy::Against>,
 }
 
 impl Daemon {
@@ -358,6 +368,13 @@ impl Daemon {
         if let Some(cause) = self.settle.take(monotonic()) {
             self.guard.send(Command::Audit(cause));
         }
+    }
+}
+
+async fn look_for_modules(modules: &mut Option<Modules>) -> io::Result<()> {
+    match modules {
+        Some(modules) => modules.look().await,
+        None => std::future::pending().await,
     }
 }
 

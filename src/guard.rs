@@ -5,6 +5,7 @@
 
 mod contest;
 mod episode;
+mod fan_out;
 mod foresee;
 mod full_read;
 mod hear;
@@ -21,12 +22,14 @@ use std::ffi::OsStr;
 use std::sync::Arc;
 
 use crate::kernel::name::Name;
+use crate::kernel::netconf;
 use crate::kernel::sysctl::{Outcome, is_absent};
 use crate::policy::Policy;
 use crate::report::record::{Cause, Record};
 use crate::setting::{self, ALL, Attribute, DEFAULT, Family, Key, same_value};
 use contest::Contests;
 use episode::Episode;
+use fan_out::Baselines;
 pub use full_read::{Beside, Snapshot};
 use interface::{Cell, Interface, Other};
 use settle::LinkSettles;
@@ -39,6 +42,16 @@ pub enum Slot {
     /// One whose changes the kernel announces, of an interface (or [`ALL`], [`DEFAULT`]).
     Announced(Family, Attribute, i32),
     Other(Key),
+}
+
+impl Slot {
+    /// Whether netconf messages tell of its changes.
+    fn is_told_of(&self) -> bool {
+        match self {
+            Slot::Announced(..) => true,
+            Slot::Other(key) => netconf::attribute_of(key).is_some(),
+        }
+    }
 }
 
 /// The order of repairs: `accept_ra` before forwarding, since forwarding takes the routes of an interface that does not
@@ -62,6 +75,16 @@ struct Job {
     received: Option<u64>,
     old: Option<String>,
     new: Option<String>,
+    /// What to put back where there is no entry.
+    put_back: Option<Arc<str>>,
+    /// When everything had been read last.
+    known_good: Option<u64>,
+}
+
+impl Job {
+    fn new(entry: Option<usize>, cause: Cause) -> Job {
+        Job { entry, cause, received: None, old: None, new: None, put_back: None, known_good: None }
+    }
 }
 
 /// A request to read, compare, write and read back one setting.
@@ -114,6 +137,7 @@ pub struct Guard {
     /// `all.accept_redirects` as it was before any drift of `all.forwarding`, which changes it.
     redirects: Option<String>,
     redirects_in_doubt: bool,
+    baselines: Baselines,
     /// IPv4's `all.forwarding` was written not long ago, and not everything has been read since: another's write that met
     /// ours may go through yet ([`Guard::is_unasked`]).
     wrote_all: bool,
@@ -135,7 +159,10 @@ pub struct Guard {
     moves: Vec<Move>,
     /// What has been repaired lately, and when last.
     changed: Changes,
-    reread: bool,
+    /// Everything has to be read again, and why.
+    reread: Option<Cause>,
+    /// When everything was read last (monotonic microseconds).
+    read_at: Option<u64>,
     settles: LinkSettles,
     repairs: u64,
     last: Option<(String, Cause)>,
@@ -153,6 +180,7 @@ impl Guard {
             gone: Vec::new(),
             redirects: None,
             redirects_in_doubt: false,
+            baselines: Baselines::default(),
             wrote_all: false,
             episodes: [None, None],
             jobs: BTreeMap::new(),
@@ -166,7 +194,8 @@ impl Guard {
             records: Vec::new(),
             moves: Vec::new(),
             changed: Changes::default(),
-            reread: false,
+            reread: None,
+            read_at: None,
             settles: LinkSettles::default(),
             repairs: 0,
             last: None,
@@ -190,6 +219,7 @@ impl Guard {
         self.failed.clear();
         self.written.clear();
         self.wrote_all = false;
+        self.forget_all_baselines();
         self.gone.extend(self.others.drain().map(|(key, _)| key));
         self.elsewhere = policy.elsewhere().map(|(key, _)| key).collect();
         self.others.extend(policy.elsewhere().map(|(key, entry)| (key, Other::new(entry))));
@@ -233,7 +263,10 @@ impl Guard {
             }
             return None;
         };
-        let wanted = job.entry.and_then(|entry| self.policy.entries()[entry].value.clone())?;
+        let wanted = match job.entry {
+            Some(entry) => self.policy.entries()[entry].value.clone()?,
+            None => job.put_back.clone()?,
+        };
         let other = matches!(slot, Slot::Other(_)).then(|| self.others.get(&key)).flatten();
         let learned = other.and_then(|other| other.learned.clone());
         let learn = other.is_some() && !self.contests.is_repaired_again(&slot);
@@ -274,7 +307,12 @@ impl Guard {
                 self.written.insert(repair.slot.clone(), put_back);
                 self.wrote_all |= all_of == Some(Family::V4);
                 // Interfaces follow it in silence, whoever writes it (devinet_copy_dflt_conf).
-                self.reread |= repair.slot == Slot::Announced(Family::V4, Attribute::RpFilter, DEFAULT);
+                if repair.slot == Slot::Announced(Family::V4, Attribute::RpFilter, DEFAULT) {
+                    self.reread = Some(repair.job.cause);
+                }
+                if let Slot::Other(key) = &repair.slot {
+                    self.follow_own_write(key, repair.job.cause);
+                }
                 // Another value is another's write already, and word of it is on its way, unless it is learned.
                 let now = if repair.learn { outcome.now.as_deref() } else { Some(&*repair.wanted) };
                 self.settle(&repair, now);

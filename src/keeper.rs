@@ -191,6 +191,7 @@ impl<O: Outlet> Keeper<O> {
                 self.audit(Cause::Reload);
                 _ = done.send(());
             }
+            Command::LookElsewhere => self.guard.module_came(),
             Command::Ping | Command::Stop => {}
         }
     }
@@ -313,8 +314,10 @@ impl<O: Outlet> Keeper<O> {
             if !self.hear_all() {
                 break;
             }
-            if self.guard.awaits_idle() && self.guard.idle() {
-                self.read_everything(Cause::Write);
+            if self.guard.awaits_idle()
+                && let Some(cause) = self.guard.idle()
+            {
+                self.read_everything(cause);
             }
         }
         self.publish();
@@ -362,13 +365,14 @@ impl<O: Outlet> Keeper<O> {
         self.look_again();
         self.guard.settle_links(now_usec());
         self.unwatch();
-        if self.guard.idle() {
-            self.read_everything(Cause::Write);
+        if let Some(cause) = self.guard.idle() {
+            self.read_everything(cause);
         }
         if self.guard.redirects_in_doubt() {
             self.read_redirects();
         }
         self.work();
+        self.read_baselines();
         self.publish();
     }
 

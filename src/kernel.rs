@@ -17,5 +17,6 @@ pub mod socket;
 pub mod sysctl;
 #[cfg(test)]
 mod tests;
+pub mod uevents;
 pub mod writers;
 pub mod writes;

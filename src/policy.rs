@@ -1,13 +1,17 @@
 //! The policy: the settings that must hold, merged from the fwdguard.d folders as sysctl.d(5) merges its own.
 
 pub mod conflicts;
+pub mod effective;
 pub mod files;
 pub mod merge;
+mod notices;
+mod off;
 pub mod parse;
 pub mod pattern;
 #[cfg(test)]
 mod tests;
 pub mod tuned;
+pub mod value;
 pub mod watch;
 
 use std::borrow::Cow;
@@ -84,6 +88,8 @@ pub type Wanted = (Key, usize);
 pub struct Policy {
     merged: Merged,
     pub errors: Vec<PolicyError>,
+    /// Lines that count, or are rightly passed over, and are read in another way than they are written. No failure.
+    pub notices: Vec<PolicyError>,
     /// Entries that name one key in an interface's place, by interface (`all` and `default` too).
     by_interface: BTreeMap<OsString, Vec<usize>>,
     /// Interfaces whose `forwarding = 0` stands written out in sysctl.d, which the vendor's pattern leaves alone.
@@ -96,7 +102,7 @@ pub struct Policy {
 impl Policy {
     /// Reads the policy below `root`. Never fails: what can't be used is in `errors`.
     pub fn load(root: &Path) -> Policy {
-        let (mut errors, mut unreadable, mut merger) = (Vec::new(), Vec::new(), Merger::default());
+        let (mut errors, mut unreadable, mut merger) = (Vec::new(), Vec::new(), Merger::of_policy());
         let writers = Writers::of_policy();
         let files = files::list(root, &FOLDERS, writers, &mut unreadable);
         let mut vendor_file = files::below(root, Path::new(VENDOR_FILE));
@@ -116,8 +122,13 @@ impl Policy {
     }
 
     /// The policy of merged lines, of which `vendor_file` has the vendor's, beside those of sysctl.d.
+    ///
+    /// Here the policy differs from what systemd-sysctl makes of the same lines, beside what
+    /// [`Merger::of_policy`](merge::Merger::of_policy) says: [`apply_off`], and a pattern of `forwarding` that is excluded is left
+    /// alone by the others ([`Policy::is_left_alone`]).
     pub fn of(merged: Merged, mut errors: Vec<PolicyError>, vendor_file: PathBuf, sysctl_d: &Merged) -> Policy {
-        let merged = drop_patterns_against_off(merged, &mut errors);
+        let mut merged = off::apply_off(merged, &mut errors);
+        let notices = std::mem::take(&mut merged.notices);
         let mut by_interface = BTreeMap::<OsString, Vec<usize>>::new();
         for (index, entry) in merged.entries.iter().enumerate() {
             if let Some(place) = entry.names().and_then(Key::place) {
@@ -125,7 +136,7 @@ impl Policy {
             }
         }
         let mut policy =
-            Policy { merged, errors, by_interface, exempt: BTreeMap::new(), vendor_file, usual: Vec::new() };
+            Policy { merged, errors, notices, by_interface, exempt: BTreeMap::new(), vendor_file, usual: Vec::new() };
         for (interface, source) in sysctl_d.closed_interfaces() {
             let key = Key::conf(Family::V4, &interface, Attribute::Forwarding);
             if policy.only_the_vendor_opens(&key) {
@@ -152,9 +163,15 @@ impl Policy {
         if entry.sets().is_some() { entry.name.clone() } else { key.to_string() }
     }
 
+    /// Whether a line is the vendor's or built in.
+    pub fn is_vendors(&self, source: &Source) -> bool {
+        *source.file == *self.vendor_file
+    }
+
     /// Whether reading it again gave nothing new.
     pub fn says_the_same(&self, other: &Policy) -> bool {
-        self.merged.entries == other.merged.entries && self.errors == other.errors && self.exempt == other.exempt
+        self.merged.entries == other.merged.entries
+            && (&self.errors, &self.notices, &self.exempt) == (&other.errors, &other.notices, &other.exempt)
     }
 
     /// There is something to read, and nothing of it could be.
@@ -185,7 +202,9 @@ impl Policy {
         }
         let named = named.map(Vec::as_slice).unwrap_or_default();
         Cow::Owned(self.decide(named, |pattern| {
-            pattern.matches_name(name) && !(is_exempt && self.is_exempt(&pattern.key_for(interface)))
+            pattern.matches_name(name)
+                && !(is_exempt && self.is_exempt(&pattern.key_for(interface)))
+                && !self.is_left_alone(pattern, name)
         }))
     }
 
@@ -248,7 +267,29 @@ impl Policy {
 
     /// Whether the policy says of `key` that it is to be left alone.
     pub fn excludes(&self, key: &Key) -> bool {
-        self.is_exempt(key) || self.merged.written_out(key).is_some_and(|entry| entry.value.is_none())
+        match (self.merged.written_out(key), key.place()) {
+            (Some(entry), _) => entry.value.is_none(),
+            (None, Some(place)) => {
+                self.is_exempt(key) || self.exclusions(place.name).any(|excluded| excluded.is_for(&place))
+            }
+            (None, None) => false,
+        }
+    }
+
+    /// Whether another pattern is excluded that stands for this interface, too. sysctl.d excludes single keys only. It is so for
+    /// `forwarding`, where what is closed on purpose must not be opened (the bridges of Podman's internal networks), and not for
+    /// an excluded `*`, which only takes back a line.
+    fn is_left_alone(&self, pattern: &Pattern, name: &CStr) -> bool {
+        let same = |other: &&Pattern| other.is_about(&pattern.family, &pattern.table, &pattern.name);
+        self.exclusions(&pattern.name).filter(same).any(|excluded| excluded.matches_name(name))
+    }
+
+    fn exclusions(&self, name: &str) -> impl Iterator<Item = &Pattern> {
+        let entries = if name == "forwarding" { &self.merged.entries[..] } else { &[] };
+        entries.iter().filter(|entry| entry.value.is_none()).filter_map(|entry| match &entry.target {
+            Target::Many(pattern) if !pattern.is_every() => Some(pattern),
+            _ => None,
+        })
     }
 
     fn is_exempt(&self, key: &Key) -> bool {
@@ -260,7 +301,7 @@ impl Policy {
     /// Whether `key` would be opened by a pattern, and by no line but the vendor's: what the administrator writes in a file
     /// of his own is meant, be it applied before the vendor's line, repeat it, or be replaced by it.
     fn only_the_vendor_opens(&self, key: &Key) -> bool {
-        let by_vendor = |source: &Source| *source.file == *self.vendor_file;
+        let by_vendor = |source: &Source| self.is_vendors(source);
         // The administrator's last word on this very pattern, where the vendor's line replaced it: `= 01` before `= 1`.
         let opened_before = |entry: &Entry| {
             let replaced = entry.overrides.iter().rev().find(|(_, source)| !by_vendor(source));
@@ -274,32 +315,4 @@ impl Policy {
             .is_some_and(|entry| matches!(entry.target, Target::Many(_)) && by_vendor(&entry.source))
             && openers.all(by_vendor_alone)
     }
-}
-
-/// An explicit `all.forwarding = 0` drops every pattern's `forwarding = 1` of its family: a router that its administrator
-/// switched off stays off. sysctl.d would set the interfaces all the same; this is the one deviation from it.
-fn drop_patterns_against_off(merged: Merged, errors: &mut Vec<PolicyError>) -> Merged {
-    let off: Vec<Entry> = Family::BOTH
-        .into_iter()
-        .filter_map(|family| merged.written_out(&Key::conf(family, OsStr::new("all"), Attribute::Forwarding)))
-        .filter(|entry| entry.number == Some(0))
-        .cloned()
-        .collect();
-    merged.retain(|entry| {
-        let Target::Many(pattern) = &entry.target else { return true };
-        let Some(value) = entry.value.as_ref().filter(|_| entry.number != Some(0)) else { return true };
-        let Some(off) = off.iter().find(|off| off.sets() == Some(&pattern.key_for(OsStr::new("all")))) else {
-            return true;
-        };
-        let message = format!(
-            "'{} = {}' is left out, because '{} = 0' stands at {}:{}; remove one of the two",
-            entry.name,
-            printable(OsStr::new(&**value)),
-            off.name,
-            printable(off.source.file.as_os_str()),
-            off.source.line
-        );
-        errors.push(PolicyError::at(entry.source.clone(), message));
-        false
-    })
 }

@@ -54,6 +54,24 @@ pub const DEFAULT: i32 = -2;
 /// Key of the setting that `net.ipv4.ip_forward` also writes (net/ipv4/devinet.c, `ctl_forward_entry`).
 const IP_FORWARD: &[u8] = b"net/ipv4/ip_forward";
 const ALL_FORWARDING: &[u8] = b"net/ipv4/conf/all/forwarding";
+/// One variable (net/netfilter/nf_conntrack_standalone.c).
+const CONNTRACK_MAX: [&[u8]; 2] = [b"net/nf_conntrack_max", b"net/netfilter/nf_conntrack_max"];
+/// Names of one variable below `neigh` (net/core/neighbour.c, `neigh_sysctl_template`).
+const NEIGH_TWINS: [[&str; 2]; 3] = [
+    ["base_reachable_time", "base_reachable_time_ms"],
+    ["retrans_time", "retrans_time_ms"],
+    ["unres_qlen", "unres_qlen_bytes"],
+];
+/// The folders of `/proc/sys` beside `net`, on any kernel from 3.10 on.
+const OTHER_TREES: [&str; 17] = [
+    "abi", "appldata", "bus", "coda", "crypto", "debug", "dev", "fs", "fscache", "kernel", "lnet", "lustre", "s390dbf",
+    "sunrpc", "user", "vm", "xen",
+];
+
+/// Settings of IPv6 of which a write to `all` is one to `default` and to every interface (`addrconf_sysctl_addr_gen_mode`,
+/// `addrconf_disable_change`, `addrconf_force_forward_change`, `addrconf_linkdown_change` in net/ipv6/addrconf.c).
+pub const FANNED_OUT_BY_ALL: [&str; 4] =
+    ["addr_gen_mode", "disable_ipv6", "force_forwarding", "ignore_routes_with_linkdown"];
 
 /// A path below `/proc/sys`, such as `net/ipv4/conf/eth0.100/rp_filter`.
 ///
@@ -74,6 +92,12 @@ impl Key {
         }
         if text.chars().any(char::is_control) {
             return Err("a control character in the key".into());
+        }
+        if text.contains(is_unseen) {
+            return Err(format!("a character that can't be seen in the key '{}'", printable(text.as_ref())));
+        }
+        if text.contains(' ') {
+            return Err(format!("white space in the key '{text}'"));
         }
         let mut path = text.as_bytes().to_vec();
         if path.iter().find(|b| matches!(b, b'/' | b'.')) == Some(&b'.') {
@@ -112,14 +136,72 @@ impl Key {
         Key(b"net/ipv4/conf/all/accept_redirects".as_slice().into())
     }
 
-    /// The file of the setting's other name, for those who must know who writes it.
     pub fn ip_forward() -> Key {
         Key(IP_FORWARD.into())
     }
 
-    /// The same setting under its one name: `net.ipv4.ip_forward` is `net.ipv4.conf.all.forwarding`.
+    /// The setting's other name, where it has two.
+    pub fn other_name(&self) -> Option<Key> {
+        let pairs = [[IP_FORWARD, ALL_FORWARDING], CONNTRACK_MAX];
+        if let Some(pair) = pairs.iter().find(|pair| pair.contains(&&*self.0)) {
+            return Some(Key(pair[usize::from(*pair[0] == *self.0)].into()));
+        }
+        let Place { family, table, interface, name } = self.place().filter(|place| place.table == "neigh")?;
+        let pair = NEIGH_TWINS.iter().find(|pair| pair.contains(&name))?;
+        Some(Key::in_table(family, table, interface, pair[usize::from(pair[0] == name)]))
+    }
+
+    /// The same setting under one of its names: `net.ipv4.ip_forward` is `net.ipv4.conf.all.forwarding`, and of the others
+    /// that have two it is the longer name.
     pub fn canonical(self) -> Key {
-        if *self.0 == *IP_FORWARD { Key(ALL_FORWARDING.into()) } else { self }
+        match self.other_name() {
+            Some(other) if other.0.len() > self.0.len() => other,
+            _ => self,
+        }
+    }
+
+    /// The key whose file the guard reads and writes: the policy's own, for the other may count in another unit or not be there
+    /// (`net.nf_conntrack_max` in another network namespace than the first). `ip_forward` is announced as `all.forwarding`.
+    pub fn to_write(self) -> Key {
+        if *self.0 == *IP_FORWARD { self.canonical() } else { self }
+    }
+
+    /// A value of this key in the unit of the canonical one, where that is known. IPv6's `retrans_time` counts in jiffies, and
+    /// `unres_qlen` in packets, both of which depend on the kernel.
+    pub fn in_canonical_unit(&self, value: &str) -> Option<String> {
+        let Some(Place { family, table: "neigh", name, .. }) = self.place() else { return Some(value.into()) };
+        let factor = match name {
+            "base_reachable_time" => 1000,
+            "retrans_time" if family == "ipv4" => 10, // USER_HZ is 100 on all that CentOS runs on
+            "retrans_time" | "unres_qlen" => return None,
+            _ => return Some(value.into()),
+        };
+        number(value)?.checked_mul(factor).map(|value| value.to_string())
+    }
+
+    /// The key with everything between `conf` or `neigh` and the last part as its interface: no name of an interface has a slash
+    /// in it, so `net.ipv4.conf.flannel.1.rp_filter` can only mean `flannel.1`. `None`: it is so already.
+    pub fn with_dotted_interface(&self) -> Option<Key> {
+        let parts: Vec<&[u8]> = self.0.split(|byte| *byte == b'/').collect();
+        let [net, family, table @ (b"conf" | b"neigh"), interface @ .., name] = &parts[..] else { return None };
+        let interface = interface.join(&b'.');
+        (parts.len() > 5).then(|| Key([*net, family, table, &interface, name].join(&b'/').into()))
+    }
+
+    /// Whether it lies below `conf` or `neigh` and has no room for an interface and its setting.
+    pub fn lacks_interface(&self) -> bool {
+        let mut parts = self.0.split(|byte| *byte == b'/').skip(1);
+        let of_family = matches!(parts.next(), Some(b"ipv4" | b"ipv6"));
+        of_family && matches!(parts.next(), Some(b"conf" | b"neigh")) && parts.count() < 2
+    }
+
+    /// Whether `text` is a key of a folder of `/proc/sys` beside `net`.
+    pub fn is_of_other_tree(text: &str) -> bool {
+        let parts: Vec<&str> = text.strip_prefix('/').unwrap_or(text).split(['/', '.']).collect();
+        parts.len() > 1
+            && OTHER_TREES.contains(&parts[0])
+            && parts.iter().all(|part| !part.is_empty())
+            && !text.contains(|c: char| c.is_whitespace() || c.is_control() || is_unseen(c))
     }
 
     /// Relative to `/proc/sys`.
@@ -143,12 +225,17 @@ impl Key {
         })
     }
 
-    /// The `default` that this setting of an interface follows in silence until it is first written itself
-    /// (`devinet_copy_dflt_conf`, `neigh_copy_dflt_parms`). IPv6's `conf` follows none.
+    /// The setting whose write is a silent write of this one: of an interface's in IPv4 and of its neighbours, `default`'s, until
+    /// it is first written itself (`devinet_copy_dflt_conf`, `neigh_copy_dflt_parms`); of some of IPv6's, `all`'s.
     pub fn follows(&self) -> Option<Key> {
         let Place { family, table, interface, name } = self.place()?;
-        let of_interface = interface != "all" && interface != "default" && (family, table) != ("ipv6", "conf");
-        of_interface.then(|| Key::in_table(family, table, "default".as_ref(), name))
+        let leader = match (family, table) {
+            _ if interface == "all" => return None,
+            ("ipv6", "conf") if FANNED_OUT_BY_ALL.contains(&name) => "all",
+            ("ipv6", "conf") => return None,
+            _ => "default",
+        };
+        (interface != leader).then(|| Key::in_table(family, table, leader.as_ref(), name))
     }
 
     pub fn has_wildcard(&self) -> bool {
@@ -164,6 +251,12 @@ impl Key {
     pub fn waits_for_rtnl(&self) -> bool {
         self.0.ends_with(b"/forwarding")
     }
+}
+
+/// The name of a setting below `neigh` that has two; any other's own.
+pub fn canonical_name<'a>(table: &str, name: &'a str) -> &'a str {
+    let twins = NEIGH_TWINS.iter().filter(|_| table == "neigh").find(|pair| pair[0] == name);
+    twins.map_or(name, |pair| pair[1])
 }
 
 /// An interface's key taken apart.
@@ -224,23 +317,55 @@ pub fn printable(text: &OsStr) -> String {
     out
 }
 
-/// Control characters, ends of lines, and what turns the direction of the text behind it.
+/// Control characters, and [`is_unseen`]: among them ends of lines, and what turns the direction of the text behind it.
 pub fn is_obeyed(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    c.is_control() || is_unseen(c)
 }
 
-/// Whether the kernel's text says what the policy wants: white space aside, and numbers by their value as the kernel's
-/// `proc_dointvec` reads them (`01`, `0x1` and `1` are one).
+/// Characters that nobody sees, or takes for a space: other spaces, and what Unicode calls format (Cf) and default ignorable.
+pub fn is_unseen(c: char) -> bool {
+    matches!(c, '\u{a0}' | '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'
+        | '\u{890}'..='\u{891}' | '\u{8e2}' | '\u{115f}'..='\u{1160}' | '\u{1680}' | '\u{17b4}'..='\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{2000}'..='\u{200f}' | '\u{2028}'..='\u{202f}' | '\u{205f}'..='\u{206f}'
+        | '\u{2800}' | '\u{3000}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+        | '\u{fff0}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Whether two texts say the same value: white space aside, numbers by their value as the kernel's `proc_dointvec` reads them
+/// (`01`, `0x1` and `1` are one), and lists of ports as the sets that `proc_do_large_bitmap` makes of them.
 pub fn same_value(wanted: &str, found: &str) -> bool {
     let (mut wanted, mut found) = (wanted.split_ascii_whitespace(), found.split_ascii_whitespace());
     loop {
         match (wanted.next(), found.next()) {
             (None, None) => return true,
             (Some(w), Some(f)) if w == f => {}
-            (Some(w), Some(f)) if number(w).is_some() && number(w) == f.parse().ok() => {}
+            (Some(w), Some(f)) if number(w).is_some() && number(w) == number(f) => {}
+            (Some(w), Some(f)) if port_ranges(w).is_some() && port_ranges(w) == port_ranges(f) => {}
             _ => return false,
         }
     }
+}
+
+/// The ranges of a list such as `8080,9000-9010`, in order and joined where nothing lies between. What is padded with zeros is
+/// no such list: masks of processors look like that.
+fn port_ranges(text: &str) -> Option<Vec<(u32, u32)>> {
+    let port = |text: &str| {
+        let plain = text == "0" || text.starts_with(|c: char| matches!(c, '1'..='9'));
+        text.parse::<u32>().ok().filter(|_| plain)
+    };
+    let range = |text: &str| {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        Some((port(first)?, port(last)?)).filter(|(first, last)| first <= last)
+    };
+    let mut ranges = text.split(',').map(range).collect::<Option<Vec<_>>>()?;
+    ranges.sort_unstable();
+    ranges.dedup_by(|next, kept| {
+        let joins = next.0 <= kept.1.saturating_add(1);
+        kept.1 = if joins { kept.1.max(next.1) } else { kept.1 };
+        joins
+    });
+    Some(ranges)
 }
 
 /// A number as the kernel reads it: decimal, `0x` hexadecimal or `0` octal (lib/kstrtox.c, base 0).
@@ -293,6 +418,10 @@ mod tests {
             "net.ipv4.a\tb",
             "net.ipv4.route.flush",
             "a/net/x",
+            "net.ipv4.ip_forward\u{a0}",
+            "net.\u{200b}ipv4.ip_forward",
+            "\u{feff}net.ipv4.ip_forward",
+            "net.ipv4.ip forward",
         ] {
             assert!(Key::parse(text).is_err(), "{text:?}");
         }
@@ -304,6 +433,44 @@ mod tests {
         assert_eq!(key.to_string(), "net.ipv4.conf.all.forwarding");
         let family = Key::parse("net.ipv6.conf.all.forwarding").unwrap().canonical();
         assert_eq!(family.place().unwrap().announced(), Some((Family::V6, Attribute::Forwarding)));
+    }
+
+    #[test]
+    fn settings_with_two_names() {
+        for (one, other, factor) in [
+            ("net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding", Some("2")),
+            ("net.nf_conntrack_max", "net.netfilter.nf_conntrack_max", Some("2")),
+            ("net.ipv4.neigh.a/1.base_reachable_time", "net.ipv4.neigh.a/1.base_reachable_time_ms", Some("2000")),
+            ("net.ipv6.neigh.*.base_reachable_time", "net.ipv6.neigh.*.base_reachable_time_ms", Some("2000")),
+            ("net.ipv4.neigh.default.retrans_time", "net.ipv4.neigh.default.retrans_time_ms", Some("20")),
+            ("net.ipv6.neigh.default.retrans_time", "net.ipv6.neigh.default.retrans_time_ms", None),
+            ("net.ipv4.neigh.a.unres_qlen", "net.ipv4.neigh.a.unres_qlen_bytes", None),
+        ] {
+            let [one, other] = [one, other].map(|text| Key::parse(text).unwrap());
+            assert_eq!((one.other_name().as_ref(), other.other_name().as_ref()), (Some(&other), Some(&one)));
+            assert_eq!(one.in_canonical_unit("2").as_deref(), factor, "{one}");
+            assert_eq!(other.in_canonical_unit("2").as_deref(), Some("2"), "{other}");
+            assert_eq!(one.canonical(), other.canonical());
+        }
+        for text in ["net.ipv6.conf.all.forwarding", "net.ipv4.conf.a.retrans_time", "net.ipv4.neigh.a.locktime"] {
+            assert_eq!(Key::parse(text).unwrap().other_name(), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn dots_in_an_interfaces_name() {
+        let folded = |text| Key::parse(text).unwrap().with_dotted_interface().map(|key| key.to_string());
+        for (text, key) in [
+            ("net.ipv4.conf.flannel.1.rp_filter", Some("net.ipv4.conf.flannel/1.rp_filter")),
+            ("net.ipv6.neigh.a.b.c.locktime", Some("net.ipv6.neigh.a/b/c.locktime")),
+            ("net.ipv4.conf.eth0.*.rp_filter", Some("net.ipv4.conf.eth0/*.rp_filter")),
+            ("net.ipv4.conf.eth0/1.2.rp_filter", Some("net.ipv4.conf.eth0/1/2.rp_filter")),
+            ("net.ipv4.conf.flannel/1.rp_filter", None),
+            ("net.ipv4.conf.all.rp_filter", None),
+            ("net.core.a.b.c.d.e", None),
+        ] {
+            assert_eq!(folded(text).as_deref(), key, "{text}");
+        }
     }
 
     #[test]
@@ -334,8 +501,24 @@ mod tests {
             ("", "0", false),
             ("99999999999999999999", "0", false),
             ("é", "1", false),
+            ("0x1", "01", true),
+            ("1", "-0", false),
+            ("0", "-0", true),
+            ("9148,8080", "8080,9148", true),
+            ("30000-30002,30003,8080", "8080,30000-30003", true),
+            ("1-3,2-5,5", "1-5", true),
+            ("8080-8080", "8080", true),
+            ("8080,9148", "8080", false),
+            ("8080-9148", "8080,9148", false),
+            ("9-1", "1-9", false),
+            ("1,,2", "1,2", false),
+            ("00000001,00000000", "00000000,00000001", false),
+            ("0-4294967295,7", "0-4294967295", true),
+            ("99999999999,1", "1,99999999999", false),
+            ("32768-60999", "32768\t60999", false),
         ] {
             assert_eq!(same_value(wanted, found), same, "{wanted:?} {found:?}");
+            assert_eq!(same_value(found, wanted), same, "{found:?} {wanted:?}");
         }
     }
 
@@ -343,5 +526,9 @@ mod tests {
     fn text_from_outside_forges_no_escape() {
         assert_eq!(printable(OsStr::from_bytes(b"a\x1b[31m\xff\n")), "a\\u{1b}[31m\\xff\\n");
         assert_eq!(printable(OsStr::new("a\u{202e}b\u{9b}\u{7f}é")), "a\\u{202e}b\\u{9b}\\u{7f}é");
+        assert_eq!(
+            printable(OsStr::new("1\u{a0}\u{200b}\u{feff}\u{ad}\u{2060}")),
+            "1\\u{a0}\\u{200b}\\u{feff}\\u{ad}\\u{2060}"
+        );
     }
 }

@@ -4,4 +4,5 @@ pub mod bus;
 pub mod clock;
 pub mod logind;
 pub mod managers;
+pub mod modules;
 pub mod timer;

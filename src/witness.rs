@@ -176,10 +176,12 @@ impl Witness {
     /// Who wrote `key`, which the guard heard of at `received` and mended at `finished` (monotonic microseconds). Waits
     /// until 50 ms after that for an event that is still to come.
     pub fn who(&self, key: &Key, cause: Cause, received: Option<u64>, finished: u64) -> Blame {
+        let key = &key.clone().canonical();
         match cause {
             Cause::Start | Cause::Reload => return Blame::Nobody,
             _ if self.threads.is_none() => return Blame::Unknown(Why::NoFanotify),
             Cause::Write | Cause::Overrun => {}
+            Cause::Module => return Blame::Unknown(Why::Module),
             // A new interface's settings come with its netconf message.
             Cause::Link if received.is_some() => return Blame::Unknown(Why::Inherited),
             _ => return Blame::Unknown(Why::Unheard),
@@ -247,6 +249,7 @@ impl Witness {
 
     /// Everybody who was seen writing `key` since `since`, each command once, the last first.
     pub fn writers(&self, key: &Key, since: u64) -> Vec<Arc<Process>> {
+        let key = &key.clone().canonical();
         let mut writers: Vec<Arc<Process>> = Vec::new();
         for write in self.shared.state().writes.iter().rev().filter(|write| write.at >= since && write.key == *key) {
             if !writers.iter().any(|known| known.does_the_same(&write.by)) {
@@ -262,11 +265,9 @@ fn whose_write_changes(key: &Key) -> Option<Key> {
     if *key == Key::all_accept_redirects() {
         return Some(Key::conf(Family::V4, "all".as_ref(), Attribute::Forwarding));
     }
-    let place = key.place()?;
-    let other = match place.announced() {
-        Some((_, Attribute::Forwarding)) => "all",
-        _ => "default",
-    };
-    let other = Key::in_table(place.family, place.table, other.as_ref(), place.name);
-    (other != *key).then_some(other)
+    match key.place()?.announced() {
+        Some((family, Attribute::Forwarding)) => Some(Key::conf(family, "all".as_ref(), Attribute::Forwarding)),
+        _ => key.follows(),
+    }
+    .filter(|other| other != key)
 }

@@ -79,7 +79,8 @@ fn check_tells_apply_repairs_and_check_is_content() {
     assert_eq!((status, &object["holds"]), (0, &json!(true)), "{object:#}");
     let output = ns.fwdguard(&["check"]);
     assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
-    assert!(stdout(&output).contains("settings hold\n"), "{}", stdout(&output));
+    // tunl0 is not there.
+    assert!(stdout(&output).ends_with("\n1 setting is absent, 4 settings hold\n"), "{}", stdout(&output));
     assert_eq!(ns.json(&["apply", "--json"]).0["repaired"], json!([]), "what holds is not written");
     assert_eq!(stdout(&ns.fwdguard(&["apply"])), "0 settings repaired, 0 failed\n");
 }
@@ -89,8 +90,8 @@ fn exit_statuses() {
     let ns = closed_node();
     let good = "net.ipv4.conf.all.rp_filter = 0\n";
     let drifted = "net.ipv4.ip_forward = 1\n";
-    let bad = "kernel.panic = 10\n";
-    let refused = "net.ipv4.conf.lo.rp_filter = nonsense\n";
+    let bad = "kernal.panic = 10\n";
+    let refused = "net.ipv4.conf.lo.accept_local = 4294967295\n";
     for (what, text, check, apply, policy) in [
         ("all holds", good.to_string(), 0, 0, 0),
         ("drift", drifted.to_string(), 1, 0, 0),
@@ -122,18 +123,18 @@ fn exit_statuses() {
 #[test]
 fn a_failed_repair_is_told_unless_its_failure_is_ignored() {
     let ns = closed_node();
-    ns.write(VENDOR, "net.ipv4.conf.lo.rp_filter = nonsense\n");
+    ns.write(VENDOR, "net.ipv4.conf.lo.accept_local = 4294967295\n");
     let output = ns.fwdguard(&["apply"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stdout(&output).contains("0 settings repaired, 1 failed"), "{}", stdout(&output));
-    assert!(stderr(&output).contains("net.ipv4.conf.lo.rp_filter"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("net.ipv4.conf.lo.accept_local"), "{}", stderr(&output));
     let (object, status) = ns.json(&["apply", "--json"]);
     assert_eq!(status, 1);
-    assert_eq!(object["failed"][0]["key"], "net.ipv4.conf.lo.rp_filter");
-    assert_eq!((&object["failed"][0]["wanted"], &object["failed"][0]["found"]), (&json!("nonsense"), &json!("0")));
+    assert_eq!(object["failed"][0]["key"], "net.ipv4.conf.lo.accept_local");
+    assert_eq!((&object["failed"][0]["wanted"], &object["failed"][0]["found"]), (&json!("4294967295"), &json!("0")));
     assert!(object["failed"][0]["error"].as_str().is_some_and(|e| e.contains("EINVAL") || e.contains("nvalid")));
 
-    ns.write(VENDOR, "-net.ipv4.conf.lo.rp_filter = nonsense\n");
+    ns.write(VENDOR, "-net.ipv4.conf.lo.accept_local = 4294967295\n");
     let output = ns.fwdguard(&["apply"]);
     assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
 }
@@ -230,6 +231,35 @@ fn a_conflict_in_tuneds_profile_is_named_and_is_no_failure() {
 }
 
 #[test]
+fn lines_behind_the_one_that_counts_are_named_and_so_are_ufw_and_the_command_line() {
+    let ns = closed_node();
+    ns.write("etc/sysctl.d/10-old.conf", "net.ipv4.ip_forward = 0\n");
+    ns.write("etc/sysctl.d/50-k8s.conf", "net.ipv4.ip_forward = 1\n");
+    ns.write("etc/sysctl.d/99-hardening.conf", "net.ipv4.ip_forward = 0\n");
+    ns.write("etc/ufw/sysctl.conf", "net/ipv4/ip_forward=0\n");
+    ns.write("proc/cmdline", "ro sysctl.net.ipv4.ip_forward=0\n");
+    assert_eq!(ns.fwdguard(&["apply"]).status.code(), Some(0));
+    let (object, status) = ns.json(&["check", "--json"]);
+    assert_eq!(status, 0);
+    let conflict = |path: &str| json!({"key": "net.ipv4.ip_forward", "wanted": "1", "says": "0", "source": {"file": file(&ns, path), "line": 1}});
+    let expected =
+        ["etc/sysctl.d/99-hardening.conf", "etc/sysctl.d/10-old.conf", "etc/ufw/sysctl.conf", "proc/cmdline"];
+    assert_eq!(object["conflicts"], json!(expected.map(conflict)));
+    let text = stdout(&ns.fwdguard(&["check"]));
+    for part in [
+        "\nnet.ipv4.ip_forward",
+        "\n  net.ipv4.ip_forward",
+        "by udev; remove or correct them\nAn indented line counts once those above it are gone\n",
+        "\nIN UFW'S SETTINGS ",
+        "\nThese lines come back when ufw starts, at boot or with 'ufw enable'; remove or correct them\n",
+        "\nON THE KERNEL'S COMMAND LINE ",
+        "\nThese come back at the next boot; remove them from the boot loader's configuration\n",
+    ] {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+}
+
+#[test]
 fn an_interface_closed_in_sysctl_d_is_exempt_and_told() {
     let ns = closed_node();
     ns.veth("eth1", "peer");
@@ -270,6 +300,105 @@ fn an_interfaces_rp_filter_is_overruled_by_all() {
     assert!(setting(&object, "net.ipv4.conf.tunl0.rp_filter").get("effective").is_none());
 }
 
+/// Of each way in which the kernel uses the two values together, with both values as it reads them.
+#[test]
+fn what_counts_together_with_alls_is_overruled() {
+    let ns = closed_node();
+    ns.veth("t0", "peer");
+    sysctl_write("net/ipv4/ip_forward", "1");
+    for (key, own, all, effective) in [
+        ("ipv4/conf/t0/arp_ignore", "1", "2", Some("2")),
+        ("ipv4/conf/t0/arp_announce", "2", "1", None),
+        ("ipv4/conf/t0/send_redirects", "0", "1", Some("1")),
+        ("ipv4/conf/t0/send_redirects", "1", "0", None),
+        ("ipv4/conf/t0/log_martians", "0", "1", Some("1")),
+        ("ipv4/conf/t0/route_localnet", "0", "1", Some("1")),
+        ("ipv4/conf/t0/proxy_arp", "0", "1", Some("1")),
+        ("ipv4/conf/t0/accept_source_route", "1", "0", Some("0")),
+        ("ipv4/conf/t0/accept_source_route", "0", "1", None),
+        ("ipv4/conf/t0/bc_forwarding", "1", "0", Some("0")),
+        // This one forwards, so both are needed; t0 with forwarding off below.
+        ("ipv4/conf/t0/accept_redirects", "1", "0", Some("0")),
+        ("ipv4/conf/t0/accept_redirects", "0", "1", None),
+        ("ipv6/conf/t0/proxy_ndp", "0", "1", Some("1")),
+        ("ipv6/conf/t0/seg6_enabled", "1", "0", Some("0")),
+        // Of `all` and `default` themselves nothing else counts.
+        ("ipv4/conf/default/send_redirects", "0", "1", None),
+    ] {
+        let name = format!("net/{key}");
+        let all_name = name.replace("/t0/", "/all/").replace("/default/", "/all/");
+        if !std::path::Path::new("/proc/sys").join(&name).exists() {
+            eprintln!("{name} is not there");
+            continue;
+        }
+        let before = sysctl_read(&all_name);
+        sysctl_write(&all_name, all);
+        sysctl_write(&name, own);
+        ns.write(VENDOR, &format!("{name} = {own}\n"));
+        let (object, status) = ns.json(&["check", "--json"]);
+        let found = &object["settings"][0];
+        let verdict = if effective.is_some() { "overruled" } else { "ok" };
+        assert_eq!((status == 1, &found["verdict"]), (effective.is_some(), &json!(verdict)), "{key}: {object:#}");
+        assert_eq!(found.get("effective").and_then(Value::as_str), effective, "{key}");
+        sysctl_write(&all_name, &before);
+    }
+    sysctl_write("net/ipv4/conf/all/accept_redirects", "0");
+    sysctl_write("net/ipv4/conf/t0/accept_redirects", "1");
+    sysctl_write("net/ipv4/conf/t0/forwarding", "0");
+    ns.write(VENDOR, "net.ipv4.conf.t0.accept_redirects = 1\n");
+    assert_eq!(ns.json(&["check", "--json"]).0["settings"][0]["verdict"], "ok", "either is enough where it is off");
+}
+
+#[test]
+fn lines_that_do_less_than_they_seem_to_are_warned_of() {
+    let ns = closed_node();
+    ns.veth("t0", "peer");
+    for interface in ["all", "lo", "t0", "peer"] {
+        sysctl_write(&format!("net/ipv4/conf/{interface}/send_redirects"), if interface == "all" { "0" } else { "1" });
+    }
+    let warnings = |policy: &str| {
+        ns.write(SITE, policy);
+        let (object, status) = ns.json(&["check", "--json"]);
+        let text = stdout(&ns.fwdguard(&["check"]));
+        let warnings = object["warnings"].as_array().expect("warnings").clone();
+        assert_eq!(text.matches("\nWarning: ").count(), warnings.len(), "{text}");
+        (warnings, status)
+    };
+    ns.write(VENDOR, "net.ipv4.conf.all.rp_filter = 0\n");
+    sysctl_write("net/ipv4/conf/t0/rp_filter", "1");
+    let none = (vec![], 0);
+    assert_eq!(warnings(""), none, "the vendor's line leaves rp_filter to each interface");
+    let (found, status) = warnings("# CIS\nnet.ipv4.conf.all.send_redirects = 0\n-net.ipv4.conf.lo.send_redirects\n");
+    assert_eq!((found.len(), status), (1, 0), "{found:?}");
+    assert_eq!(found[0]["key"], "net.ipv4.conf.all.send_redirects");
+    assert_eq!(found[0]["source"], json!({"file": file(&ns, SITE), "line": 2}));
+    let message = found[0]["message"].as_str().expect("a message");
+    assert!(message.contains(" leaves it on for ") && message.contains("t0"), "{message}");
+    assert!(message.contains("peer") && !message.contains("lo "), "{message}");
+    assert!(message.contains("'net.ipv4.conf.*.send_redirects = 0'"), "{message}");
+    // Where both are needed, 0 is enough; and what the policy names is judged by itself.
+    assert_eq!(warnings("net.ipv4.conf.all.accept_source_route = 0\n"), none);
+    for interface in ["lo", "t0", "peer"] {
+        sysctl_write(&format!("net/ipv4/conf/{interface}/send_redirects"), "0");
+    }
+    assert_eq!(warnings("net.ipv4.conf.all.send_redirects = 0\n"), none);
+    if !std::path::Path::new("/proc/sys/net/ipv6/conf/all/accept_ra").exists() {
+        return;
+    }
+    sysctl_write("net/ipv6/conf/all/accept_ra", "2");
+    let (found, status) = warnings("net.ipv6.conf.all.accept_ra = 2\n");
+    assert_eq!((found.len(), status), (1, 0), "{found:?}");
+    assert!(found[0]["message"].as_str().is_some_and(|text| text.contains("has no effect")), "{found:?}");
+    sysctl_write("net/ipv6/conf/t0/forwarding", "1");
+    sysctl_write("net/ipv6/conf/all/forwarding", "0");
+    sysctl_write("net/ipv6/conf/t0/forwarding", "1");
+    let (found, status) = warnings("net.ipv6.conf.t0.forwarding = 1\n");
+    assert_eq!((found.len(), status), (1, 0), "{found:?}");
+    assert!(found[0]["message"].as_str().is_some_and(|text| text.contains("forwards no packet")), "{found:?}");
+    sysctl_write("net/ipv6/conf/all/forwarding", "1");
+    assert_eq!(warnings("net.ipv6.conf.t0.forwarding = 1\n"), none);
+}
+
 #[test]
 fn what_is_not_there_is_absent_and_no_failure() {
     let ns = closed_node();
@@ -281,7 +410,24 @@ fn what_is_not_there_is_absent_and_no_failure() {
         assert_eq!(setting(&object, key)["found"], Value::Null, "{key}");
     }
     let text = stdout(&ns.fwdguard(&["check"]));
-    assert_eq!(text.matches("absent").count(), 2, "{text}");
+    assert_eq!(text.lines().filter(|line| line.contains("  absent  ")).count(), 2, "{text}");
+    assert!(text.ends_with("\n2 settings are absent, 1 setting holds\n"), "{text}");
+}
+
+#[test]
+fn a_module_that_is_missing_is_named() {
+    let ns = closed_node();
+    if std::path::Path::new("/proc/sys/net/ipv4/vs").exists() {
+        eprintln!("ip_vs is loaded here");
+        return;
+    }
+    ns.write(VENDOR, "net.ipv4.vs.conntrack = 1\nnet.ipv4.conf.all.rp_filter = 0\nnet.ipv4.vs.no_such = 1\n");
+    let (object, status) = ns.json(&["check", "--json"]);
+    assert_eq!((status, &object["holds"]), (0, &json!(true)));
+    assert_eq!(setting(&object, "net.ipv4.vs.conntrack")["module"], "ip_vs");
+    assert!(setting(&object, "net.ipv4.conf.all.rp_filter").get("module").is_none());
+    let text = stdout(&ns.fwdguard(&["check"]));
+    assert!(text.ends_with("\n2 settings are absent (until 'modprobe ip_vs'), 1 setting holds\n"), "{text}");
 }
 
 #[test]
@@ -344,15 +490,15 @@ fn tables_fit_100_columns_and_have_no_colour_in_a_pipe() {
 #[test]
 fn bad_lines_go_to_stderr_and_into_json() {
     let ns = closed_node();
-    ns.write(SITE, "kernel.panic = 10\nnet.ipv4.conf.all.rp_filter = 0\nnet.x\n");
+    ns.write(SITE, "kernal.panic = 10\nnet.ipv4.conf.all.rp_filter = 0\nnet.x\n");
     let site = file(&ns, SITE);
     for command in ["check", "apply", "policy"] {
         let output = ns.fwdguard(&[command]);
-        let expected = format!("fwdguard: {site}:1: 'kernel.panic' is not below net.");
+        let expected = format!("fwdguard: {site}:1: 'kernal.panic' is not below net.");
         assert!(stderr(&output).starts_with(&expected), "{command}: {}", stderr(&output));
         assert!(stderr(&output).contains(&format!("fwdguard: {site}:3: no value")), "{command}: {}", stderr(&output));
         assert_eq!(stderr(&output).lines().count(), 2, "{command}: {}", stderr(&output));
-        assert!(!stdout(&output).contains("kernel.panic"), "{command}: {}", stdout(&output));
+        assert!(!stdout(&output).contains("kernal.panic"), "{command}: {}", stdout(&output));
 
         let output = ns.fwdguard(&[command, "--json"]);
         let object: Value = serde_json::from_slice(&output.stdout).expect("one object");
@@ -526,4 +672,30 @@ fn a_reader_that_went_away_is_no_error() {
         assert_eq!(stderr(&output), "", "{arguments:?}");
         assert!(output.status.code().is_some_and(|code| code < 2), "{arguments:?}: {}", output.status);
     }
+}
+
+#[test]
+fn a_file_as_people_write_it_is_no_failure_and_no_secret() {
+    let ns = closed_node();
+    ns.write(
+        SITE,
+        "\u{feff}# kernel parameters\nvm.swappiness = 10\nfs.file-max = 1000000\nnet.ipv4.ip_forward = 0\n\
+         net.ipv4.conf.eth0.100.rp_filter = 0\nnet.core.somaxconn = 4096 # queue\nnet.ipv4.conf.eth+.rp_filter = 2\n\
+         net.ipv4.ip_local_reserved_ports = 9000-9002,8080,9003\nnet.ipv4.neigh.tunl9.base_reachable_time_ms = 40000\n\
+         net.ipv4.conf.*.forwarding = 0\nnet.ipv4.conf.lo.forwarding = 0\nnet.ipv4.conf.tunl*.forwarding = 1\n",
+    );
+    ns.veth("podman0", "tunl9");
+    assert_eq!(ns.fwdguard(&["apply"]).status.code(), Some(0));
+    assert_eq!(sysctl_read("net/ipv4/neigh/tunl9/base_reachable_time"), "40");
+    assert_eq!(["podman0", "tunl9"].map(|name| sysctl_read(&format!("net/ipv4/conf/{name}/forwarding"))), ["0", "1"]);
+    let (object, status) = ns.json(&["check", "--json"]);
+    assert_eq!((status, &object["holds"], &object["errors"]), (0, &json!(true), &json!([])), "{object:#}");
+    let notices: Vec<u64> =
+        object["notices"].as_array().expect("notices").iter().filter_map(|n| n["line"].as_u64()).collect();
+    assert_eq!(notices, [0, 5, 6, 7], "{object:#}");
+    let output = ns.fwdguard(&["check"]);
+    assert_eq!(output.status.code(), Some(0));
+    let notice = format!("fwdguard: notice: {}: 2 lines left to sysctl.d", file(&ns, SITE));
+    assert!(stderr(&output).starts_with(&notice), "{}", stderr(&output));
+    assert_eq!(ns.json(&["policy", "--json"]).0["notices"], object["notices"]);
 }

@@ -42,7 +42,14 @@ static COUNTING: Counting = Counting;
 
 fn message(ifindex: i32, forwarding: i32) -> NetconfMessage {
     let rp_filter = Some(0);
-    NetconfMessage { family: 2, ifindex: Some(ifindex), forwarding: Some(forwarding), rp_filter, settings: 1 }
+    NetconfMessage {
+        family: 2,
+        ifindex: Some(ifindex),
+        forwarding: Some(forwarding),
+        rp_filter,
+        settings: 1,
+        ..Default::default()
+    }
 }
 
 /// Allocations from one interface's message to the end of its repair, the most of some.
@@ -52,7 +59,7 @@ fn allocations(interfaces: i32) -> u64 {
     let link = |ifindex| Link { ifindex, name: format!("if{ifindex}").as_str().into(), up: None, mtu: None };
     let netconf = (1..=interfaces).chain([-1, -2]).map(|ifindex| message(ifindex, 1)).collect();
     let links = Some((1..=interfaces).map(link).collect());
-    guard.snapshot(&Snapshot { links, netconf, redirects: None }, Cause::Start);
+    guard.snapshot(&Snapshot { links, netconf, redirects: None, at: 0 }, Cause::Start);
     while guard.next_repair(0).is_some() {}
     let step = |round: u64| {
         let (at, before) = (round * 1_000_000_000, ALLOCATIONS.get());

@@ -57,7 +57,7 @@ fn every_record_has_the_fields_of_its_kind() {
     ns.veth("a0", "b0");
     ns.write(
         "etc/fwdguard.d/10.conf",
-        "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.forwarding = 1\nkernel.panic = 1\nnet.ipv4.tcp_syncookies = many\n",
+        "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.forwarding = 1\nkernal.panic = 1\nnet.ipv4.ip_local_reserved_ports = many\n",
     );
     let file = ns.path("etc/fwdguard.d/10.conf").display().to_string();
     let guard = ns.guard();
@@ -86,7 +86,7 @@ fn every_record_has_the_fields_of_its_kind() {
     assert_eq!(failed["PRIORITY"], ERROR);
     let expected = ["SYSCTL", "NEWVALUE", "OURVALUE", "CAUSE", "POLICY_FILE", "POLICY_LINE", "ERRNO"];
     assert_eq!(fields(&failed), expected);
-    assert_eq!((&*failed["SYSCTL"], &*failed["OURVALUE"]), ("net.ipv4.tcp_syncookies", "many"));
+    assert_eq!((&*failed["SYSCTL"], &*failed["OURVALUE"]), ("net.ipv4.ip_local_reserved_ports", "many"));
     assert_eq!(failed["ERRNO"], libc::EINVAL.to_string());
     assert_eq!(failed["POLICY_LINE"], "4");
 
@@ -329,6 +329,32 @@ fn a_line_of_sysctl_d_against_the_policy_is_named_once() {
     guard.wait_message("98-more.conf:1 says net.ipv4.conf.all.rp_filter = 1");
     let conflicts = guard.records().into_iter().filter(|record| record.contains_key("CONFLICT_FILE")).count();
     assert_eq!(conflicts, 2);
+}
+
+#[test]
+fn lines_of_ufw_and_the_command_line_are_named_when_they_come() {
+    let ns = Namespace::enter();
+    ns.write("etc/fwdguard.d/10.conf", "net.ipv4.ip_forward = 1\nnet.ipv4.conf.all.rp_filter = 0\n");
+    ns.write("proc/cmdline", "ro sysctl.net.ipv4.ip_forward=0 sysctl.net.ipv4.conf.all.rp_filter=1 sysctl.net.x=0\n");
+    let guard = ns.guard();
+    let record = guard.wait_message("cmdline:1 says net.ipv4.ip_forward = 0");
+    assert!(record["MESSAGE"].contains(": it comes back at the next boot, before sysctl.d; remove it"), "{record:?}");
+    guard.wait_message("cmdline:1 says net.ipv4.conf.all.rp_filter = 1");
+    ns.write("etc/ufw/sysctl.conf", "net/ipv4/ip_forward=0\n");
+    let record = guard.wait_message("ufw/sysctl.conf:1 says net.ipv4.ip_forward = 0");
+    assert!(record["MESSAGE"].contains(": it comes back when ufw starts, at boot or with 'ufw enable'"), "{record:?}");
+    // Another file is named, and what stands there counts.
+    ns.write("etc/other.conf", "\nnet/ipv4/ip_forward=0\n");
+    ns.write("etc/default/ufw", "IPT_SYSCTL=/etc/other.conf\n");
+    guard.wait_message("other.conf:2 says");
+    // Behind the line that counts.
+    ns.write("etc/sysctl.d/20.conf", "net.ipv4.ip_forward = 0\n");
+    ns.write("etc/sysctl.d/30.conf", "net.ipv4.ip_forward = 2\n");
+    guard.wait_message("20.conf:1 says");
+    guard.wait_message("30.conf:1 says");
+    ns.write("etc/sysctl.d/10.conf", "net.ipv4.ip_forward = 0\nnet.ipv4.ip_forward = 3\n");
+    let record = guard.wait_message("10.conf:2 says");
+    assert!(record["MESSAGE"].contains("or by udev, once 30.conf:1 is gone; remove"), "{record:?}");
 }
 
 /// RHEL's 50-default.conf is such a file, on each node, and a package's to mend.

@@ -361,21 +361,21 @@ fn a_storm_overruns_the_socket_and_nothing_is_missed() {
 #[test]
 fn a_refused_value_is_told_once_per_policy() {
     let ns = Namespace::enter();
-    ns.write("etc/fwdguard.d/10.conf", "net.ipv4.ip_forward = 1\nnet.ipv4.tcp_syncookies = many\nnet.ipv4.conf.all.rp_filter = on\n-net.ipv4.tcp_sack = x\n");
+    ns.write("etc/fwdguard.d/10.conf", "net.ipv4.ip_forward = 1\nnet.ipv4.ip_local_reserved_ports = many\nnet.ipv4.conf.all.accept_local = 4294967295\n-net.ipv4.tcp_fastopen_key = x\n");
     let guard = ns.guard();
     let failures = |guard: &Running| -> Vec<String> {
         let refused = |record: &Record| record["MESSAGE"].contains("refuses the value");
         guard.records().iter().filter(|record| refused(record)).map(|record| record["SYSCTL"].clone()).collect()
     };
     guard.wait_message("Guarding");
-    let refused = ["net.ipv4.conf.all.rp_filter", "net.ipv4.tcp_syncookies"];
+    let refused = ["net.ipv4.conf.all.accept_local", "net.ipv4.ip_local_reserved_ports"];
     assert_eq!(failures(&guard), refused);
     guard.signal("USR1");
     guard.wait_message("Resumed");
     assert_eq!(failures(&guard), refused, "not once per audit");
     sysctl_write("net/ipv4/ip_forward", "0");
     wait_sysctl("net/ipv4/ip_forward", "1");
-    let record = guard.wait_message("net.ipv4.tcp_syncookies");
+    let record = guard.wait_message("net.ipv4.ip_local_reserved_ports");
     assert_eq!((&*record["PRIORITY"], &*record["OURVALUE"]), ("3", "many"));
 }
 

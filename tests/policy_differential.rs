@@ -79,7 +79,7 @@ fn random_trees_merge_as_systemd_sysctl_merges_them() {
 }
 
 #[test]
-fn the_one_deviation_an_explicit_off_is_off() {
+fn the_first_deviation_an_explicit_off_is_off() {
     let sysctl = systemd_sysctl();
     let ns = Namespace::enter();
     own_sysctl_folders();
@@ -106,6 +106,46 @@ fn the_one_deviation_an_explicit_off_is_off() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(stderr.contains(&format!("x.conf:{on_at}: '{on}' is left out, because '{off}' stands at")), "{stderr}");
         assert!(stderr.contains(&format!("x.conf:{off_at};")), "{stderr}");
+    }
+}
+
+/// All that a policy means otherwise than sysctl.d, beside an explicit off: where systemd-sysctl leaves the first value, and where
+/// the policy. Its lines for `vm.` and the like are no error, and set nothing here.
+#[test]
+fn the_other_deviations() {
+    let sysctl = systemd_sysctl();
+    let ns = Namespace::enter();
+    own_sysctl_folders();
+    ns.veth("a0", "eth0.100");
+    let (a0, vlan) = ("conf/a0/forwarding", "conf/eth0.100/rp_filter");
+    for (text, key, theirs, ours) in [
+        ("net.ipv4.conf.*.forwarding = 1\n-net.ipv4.conf.a*.forwarding\n", a0, "1", "0"),
+        ("net.ipv4.conf.*.rp_filter = 1\n-net.ipv4.conf.e*.rp_filter\n", vlan, "1", "1"),
+        ("net.ipv4.conf.eth0.100.rp_filter = 2\n", vlan, "0", "2"),
+        ("net.ipv4.conf.eth0/100.rp_filter = 2\nnet.ipv4.conf.eth0/100.rp_filter = 2;\n", vlan, "0", "2"),
+        ("\u{feff}net.ipv4.conf.eth0/100.rp_filter = 2\n", vlan, "0", "2"),
+        ("net.ipv4.conf.eth0/100.rp_filter = 2 # loose\n", vlan, "2", "2"),
+        (".net.ipv4.conf.eth0/100.rp_filter = 2\n", vlan, "2", "2"),
+        (
+            "net.ipv4.conf.all.forwarding = 0\nnet.ipv4.conf.a*.forwarding = 1\nnet.ipv4.conf.*.forwarding = 0\n",
+            a0,
+            "0",
+            "1",
+        ),
+    ] {
+        let found = ["systemd-sysctl", "fwdguard"].map(|who| {
+            sysctl_write("net/ipv4/ip_forward", "0");
+            [a0, vlan].iter().for_each(|key| sysctl_write(&format!("net/ipv4/{key}"), "0"));
+            if who == "fwdguard" {
+                ns.write("etc/fwdguard.d/x.conf", text);
+                ns.fwdguard(&["apply"]);
+            } else {
+                fs::write("/etc/sysctl.d/x.conf", text).expect("write");
+                Command::new(sysctl).output().expect("systemd-sysctl runs");
+            }
+            sysctl_read(&format!("net/ipv4/{key}"))
+        });
+        assert_eq!(found, [theirs, ours], "{text}");
     }
 }
 

@@ -26,3 +26,44 @@ fn another_who_opens_an_interface_that_was_put_back_has_his_way() {
         assert_eq!(sysctl_read(&key("b0")), "1", "{family}");
     }
 }
+
+#[test]
+fn off_for_the_node_and_on_for_some_interfaces() {
+    let ns = Namespace::enter();
+    ns.veth("cali1", "eth0");
+    ns.write(
+        "etc/fwdguard.d/60-site.conf",
+        "net.ipv4.ip_forward = 0\nnet.ipv4.conf.cali*.forwarding = 1\nnet.ipv4.conf.*.forwarding = 0\n",
+    );
+    let key = |place| format!("net/ipv4/conf/{place}/forwarding");
+    let holds =
+        || [("cali1", "1"), ("eth0", "0"), ("default", "0"), ("all", "0")].map(|(at, to)| wait_sysctl(&key(at), to));
+    let _guard = ns.guard();
+    holds();
+    for (place, value) in [("all", "1"), ("cali1", "0"), ("eth0", "1"), ("default", "1")] {
+        sysctl_write(&key(place), value);
+        holds();
+    }
+    ns.veth("cali2", "eth1");
+    wait_sysctl(&key("cali2"), "1");
+    assert_eq!(sysctl_read(&key("eth1")), "0");
+    assert_eq!(ns.fwdguard(&["check"]).status.code(), Some(0));
+}
+
+#[test]
+fn a_bridge_that_podman_has_closed_stays_closed() {
+    let ns = Namespace::enter();
+    let key = |place| format!("net/ipv4/conf/{place}/forwarding");
+    let _guard = ns.guard(); // by the built-in policy
+    wait_sysctl(&key("default"), "1");
+    ns.veth("podman1", "eth0");
+    sysctl_write(&key("podman1"), "0");
+    sysctl_write(&key("eth0"), "0");
+    wait_sysctl(&key("eth0"), "1");
+    sysctl_write(&key("all"), "0");
+    wait_sysctl(&key("all"), "1");
+    wait_sysctl(&key("eth0"), "1");
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(sysctl_read(&key("podman1")), "0");
+    assert_eq!(ns.fwdguard(&["check"]).status.code(), Some(0));
+}

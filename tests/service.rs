@@ -74,7 +74,7 @@ fn its_niceness_is_its_sessions() {
 #[test]
 fn the_status_is_for_the_operator() {
     let ns = Namespace::enter();
-    ns.write("etc/fwdguard.d/10.conf", "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.forwarding = 1\nkernel.panic = 1\n");
+    ns.write("etc/fwdguard.d/10.conf", "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.forwarding = 1\nkernal.panic = 1\n");
     let mut guard = ns.guard();
     guard.wait_notified("1 repair since start, last net.ipv4.ip_forward at ");
     sysctl_write("net/ipv4/conf/lo/forwarding", "0");
@@ -250,7 +250,7 @@ fn line(value: u32) -> String {
 fn a_policy_file_takes_effect_however_it_is_saved() {
     let ns = Namespace::enter();
     let guard = ns.guard();
-    wait_times(&guard, "Policy loaded: 4 lines", 1);
+    wait_times(&guard, "Policy loaded: 5 lines", 1);
     // The folder is not there yet, nor is the folder above it.
     assert!(!ns.path("etc").exists());
     ns.write("etc/fwdguard.d/10.conf", &line(1001));
@@ -340,7 +340,7 @@ fn a_bad_line_is_told_and_the_good_ones_hold() {
     let ns = Namespace::enter();
     ns.write("etc/fwdguard.d/10.conf", &line(1001));
     let guard = ns.guard();
-    ns.write("etc/fwdguard.d/10.conf", &format!("this is no setting\n{}kernel.panic = 1\n", line(1002)));
+    ns.write("etc/fwdguard.d/10.conf", &format!("this is no setting\n{}kernal.panic = 1\n", line(1002)));
     wait_sysctl(KEY, "1002");
     let first = guard.wait_message("10.conf:1: ");
     assert_eq!((&*first["PRIORITY"], &*first["POLICY_LINE"]), ("4", "1"));

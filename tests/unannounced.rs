@@ -1,4 +1,5 @@
-//! Settings whose changes the kernel does not announce: found by watching writes, by links that come up, by audits.
+//! Settings whose value no message tells: found by watching writes, by messages that they changed, by links that come up, by
+//! modules that were loaded, by audits.
 
 mod common;
 
@@ -178,4 +179,91 @@ fn a_link_that_flaps_holds_up_no_repair_and_is_looked_at_after_its_last_flap() {
     let record = guard.wait_message("net.ipv4.conf.x0.accept_local was 0");
     assert_eq!(record["CAUSE"], "link");
     assert!(!guard.records().iter().any(|record| record["MESSAGE"].contains("everything was read again")));
+}
+
+/// Whoever wrote them, and through whichever procfs.
+#[test]
+fn what_the_kernel_tells_of_is_repaired_at_once() {
+    let ns = Namespace::enter();
+    ns.veth("a0", "b0");
+    let families = [
+        ("ipv4", "proxy_arp"),
+        ("ipv6", "proxy_ndp"),
+        ("ipv4", "ignore_routes_with_linkdown"),
+        ("ipv6", "ignore_routes_with_linkdown"),
+    ];
+    let lines: String = families.iter().map(|(family, name)| format!("net.{family}.conf.*.{name} = 1\n")).collect();
+    ns.write("etc/fwdguard.d/10.conf", &lines);
+    let guard = ns.guard();
+    for (family, name) in families {
+        for place in ["all", "default", "a0"] {
+            for _ in 0..3 {
+                let key = format!("net/{family}/conf/{place}/{name}");
+                sysctl_write_unseen(&key, "0");
+                wait_sysctl(&key, "1");
+            }
+        }
+        let key = format!("net.{family}.conf.a0.{name}");
+        let record = guard.wait_record(&key, |record| record.get("SYSCTL") == Some(&key) && record["CAUSE"] == "write");
+        assert!(record["LATENCY_USEC"].parse::<u64>().is_ok(), "{record:?}");
+    }
+}
+
+/// The kernel's own message, which it takes from root of the namespace as well (uevent_net_rcv_skb, lib/kobject_uevent.c).
+fn tell_uevent(text: &[u8]) {
+    use rustix::net::{AddressFamily, SendFlags, SocketType, netlink, sendto, socket};
+    let socket = socket(AddressFamily::NETLINK, SocketType::RAW, Some(netlink::KOBJECT_UEVENT)).expect("a socket");
+    let length = 16 + text.len() as u32;
+    let message = [&length.to_ne_bytes()[..], &[0x10, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0], text].concat();
+    sendto(socket, &message, SendFlags::empty(), &netlink::SocketAddrNetlink::new(0, 1)).expect("sent");
+}
+
+#[test]
+fn a_module_that_was_loaded_has_its_settings_looked_at() {
+    let ns = Namespace::enter();
+    ns.write("etc/fwdguard.d/10.conf", "net.core.somaxconn = 5000\n");
+    let guard = ns.guard();
+    sysctl_write_unseen("net/core/somaxconn", "100");
+    tell_uevent(b"add@/devices/virtual/net/a0\0ACTION=add\0");
+    tell_uevent(b"remove@/module/br_netfilter\0ACTION=remove\0");
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(sysctl_read("net/core/somaxconn"), "100", "nothing else has it looked at");
+    tell_uevent(b"add@/module/br_netfilter\0ACTION=add\0DEVPATH=/module/br_netfilter\0SUBSYSTEM=module\0");
+    wait_sysctl("net/core/somaxconn", "5000");
+    let record = guard.wait_message("net.core.somaxconn was 100");
+    assert_eq!(record["CAUSE"], "module");
+    assert!(record["MESSAGE"].contains("it was last known to hold "), "{record:?}");
+    assert!(record["WRONG_USEC"].parse::<u64>().is_ok_and(|usec| usec > 300_000), "{record:?}");
+    // Before Linux 5.12 it is told before the settings are there.
+    tell_uevent(b"add@/module/br_netfilter\0ACTION=add\0");
+    std::thread::sleep(Duration::from_millis(5));
+    sysctl_write_unseen("net/core/somaxconn", "100");
+    wait_sysctl("net/core/somaxconn", "5000");
+}
+
+#[test]
+fn a_write_to_a_settings_other_name_is_found_at_once() {
+    let ns = Namespace::enter();
+    ns.veth("a0", "b0");
+    ns.write(
+        "etc/fwdguard.d/10.conf",
+        "net.ipv4.neigh.a0.base_reachable_time = 40\nnet.ipv4.neigh.b0.retrans_time_ms = 2000\n\
+         net.ipv6.neigh.b*.retrans_time_ms = 3000\n",
+    );
+    let guard = ns.guard();
+    for (ours, wanted, theirs) in [
+        ("ipv4/neigh/a0/base_reachable_time", "40", "base_reachable_time_ms"),
+        ("ipv4/neigh/b0/retrans_time_ms", "2000", "retrans_time"),
+        ("ipv6/neigh/b0/retrans_time_ms", "3000", "retrans_time"),
+    ] {
+        let ours = format!("net/{ours}");
+        let theirs = format!("{}/{theirs}", ours.rsplit_once('/').expect("a path").0);
+        wait_sysctl(&ours, wanted);
+        for _ in 0..3 {
+            sysctl_write(&theirs, "12");
+            wait_sysctl(&ours, wanted);
+        }
+        let record = guard.wait_message(&format!("{} was ", ours.replace('/', ".")));
+        assert_eq!(record["CAUSE"], if record["OLDVALUE"] == "unknown" { "start" } else { "write" });
+    }
 }

@@ -76,6 +76,7 @@ fn message(kind: u16, payload: &[u8]) -> Option<Heard> {
                 ifindex: Some(last(1)?),
                 forwarding: last(2),
                 rp_filter: last(3),
+                other: attributes.iter().rev().map(|a| a.0).find(|kind| !(1..=3).contains(kind)),
                 settings: attributes.iter().filter(|a| a.0 != 1).count().min(255) as u8,
             }))
         }

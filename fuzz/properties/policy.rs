@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fwdguard::policy::merge::{Entry, Merged, Merger, Target};
-use fwdguard::policy::parse::lines;
+use fwdguard::policy::parse::{Reading, lines};
 use fwdguard::policy::pattern::Pattern;
-use fwdguard::policy::{Policy, PolicyError};
+use fwdguard::policy::{Policy, PolicyError, value};
 use fwdguard::setting::{Attribute, Family, Key, is_obeyed, number};
 
 const SITE: &str = "/etc/fwdguard.d/10-site.conf";
@@ -20,7 +20,7 @@ pub fn holds(data: &[u8]) {
     let (interface, site, vendor, sysctl_d) = (next(), next(), next(), next());
     let files: [(Arc<Path>, &[u8]); 2] = [(Path::new(SITE).into(), site), (Path::new(VENDOR).into(), vendor)];
     let (merged, errors) = merge(&files);
-    for error in &errors {
+    for error in merged.notices.iter().filter(|notice| notice.source.line > 0).chain(&errors) {
         let text = error.to_string();
         assert!(!text.contains(char::is_control) && text.starts_with('/'), "{text:?}");
         let (_, bytes) = files.iter().find(|file| file.0 == error.source.file).expect("its file");
@@ -30,7 +30,7 @@ pub fn holds(data: &[u8]) {
 
     let (expected, bad) = model(&files);
     let found: Vec<(String, Option<&str>)> =
-        merged.entries.iter().map(|entry| (canonical(entry).to_string(), entry.value.as_deref())).collect();
+        merged.entries.iter().map(|entry| (written_key(entry).to_string(), entry.value.as_deref())).collect();
     let expected: Vec<(String, Option<&str>)> =
         expected.iter().map(|(key, value)| (key.to_string(), value.as_deref())).collect();
     assert_eq!((found, errors.len()), (expected, bad));
@@ -47,15 +47,21 @@ pub fn holds(data: &[u8]) {
 }
 
 fn merge(files: &[(Arc<Path>, &[u8])]) -> (Merged, Vec<PolicyError>) {
-    let (mut merger, mut errors) = (Merger::default(), Vec::new());
+    let (mut merger, mut errors) = (Merger::of_policy(), Vec::new());
     files.iter().for_each(|(file, text)| merger.add(file, text, &mut errors));
     (merger.finish(), errors)
 }
 
-fn canonical(entry: &Entry) -> Key {
+fn sysctl_d(text: &[u8]) -> Merged {
+    let mut merger = Merger::default();
+    merger.add(&Path::new("/etc/sysctl.d/x.conf").into(), text, &mut Vec::new());
+    merger.finish()
+}
+
+fn written_key(entry: &Entry) -> Key {
     match &entry.target {
         Target::One(key) => key.clone(),
-        Target::Many(_) => Key::parse(&entry.name).unwrap_or_else(|e| panic!("{e}")).canonical(),
+        Target::Many(_) => Key::parse(&entry.name).unwrap_or_else(|e| panic!("{e}")).to_write(),
     }
 }
 
@@ -67,7 +73,7 @@ fn written(entry: &Entry) -> String {
 
 fn judge(entry: &Entry) {
     super::assert_plain(&entry.name);
-    super::assert_below_net(&canonical(entry));
+    super::assert_below_net(&written_key(entry));
     let value = entry.value.as_deref().unwrap_or("none");
     assert!(!value.is_empty() && !value.contains(|c: char| c.is_control() && c != '\t'), "{value:?}");
     assert_eq!(entry.number, entry.value.as_deref().and_then(number));
@@ -77,22 +83,25 @@ fn judge(entry: &Entry) {
 fn model(files: &[(Arc<Path>, &[u8])]) -> (Vec<(Key, Option<String>)>, usize) {
     let (mut kept, mut bad) = (Vec::<(Key, Option<String>)>::new(), 0);
     for (file, text) in files {
-        for line in lines(file, text) {
+        for line in lines(file, text, Reading::Policy) {
+            if line.as_ref().is_ok_and(|line| Key::is_of_other_tree(line.key)) {
+                continue;
+            }
             let parsed = line.ok().and_then(|line| {
-                let key = Key::parse(line.key).ok()?.canonical();
-                let usable = !key.has_wildcard() || Pattern::new(&key).is_ok();
-                usable.then_some((key, line.value))
+                let key = Key::parse(line.key).ok()?;
+                let key = key.with_dotted_interface().unwrap_or(key);
+                let usable = !key.lacks_interface() && (!key.has_wildcard() || Pattern::new(&key).is_ok());
+                let taken = line.value.is_none_or(|value| value::check(&key, value).is_ok());
+                (usable && taken).then_some((key, line.value))
             });
             let Some((key, value)) = parsed else {
                 bad += 1;
                 continue;
             };
-            let is_one_number = key.place().is_some_and(|place| place.announced().is_some());
-            let first = value.and_then(|value| value.split_ascii_whitespace().next());
-            let value = if is_one_number && first.and_then(number).is_some() { first } else { value };
-            let line = (key, value.map(String::from));
+            let value = value.map(|value| value::first_number(&key, value));
+            let line = (key.to_write(), value.map(String::from));
             if !kept.contains(&line) {
-                kept.retain(|(key, _)| *key != line.0);
+                kept.retain(|(key, _)| key.clone().canonical() != line.0.clone().canonical());
                 kept.push(line);
             }
         }
@@ -101,15 +110,14 @@ fn model(files: &[(Arc<Path>, &[u8])]) -> (Vec<(Key, Option<String>)>, usize) {
 }
 
 /// For an interface, each setting is decided by the line that names it, or else by the last pattern that matches.
-fn decides(interface: &[u8], files: &[(Arc<Path>, &[u8])], sysctl_d: &[u8]) {
+fn decides(interface: &[u8], files: &[(Arc<Path>, &[u8])], of_sysctl_d: &[u8]) {
     if matches!(interface, b"" | b"." | b"..") || interface.iter().any(|byte| matches!(byte, b'/' | 0)) {
         return;
     }
     let interface = OsStr::from_bytes(interface);
     let load = || {
         let (merged, errors) = merge(files);
-        let (sysctl_d, _) = merge(&[(Path::new("/etc/sysctl.d/x.conf").into(), sysctl_d)]);
-        Policy::of(merged, errors, VENDOR.into(), &sysctl_d)
+        Policy::of(merged, errors, VENDOR.into(), &sysctl_d(of_sysctl_d))
     };
     let policy = load();
     assert!(policy.says_the_same(&load()));
@@ -131,7 +139,8 @@ fn decides(interface: &[u8], files: &[(Arc<Path>, &[u8])], sysctl_d: &[u8]) {
         let all = Key::conf(family, OsStr::new("all"), Attribute::Forwarding);
         let off = entries.iter().any(|entry| entry.sets() == Some(&all) && entry.number == Some(0));
         let opens = |entry: &Entry| {
-            entry.announced == Some((family, Attribute::Forwarding)) && matches!(entry.target, Target::Many(_))
+            entry.announced == Some((family, Attribute::Forwarding))
+                && matches!(&entry.target, Target::Many(pattern) if pattern.is_every())
         };
         assert!(!off || entries.iter().all(|e| !opens(e) || e.value.is_none() || e.number == Some(0)), "off is off");
     }

@@ -79,8 +79,9 @@ pub fn holds(data: &[u8]) {
             ours: text(one).into(),
             policy: source.clone(),
             says: reason.into(),
-            source,
-            origin: if kind < 128 { Origin::SysctlD } else { Origin::Tuned },
+            source: source.clone(),
+            origin: [Origin::SysctlD, Origin::Ufw, Origin::CommandLine, Origin::Tuned][usize::from(kind / 64)],
+            behind: Some(source).filter(|_| kind % 5 == 0),
             mend: Some(Mend { file: Path::new(OsStr::from_bytes(file)).into(), lines: writers })
                 .filter(|_| kind % 24 == 1),
         },
@@ -99,6 +100,7 @@ pub fn holds(data: &[u8]) {
             received: Some(1),
             finished: 2,
             interfaces: 3,
+            last_good: Some(0),
             writer: Blame::Process(process.clone()),
         },
     };

@@ -91,7 +91,7 @@ fn judge(tuned: &Tuned, files: &Files) -> Lines {
         let text = String::from_utf8_lossy(&files[&*source.file]).into_owned();
         let line = text.lines().nth(source.line as usize - 1).expect("a line");
         let (name, rest) = line.split_once('=').expect("an option");
-        assert_eq!(Key::parse(name.trim()).map(Key::canonical).as_ref(), Ok(key));
+        assert_eq!(Key::parse(name.trim()).map(Key::to_write).as_ref(), Ok(key));
         if let Some(value) = value {
             assert!(!value.is_empty() && !value.contains(|c: char| c.is_control() && c != '\t'), "{value:?}");
             assert!(!value.contains("${") && rest.contains(&**value), "{value:?} of {line:?}");
@@ -160,7 +160,10 @@ fn model(files: &Files) -> Option<Lines> {
     for unit in units.into_iter().filter(|unit| unit.kind == "sysctl" && unit.enabled && !unit.elsewhere) {
         for (name, value, path, line) in unit.options {
             let Ok(key) = Key::parse(&name).map(Key::canonical) else { continue };
-            if !key.has_wildcard() {
+            // What stands below /proc/sys once dots and slashes have changed places, and is not refused as deprecated.
+            let is_dotted = name.split(['.', '/']).next().is_some_and(|first| name[first.len()..].starts_with('.'));
+            let is_refused = [".base_reachable_time", ".retrans_time"].iter().any(|end| name.ends_with(end));
+            if is_dotted && !is_refused && !key.has_wildcard() {
                 let quoted = value.len() > 1 && value.starts_with('"') && value.ends_with('"');
                 let value = if quoted { &value[1..value.len() - 1] } else { &value };
                 let plain = value.chars().all(|c| c == '\t' || !c.is_control());

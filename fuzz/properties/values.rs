@@ -17,12 +17,18 @@ pub fn holds(data: &[u8]) {
             assert!(same_value(text, &value.to_string()), "{text:?}");
         }
     }
+    assert_eq!(same_value(&one, &other), same_value(&other, &one), "{one:?} {other:?}");
     if same_value(&one, &other) {
         let words = |text: &str| text.split_ascii_whitespace().count();
         assert_eq!(words(&one), words(&other), "{one:?} {other:?}");
         for (one, other) in one.split_ascii_whitespace().zip(other.split_ascii_whitespace()) {
+            let numbers = strtoll(one).is_some() && strtoll(one) == strtoll(other);
+            let bounds = |list: &str| -> Option<(u32, u32)> {
+                let ports = list.split([',', '-']).map(str::parse).collect::<Result<Vec<u32>, _>>().ok()?;
+                ports.iter().copied().min().zip(ports.into_iter().max())
+            };
             assert!(
-                one == other || (strtoll(one).is_some() && strtoll(one) == other.parse().ok()),
+                one == other || numbers || bounds(one).is_some_and(|one| Some(one) == bounds(other)),
                 "{one:?} {other:?}"
             );
         }

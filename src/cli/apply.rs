@@ -20,7 +20,7 @@ pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
         if json {
             say_json(&Report::of(policy.clone(), root)?.json());
         }
-        super::print_errors(&policy.errors);
+        super::print_errors(&policy);
         eprintln!("fwdguard: no line of the policy could be read, nothing was changed");
         return Ok(ExitCode::from(super::EXIT_USAGE));
     }
@@ -61,7 +61,7 @@ pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
         say_json(&object);
     } else {
         say(&format!("{} repaired, {} failed", count(repaired.len(), "setting"), failed.len()));
-        super::print_errors(&policy.errors);
+        super::print_errors(&policy);
     }
     Ok(super::exit_status(all_went_well, &policy.errors))
 }

@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 
 use anyhow::{Result, anyhow};
 
+use super::advice::{Numbers, Warning, summary};
 use super::table::{Table, Tone, say, say_json};
-use crate::kernel::sysctl::{CONF_FOLDER, Door, interfaces, is_absent};
+use crate::kernel::sysctl::{CONF_FOLDER, interfaces, is_absent};
 use crate::policy::conflicts::{self, Conflict, Mend, Origin};
 use crate::policy::{Policy, PolicyError, Source, Wanted};
-use crate::report::text::{count, errno_text, one_line, why};
+use crate::report::text::{errno_text, one_line, why};
 use crate::setting::{Attribute, Family, Key, printable, same_value};
 
 /// More interfaces of one pattern are not listed in the table; JSON has all.
@@ -27,7 +28,7 @@ pub enum Verdict {
     Drift,
     Absent,
     Unreadable(i32),
-    /// An interface's rp_filter holds, but `all` is higher, and the kernel uses the higher (IN_DEV_RPFILTER).
+    /// An interface's setting holds, but the kernel uses it together with `all`'s, and this comes of it.
     Overruled(i64),
 }
 
@@ -54,6 +55,8 @@ pub struct Compared {
     pub entry: usize,
     pub found: Option<String>,
     pub verdict: Verdict,
+    /// Which would make it, where it is absent.
+    pub module: Option<&'static str>,
 }
 
 /// Everything that a check finds.
@@ -61,6 +64,7 @@ pub struct Report {
     policy: Arc<Policy>,
     settings: Vec<Compared>,
     conflicts: Vec<Conflict>,
+    warnings: Vec<Warning>,
 }
 
 pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
@@ -69,7 +73,7 @@ pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
         say_json(&report.json());
     } else {
         report.print();
-        super::print_errors(&report.policy.errors);
+        super::print_errors(&report.policy);
     }
     if let Some(unread) = conflicts::unread(root) {
         eprintln!("fwdguard: {unread}; what it says against the policy is not known");
@@ -84,23 +88,23 @@ impl Report {
     /// The interfaces can't be listed, with the kernel's reason.
     pub fn of(policy: Arc<Policy>, root: &Path) -> Result<Report> {
         let interfaces = interfaces().map_err(|error| anyhow!("{CONF_FOLDER} can't be read: {}", why(&error)))?;
-        let wanted = policy.all_settings(interfaces.into_iter());
-        let mut door = Door::new(Arc::default());
-        let all_rp_filter = Key::conf(Family::V4, OsStr::new("all"), Attribute::RpFilter);
-        let all_rp_filter = door.read(&all_rp_filter).ok().and_then(|value| value.parse().ok()).unwrap_or(0);
+        let wanted = policy.all_settings(interfaces.iter().cloned());
+        let mut numbers = Numbers::new();
         let compare = |(key, entry): &Wanted| {
-            let found = door.read(key);
+            let found = numbers.door.read(key);
             let verdict = match &found {
                 Err(errno) if is_absent(*errno) => Verdict::Absent,
                 Err(errno) => Verdict::Unreadable(*errno),
                 Ok(value) if !same_value(policy.value(*entry), value) => Verdict::Drift,
-                Ok(value) => overruled(key, value, all_rp_filter).unwrap_or(Verdict::Ok),
+                Ok(value) => numbers.overruled(key, value).unwrap_or(Verdict::Ok),
             };
-            Compared { key: key.clone(), entry: *entry, found: found.ok(), verdict }
+            let module = if verdict == Verdict::Absent { numbers.module(key) } else { None };
+            Compared { key: key.clone(), entry: *entry, found: found.ok(), verdict, module }
         };
-        let settings = wanted.iter().map(compare).collect();
+        let settings: Vec<Compared> = wanted.iter().map(compare).collect();
+        let warnings = numbers.warnings(&policy, &settings, &interfaces);
         let conflicts = conflicts::find(&policy, root, &wanted);
-        Ok(Report { policy, settings, conflicts })
+        Ok(Report { policy, settings, conflicts, warnings })
     }
 
     /// The settings that are not what the policy wants, but for those of which it says that this is no error.
@@ -129,6 +133,9 @@ impl Report {
             if let Verdict::Overruled(effective) = setting.verdict {
                 object["effective"] = effective.to_string().into();
             }
+            if let Some(module) = setting.module {
+                object["module"] = module.into();
+            }
             object
         };
         let conflict = |conflict: &Conflict| {
@@ -139,13 +146,16 @@ impl Report {
                 "source": source(&conflict.source),
             })
         };
+        let warning = |warning: &Warning| json!({"key": warning.key, "message": warning.message, "source": source(&warning.source)});
         let exempt =
             |(interface, place): (&OsString, &Source)| json!({"key": exempt_key(interface), "source": source(place)});
         json!({
             "holds": self.holds(),
             "settings": self.settings.iter().map(setting).collect::<Vec<_>>(),
             "conflicts": self.conflicts.iter().map(conflict).collect::<Vec<_>>(),
+            "warnings": self.warnings.iter().map(warning).collect::<Vec<_>>(),
             "exempt": self.policy.exempt.iter().map(exempt).collect::<Vec<_>>(),
+            "notices": self.policy.notices.iter().map(error).collect::<Vec<_>>(),
             "errors": self.policy.errors.iter().map(error).collect::<Vec<_>>(),
         })
     }
@@ -158,8 +168,12 @@ impl Report {
             let entry = &self.policy.entries()[index];
             let place = entry.source.to_string();
             if entry.sets().is_none() {
-                let (holding, bad): (Vec<&Compared>, Vec<&Compared>) = settings.iter().partition(|s| s.verdict.holds());
-                let verdict = format!("{} of {} hold", holding.len(), settings.len());
+                let bad: Vec<&Compared> = settings.iter().copied().filter(|s| !s.verdict.holds()).collect();
+                let absent = settings.iter().filter(|s| s.verdict == Verdict::Absent).count();
+                let mut verdict = format!("{} of {} hold", settings.len() - bad.len() - absent, settings.len());
+                if absent > 0 {
+                    verdict += &format!(", {absent} absent");
+                }
                 let tone = if bad.is_empty() { Tone::Good } else { Tone::Bad };
                 table.row(
                     vec![entry.name.clone(), self.policy.value(index).into(), String::new(), verdict, place.clone()],
@@ -176,16 +190,15 @@ impl Report {
         }
         table.print();
         self.print_sysctl_d();
-        self.print_tuned();
-        let bad = self.settings.iter().filter(|setting| !setting.verdict.holds()).count();
-        let mends = self.settings.iter().any(|setting| setting.verdict == Verdict::Drift);
-        say(&match bad {
-            0 => format!("All {} hold", count(self.settings.len(), "setting")),
-            _ if !mends => format!("{bad} of {} do not hold", count(self.settings.len(), "setting")),
-            _ => {
-                format!("{bad} of {} do not hold; 'fwdguard apply' repairs once", count(self.settings.len(), "setting"))
-            }
-        });
+        self.print_others();
+        for Warning { message, source, .. } in &self.warnings {
+            say(&one_line(&format!("Warning: {message} ({})", place(source))));
+        }
+        let standing = |verdict: Verdict| self.settings.iter().filter(move |setting| setting.verdict == verdict);
+        let absent: Vec<Option<&str>> = standing(Verdict::Absent).map(|setting| setting.module).collect();
+        let holding = standing(Verdict::Ok).count();
+        let apply_helps = standing(Verdict::Drift).next().is_some();
+        say(&summary(holding, &absent, self.settings.len() - holding - absent.len(), apply_helps));
     }
 
     /// What sysctl.d has to say: lines against the policy, and interfaces that it exempts from the vendor's pattern.
@@ -207,12 +220,33 @@ impl Report {
         }
     }
 
-    fn print_tuned(&self) {
-        let mut table = Table::new(&["IN TUNED'S PROFILE", "SAYS", "POLICY", "WHERE"]);
-        if self.conflict_rows(&mut table, Origin::Tuned) {
-            table.print();
-            let own = ("correct", " in a profile in /etc/tuned");
-            self.say_remedies(Origin::Tuned, "These lines come back when TuneD starts or applies it", own);
+    /// The same of what others than sysctl.d apply.
+    fn print_others(&self) {
+        for (origin, title, when, own) in [
+            (
+                Origin::Ufw,
+                "IN UFW'S SETTINGS",
+                "These lines come back when ufw starts, at boot or with 'ufw enable'",
+                ("remove or correct", ""),
+            ),
+            (
+                Origin::CommandLine,
+                "ON THE KERNEL'S COMMAND LINE",
+                "These come back at the next boot",
+                ("remove", " from the boot loader's configuration"),
+            ),
+            (
+                Origin::Tuned,
+                "IN TUNED'S PROFILE",
+                "These lines come back when TuneD starts or applies it",
+                ("correct", " in a profile in /etc/tuned"),
+            ),
+        ] {
+            let mut table = Table::new(&[title, "SAYS", "POLICY", "WHERE"]);
+            if self.conflict_rows(&mut table, origin) {
+                table.print();
+                self.say_remedies(origin, when, own);
+            }
         }
     }
 
@@ -229,6 +263,9 @@ impl Report {
             (false, _) => String::new(),
         };
         say(&format!("{when}{own}"));
+        if conflicts().any(|conflict| conflict.behind.is_some()) {
+            say("An indented line counts once those above it are gone");
+        }
         for Mend { file, lines } in mends.values() {
             say(&format!("Don't edit those in /usr/lib; write into {}:", printable(file.as_os_str())));
             lines.iter().for_each(|line| say(&one_line(&format!("  {line}"))));
@@ -239,12 +276,13 @@ impl Report {
     fn conflict_rows(&self, table: &mut Table, origin: Origin) -> bool {
         let mut shown = HashSet::new();
         for conflict in self.conflicts.iter().filter(|conflict| conflict.origin == origin) {
-            let Conflict { key, entry, says, source, .. } = conflict;
+            let Conflict { key, entry, says, source, behind, .. } = conflict;
             let many = self.policy.entries()[*entry].sets().is_none();
             // One row for a pattern, not one for each interface.
             if shown.insert((entry, source.file.clone(), source.line)) {
                 let name =
                     if many { self.policy.entries()[*entry].name.clone() } else { self.policy.name(key, *entry) };
+                let name = format!("{}{name}", if behind.is_some() { "  " } else { "" });
                 table.row(vec![name, says.to_string(), self.policy.value(*entry).into(), place(source)], Tone::Bad);
             }
         }
@@ -264,13 +302,6 @@ impl Report {
         let tone = if setting.verdict.holds() { Tone::Good } else { Tone::Bad };
         table.row(vec![name, self.policy.value(setting.entry).into(), found, verdict, place.into()], tone);
     }
-}
-
-fn overruled(key: &Key, value: &str, all: i64) -> Option<Verdict> {
-    let place = key.place()?;
-    let of_interface = place.interface != "all" && place.interface != "default";
-    let is_rp_filter = place.announced() == Some((Family::V4, Attribute::RpFilter));
-    (of_interface && is_rp_filter && value.parse::<i64>().is_ok_and(|own| all > own)).then_some(Verdict::Overruled(all))
 }
 
 fn exempt_key(interface: &OsStr) -> String {

@@ -16,7 +16,8 @@ pub fn run(root: &Path, json: bool) -> ExitCode {
     if json {
         let lines: Vec<Value> = policy.entries().iter().map(entry).collect();
         let errors: Vec<Value> = policy.errors.iter().map(error).collect();
-        say_json(&json!({"lines": lines, "errors": errors}));
+        let notices: Vec<Value> = policy.notices.iter().map(error).collect();
+        say_json(&json!({"lines": lines, "notices": notices, "errors": errors}));
     } else {
         let mut table = Table::new(&["SETTING", "VALUE", "WHERE", "OVERRIDES"]);
         for entry in policy.entries() {
@@ -29,7 +30,7 @@ pub fn run(root: &Path, json: bool) -> ExitCode {
             table.row(vec![entry.name.clone(), shown_value(entry), place, overrides], Tone::Plain);
         }
         table.print();
-        super::print_errors(&policy.errors);
+        super::print_errors(&policy);
     }
     super::exit_status(true, &policy.errors)
 }

@@ -81,7 +81,11 @@ pub fn say(text: &str) {
 pub fn say_json(object: &Value) {
     let mut text = String::new();
     for c in object.to_string().chars() {
-        if is_obeyed(c) { text += &format!("\\u{:04x}", u32::from(c)) } else { text.push(c) }
+        if is_obeyed(c) {
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| text += &format!("\\u{unit:04x}"));
+        } else {
+            text.push(c);
+        }
     }
     say(&text);
 }

@@ -168,3 +168,12 @@ fn the_completions_are_of_this_command_line() {
         );
     }
 }
+
+/// Docker sets its firewall's policy only where it is the one that turns ip_forward on.
+#[test]
+fn the_unit_is_before_what_starts_pods_but_not_before_docker() {
+    let unit = include_str!("../../systemd/fwdguard.service");
+    let before: Vec<&str> =
+        unit.lines().filter_map(|line| line.strip_prefix("Before=")).flat_map(str::split_whitespace).collect();
+    assert!(before.contains(&"kubelet.service") && !before.contains(&"docker.service"), "{before:?}");
+}

@@ -13,22 +13,25 @@ use tokio::time::{Instant, timeout};
 use super::{Daemon, POLICY_WATCH};
 use crate::keeper::Command;
 use crate::kernel::sysctl;
-use crate::policy::conflicts::{self, Conflict};
+use crate::policy::conflicts::{self, Conflict, Origin};
 use crate::policy::watch::Watch;
 use crate::policy::{Policy, PolicyError, Source};
 use crate::report::journal::Reporter;
 use crate::report::record::Record;
 use crate::report::status::notify;
 use crate::report::text::why;
-use crate::setting::printable;
+use crate::setting::{Key, printable};
 use crate::witness::Follow;
 
 /// As records and the status name it.
-const SYSCTL_D: &str = "sysctl.d or TuneD";
+const SYSCTL_D: &str = "sysctl.d, ufw or TuneD";
 /// An editor writes a file in several steps; they are taken as one.
 const POLICY_DEBOUNCE: Duration = Duration::from_millis(50);
 /// How long a reload may keep the service manager waiting.
 const RELOAD_AT_LATEST: Duration = Duration::from_secs(2);
+
+/// A line against the policy, what it says, and of which setting, where there are many on one line.
+pub(super) type Against = (Source, Arc<str>, Option<Key>);
 
 /// Waits until a policy file may have changed; for ever where that can't be watched.
 pub(super) async fn touched(watch: &mut Option<Watch>) -> io::Result<()> {
@@ -38,9 +41,12 @@ pub(super) async fn touched(watch: &mut Option<Watch>) -> io::Result<()> {
     }
 }
 
-/// Each bad line once per policy, and the policy itself once it changes.
+/// Each bad line and each notice once per policy, and the policy itself once it changes.
 pub(super) fn tell(policy: &Policy, reporter: &Reporter) {
     let mut records = errors(&policy.errors, "");
+    let notice =
+        |notice: &PolicyError| Record::PolicyNotice { source: notice.source.clone(), text: notice.to_string() };
+    records.extend(policy.notices.iter().map(notice));
     records.push(Record::PolicyLoaded { lines: policy.entries().len(), errors: policy.errors.len() });
     reporter.tell_all(records, None);
 }
@@ -52,18 +58,20 @@ fn errors(errors: &[PolicyError], and: &str) -> Vec<Record> {
 }
 
 impl Daemon {
-    /// Each line of sysctl.d or TuneD that works against the policy, once for as long as it does.
+    /// Each line of sysctl.d, ufw, the kernel's command line or TuneD that works against the policy, once for as long as it does.
     pub(super) fn tell_conflicts(&mut self) {
         // A guard that can't read them tells of it.
         let settings = self.policy.all_settings(sysctl::interfaces().unwrap_or_default().into_iter());
         let mut by_key = HashMap::<String, Vec<String>>::new();
-        let mut found = HashMap::<(Source, Arc<str>), Conflict>::new();
+        let mut found = HashMap::<Against, Conflict>::new();
         let mut order = Vec::new();
         for conflict in conflicts::find(&self.policy, &self.root, &settings) {
             let Conflict { key, entry, says, source, .. } = &conflict;
             let place = format!("{}:{}", printable(source.file.as_os_str()), source.line);
             by_key.entry(self.policy.name(key, *entry)).or_default().push(format!("{place} which says {says}"));
-            let line = (source.clone(), says.clone());
+            // All that the kernel is told stands on one line.
+            let named = (conflict.origin == Origin::CommandLine).then(|| key.clone());
+            let line = (source.clone(), says.clone(), named);
             match found.get_mut(&line) {
                 // A vendor's pattern is one record, with all that is to be written against it.
                 Some(first) => first.mend.iter_mut().zip(conflict.mend).for_each(|(mend, more)| mend.add(more)),
@@ -75,7 +83,7 @@ impl Daemon {
         }
         self.status.get().conflicts = by_key;
         for line in order.iter().filter(|line| !self.conflicts.contains(line)) {
-            let Conflict { key, entry, says, source, origin, mend } = found[line].clone();
+            let Conflict { key, entry, says, source, origin, behind, mend } = found[line].clone();
             self.reporter.tell(Record::Conflict {
                 key: self.policy.name(&key, entry),
                 ours: self.policy.value(entry).into(),
@@ -83,6 +91,7 @@ impl Daemon {
                 says,
                 source,
                 origin,
+                behind,
                 mend,
             });
         }
@@ -136,7 +145,7 @@ impl Daemon {
             if policy.is_unreadable() { policy.errors == self.errors } else { policy.says_the_same(&self.policy) };
         self.errors.clone_from(&policy.errors);
         if !asked && same {
-            self.tell_conflicts(); // what changed may be in sysctl.d or TuneD
+            self.tell_conflicts(); // what changed may be in sysctl.d, ufw or TuneD
             return;
         }
         if asked {

@@ -218,8 +218,8 @@ impl Contests {
         let Some(contest) = self.settings.get_mut(slot) else { return };
         contest.spent.add(now, cost, 0);
         contest.heard += cost;
-        let told_of = matches!(slot, Slot::Announced(..));
-        if contest.spaced && told_of && !contest.muted && contest.heard > HEARD + HEARD_REPAIRS * contest.cost {
+        if contest.spaced && slot.is_told_of() && !contest.muted && contest.heard > HEARD + HEARD_REPAIRS * contest.cost
+        {
             (contest.muted, self.mutes_changed) = (true, true);
             self.arm(slot);
         }

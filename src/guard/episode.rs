@@ -98,7 +98,7 @@ impl Guard {
 
     fn put_back(&self, slot: Slot, value: &str) -> Option<Repair> {
         let key = self.key_of(&slot)?;
-        let job = Job { entry: None, cause: Cause::Write, received: None, old: None, new: None };
+        let job = Job::new(None, Cause::Write);
         Some(Repair { key, wanted: value.into(), learned: None, learn: false, slot, job })
     }
 

@@ -34,7 +34,14 @@ impl Guard {
         let entry = self.all_entry(Family::V4)?;
         let wrong = i32::from(self.wants(entry, 0));
         let (family, forwarding) = (libc::AF_INET as u8, Some(wrong));
-        self.foresee(&NetconfMessage { family, ifindex: Some(ALL), forwarding, rp_filter: None, settings: 1 })
+        self.foresee(&NetconfMessage {
+            family,
+            ifindex: Some(ALL),
+            forwarding,
+            rp_filter: None,
+            settings: 1,
+            ..Default::default()
+        })
     }
 
     /// The key of a setting, and the value that the policy wants it to have.
@@ -95,7 +102,14 @@ mod tests {
     use crate::setting::DEFAULT;
 
     fn message(family: i32, ifindex: i32, forwarding: Option<i32>, rp_filter: Option<i32>) -> NetconfMessage {
-        NetconfMessage { family: family as u8, ifindex: Some(ifindex), forwarding, rp_filter, settings: 1 }
+        NetconfMessage {
+            family: family as u8,
+            ifindex: Some(ifindex),
+            forwarding,
+            rp_filter,
+            settings: 1,
+            ..Default::default()
+        }
     }
 
     /// The policy without files, `eth0` with index 1, and everything as it should be.
@@ -104,7 +118,7 @@ mod tests {
         let mut guard = Guard::new(std::sync::Arc::new(Policy::load(folder.path())));
         let links = Some(vec![Link { ifindex: 1, name: "eth0".into(), up: None, mtu: None }]);
         let netconf = [ALL, DEFAULT, 1].map(|ifindex| message(libc::AF_INET, ifindex, Some(1), Some(0))).into();
-        guard.snapshot(&Snapshot { links, netconf, redirects: None }, Cause::Start);
+        guard.snapshot(&Snapshot { links, netconf, redirects: None, at: 0 }, Cause::Start);
         while guard.next_repair(0).is_some() {}
         guard
     }

@@ -23,6 +23,8 @@ pub struct Snapshot {
     pub netconf: Vec<NetconfMessage>,
     /// `all.accept_redirects`, read before the rest.
     pub redirects: Option<String>,
+    /// When this was, in monotonic microseconds.
+    pub at: u64,
 }
 
 impl Guard {
@@ -50,7 +52,9 @@ impl Guard {
         for key in self.others.keys().cloned().collect::<Vec<_>>() {
             self.check(Slot::Other(key), cause, None);
         }
-        self.reread = false;
+        self.reread = None;
+        self.doubt_baselines();
+        self.read_at = Some(snapshot.at);
     }
 
     fn take_links(&mut self, links: &[Link], cause: Cause) {

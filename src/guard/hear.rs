@@ -8,7 +8,7 @@ use super::put_off::all_forwarding;
 use super::settle::ELSEWHERE;
 use super::{Guard, Job, Move, Repair, Slot, rank};
 use crate::kernel::message::Link;
-use crate::kernel::netconf::NetconfMessage;
+use crate::kernel::netconf::{self, NetconfMessage};
 use crate::report::record::Cause;
 use crate::setting::{ALL, Attribute, DEFAULT, Family, Key};
 
@@ -65,12 +65,15 @@ impl Guard {
     /// `complete`, what [`Interface::arrive`] says.
     pub(super) fn place(&mut self, link: &Link, complete: bool) -> (bool, Option<(bool, bool)>) {
         let interface = self.interfaces.entry(link.ifindex).or_insert_with(|| Interface::new(link.name).into());
-        let renamed = interface.name != link.name;
+        let (renamed, mut old) = (interface.name != link.name, None);
         if renamed || interface.is_new {
             drop_others(interface, &mut self.others, &mut self.gone);
             if renamed {
                 self.moves.push(Move::Gone(interface.name));
                 self.moves.push(Move::Here(link.name));
+            }
+            if renamed && interface.complete {
+                old = Some(interface.name);
             }
             interface.name = link.name;
             interface.apply(&self.policy, &mut self.others);
@@ -78,12 +81,19 @@ impl Guard {
             self.counts = None;
         }
         interface.take_mtu(link);
-        (renamed, complete.then(|| interface.arrive(link.up)))
+        let arrival = complete.then(|| interface.arrive(link.up));
+        if let Some(old) = old {
+            self.forget_baselines(old.as_ref());
+        }
+        (renamed, arrival)
     }
 
     pub fn link_gone(&mut self, ifindex: i32) {
         self.settles.forget(ifindex);
         let gone = self.interfaces.remove(&ifindex);
+        if let Some(interface) = &gone {
+            self.forget_baselines(interface.name.as_ref());
+        }
         self.moves.extend(gone.as_ref().map(|interface| Move::Gone(interface.name)));
         for key in gone.into_iter().flat_map(|interface| interface.others) {
             self.others.remove(&key);
@@ -110,15 +120,29 @@ impl Guard {
             self.moves.extend(self.interfaces.get(&ifindex).map(|known| Move::Here(known.name)));
             self.check_others(ifindex, Cause::Link);
         }
+        if let (1, Some(attribute)) = (message.settings, message.other) {
+            self.hear_of(message, attribute, at);
+        }
+    }
+
+    /// The kernel tells that a setting was changed whose value is read.
+    fn hear_of(&mut self, message: &NetconfMessage, attribute: u16, at: u64) {
+        let (Some(family), Some(ifindex)) = (family_of(message), message.ifindex) else { return };
+        let Some(name) = netconf::name_of(family, attribute) else { return };
+        let Some(interface) = self.interfaces.get(&ifindex).filter(|_| !self.others.is_empty()) else { return };
+        let key = Key::in_table(family.folder(), "conf", interface.name.as_ref(), name);
+        if let Some(leader) = key.follows() {
+            // The kernel tells of `all` last (addrconf_sysctl_ignore_routes_with_linkdown), and one drift is one repair.
+            self.check(Slot::Other(leader), Cause::Write, Some(at));
+        }
+        if self.others.contains_key(&key) || matches!(ifindex, ALL | DEFAULT) {
+            self.written_to(key, at, false);
+        }
     }
 
     pub(super) fn hear(&mut self, message: &NetconfMessage, cause: Cause, at: Option<u64>) {
         let Some(ifindex) = message.ifindex else { return };
-        let family = match i32::from(message.family) {
-            libc::AF_INET => Family::V4,
-            libc::AF_INET6 => Family::V6,
-            _ => return,
-        };
+        let Some(family) = family_of(message) else { return };
         if let Some(value) = message.forwarding {
             if ifindex == ALL {
                 self.all_heard[family as usize] = at.unwrap_or_default();
@@ -205,15 +229,15 @@ impl Guard {
         }
         if attribute == Attribute::RpFilter && ifindex == DEFAULT && changed && before.is_some() {
             // A write to default changes interfaces in silence (devinet_copy_dflt_conf).
-            self.reread = true;
+            self.reread = Some(cause);
         }
         if wrong && (!in_episode || ifindex == ALL) {
             let job = Job {
-                entry: cell.entry,
-                cause,
                 received: at,
                 old: before.map(|v| v.to_string()),
                 new: Some(value.to_string()),
+                known_good: self.read_at,
+                ..Job::new(cell.entry, cause)
             };
             self.jobs.entry((rank(&slot), slot)).or_insert(job).new = Some(value.to_string());
         } else if cell.entry.is_some() && !self.jobs.is_empty() {
@@ -253,11 +277,16 @@ impl Guard {
 
     /// Something may not have been heard, so everything has to be read again once nothing waits ([`Guard::idle`]).
     pub fn doubt(&mut self) {
-        self.reread = true;
+        self.reread = Some(Cause::Write);
     }
 
-    /// Nothing waits to be heard. Says whether everything has to be read again all the same.
-    pub fn idle(&mut self) -> bool {
+    /// Whether something is left to do, or to be read again.
+    pub fn is_in_doubt(&self) -> bool {
+        self.reread.is_some() || self.is_busy() || self.awaits_idle()
+    }
+
+    /// Nothing waits to be heard. Says whether everything has to be read again all the same, and why.
+    pub fn idle(&mut self) -> Option<Cause> {
         for family in Family::BOTH {
             if self.episodes[family as usize].is_some() && !self.is_to_come(all_forwarding(family)) {
                 // It holds, or whoever broke it has mended it before it could be looked at.
@@ -266,7 +295,7 @@ impl Guard {
                 self.redirects_in_doubt |= family == Family::V4;
             }
         }
-        std::mem::take(&mut self.reread)
+        self.reread.take()
     }
 
     /// Whether `all.accept_redirects` has to be read: who mends `all.forwarding` himself has the kernel set it.
@@ -296,10 +325,28 @@ impl Guard {
         }
     }
 
-    /// Somebody wrote a setting whose changes are not announced, as was noticed at `at` (monotonic microseconds).
-    pub fn written_to(&mut self, key: Key, at: u64) {
-        for follower in self.followers(&key).cloned().collect::<Vec<_>>() {
-            self.check(Slot::Other(follower), Cause::Write, Some(at));
+    /// A kernel module was loaded, and may have brought settings: none of an interface.
+    pub fn module_came(&mut self) {
+        self.check_elsewhere(Cause::Module);
+        self.settles.stir(ELSEWHERE, false);
+    }
+
+    /// Somebody wrote a setting whose value is read then, as was noticed at `at` (monotonic microseconds). `own`: it may have been
+    /// the guard alone, which knows what its writes change.
+    pub fn written_to(&mut self, key: Key, at: u64, own: bool) {
+        if let Some(other) = key.other_name() {
+            self.written_by_name(other, at, own);
+        }
+        self.written_by_name(key, at, own);
+    }
+
+    fn written_by_name(&mut self, key: Key, at: u64, own: bool) {
+        if !own {
+            self.check_followers(&key, at);
+        }
+        if self.is_baseline(&key) {
+            self.doubt_baseline(key);
+            return;
         }
         let slot = Slot::Other(key);
         // One that the kernel did not keep waits for audits: this may be our own write, and the next would be, too.
@@ -311,17 +358,10 @@ impl Guard {
     /// Settings whose changes are not announced and that are not guarded any more, since the last time.
     pub fn take_gone(&mut self) -> Vec<Key> {
         let mut gone = std::mem::take(&mut self.gone);
-        gone.retain(|key| !self.others.contains_key(key) && self.followers(key).next().is_none());
+        gone.retain(|key| {
+            !self.others.contains_key(key) && !self.is_known_baseline(key) && self.followers(key).next().is_none()
+        });
         gone
-    }
-
-    /// Guarded settings that change in silence with `default`, if it is one.
-    fn followers<'a>(&'a self, default: &'a Key) -> impl Iterator<Item = &'a Key> {
-        let name = default.place().filter(|place| place.interface == "default").map(|place| place.name);
-        let follows = move |other: &&Key| {
-            other.place().map(|place| place.name) == name && other.follows().as_ref() == Some(default)
-        };
-        name.into_iter().flat_map(move |_| self.others.keys().filter(follows))
     }
 
     /// `None` for a setting whose changes are announced, or that is only put back; else whether it is one of the many that
@@ -339,6 +379,7 @@ impl Guard {
         for key in self.interfaces.get(&ifindex).map(|i| i.others.clone()).unwrap_or_default() {
             self.check(Slot::Other(key), cause, None);
         }
+        self.doubt_baselines_at(ifindex);
     }
 
     /// The kernel tells of these, so they are looked at only some time after.
@@ -377,10 +418,14 @@ impl Guard {
             Slot::Other(key) => self.others.get(key).map(|other| other.entry),
         };
         if entry.is_some() {
-            let job = Job { entry, cause, received, old, new: None };
+            let job = Job { received, old, known_good: self.read_at, ..Job::new(entry, cause) };
             self.jobs.entry((rank(&slot), slot)).or_insert(job);
         }
     }
+}
+
+fn family_of(message: &NetconfMessage) -> Option<Family> {
+    Family::BOTH.into_iter().find(|family| family.number() == message.family)
 }
 
 pub(super) fn drop_others(interface: &mut Interface, others: &mut HashMap<Key, Other>, gone: &mut Vec<Key>) {

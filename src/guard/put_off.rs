@@ -3,6 +3,8 @@
 use super::contest::Due;
 use super::episode::Episode;
 use super::{Guard, Job, Rank, Slot, rank};
+use crate::kernel::mute::Muted;
+use crate::kernel::netconf;
 use crate::report::record::Cause;
 use crate::setting::{ALL, Attribute, Family};
 
@@ -64,6 +66,20 @@ impl Guard {
     /// last time this was asked.
     pub fn take_mutes(&mut self) -> Option<Vec<Slot>> {
         self.contests.take_mutes()
+    }
+
+    /// What tells of changes of a setting, if netconf messages do.
+    pub fn told_of_by(&self, slot: &Slot) -> Option<Muted> {
+        let key = match slot {
+            Slot::Announced(family, attribute, ifindex) => {
+                return Some((*family, netconf::announced_by(*attribute), *ifindex));
+            }
+            Slot::Other(key) => key,
+        };
+        let ((family, attribute), name) = (netconf::attribute_of(key)?, key.place()?.interface);
+        let ifindex =
+            self.interfaces.iter().find(|(_, interface)| *interface.name == *name).map(|(ifindex, _)| *ifindex)?;
+        Some((family, attribute, ifindex))
     }
 
     /// Whether a setting is still to be looked at.

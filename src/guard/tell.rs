@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::episode::Episode;
 use super::resume::BEFORE_HYPERVISOR;
-use super::{Guard, Move, Repair, Slot};
+use super::{Guard, Job, Move, Repair, Slot};
 use crate::report::record::{Record, Subject};
 use crate::report::writer::Blame;
 use crate::setting::{ALL, Attribute};
@@ -46,6 +46,7 @@ impl Guard {
         let Some(subject) = self.subject(repair) else { return };
         self.repairs += 1;
         self.last = Some((subject.key.clone(), subject.cause));
+        let last_good = self.last_good(repair, &subject.key);
         self.changed.add(&subject.key, finished);
         let (own_record, contested) = self.contests.repaired(&repair.slot, &subject, &repair.key, finished);
         self.records.extend(contested);
@@ -57,6 +58,7 @@ impl Guard {
             received: repair.job.received,
             finished,
             interfaces: 0,
+            last_good,
             writer: Blame::Nobody,
         };
         match repair.slot {
@@ -69,6 +71,15 @@ impl Guard {
             }
             _ => self.records.extend(own_record.then_some(record)),
         }
+    }
+
+    /// When a setting that was found wrong was last known to hold.
+    fn last_good(&self, repair: &Repair, name: &str) -> Option<u64> {
+        let Job { received, old, known_good, .. } = &repair.job;
+        let held = old.as_ref().is_some_and(|old| repair.holds(old)) && !self.failed.contains_key(&repair.slot);
+        known_good
+            .filter(|_| received.is_none() && held)
+            .max(self.changed.settings.get(name).copied().filter(|_| received.is_none()))
     }
 
     pub(super) fn fail(&mut self, repair: &Repair, found: Option<String>, errno: Option<i32>) {

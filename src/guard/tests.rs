@@ -43,7 +43,14 @@ fn policy(text: &str) -> Arc<Policy> {
 }
 
 fn message(family: i32, ifindex: i32, forwarding: Option<i32>, rp_filter: Option<i32>) -> NetconfMessage {
-    NetconfMessage { family: family as u8, ifindex: Some(ifindex), forwarding, rp_filter, settings: 1 }
+    NetconfMessage {
+        family: family as u8,
+        ifindex: Some(ifindex),
+        forwarding,
+        rp_filter,
+        settings: 1,
+        ..Default::default()
+    }
 }
 
 fn forwarding(ifindex: i32, value: i32) -> NetconfMessage {
@@ -116,7 +123,7 @@ impl Bench {
         let is_read = |message: &NetconfMessage| message.family == libc::AF_INET as u8 || self.guard.guards_ipv6();
         let netconf = netconf.filter(is_read).collect();
         let redirects = Some(self.get("net.ipv4.conf.all.accept_redirects").to_string());
-        let snapshot = Snapshot { links: Some(links), netconf, redirects };
+        let snapshot = Snapshot { links: Some(links), netconf, redirects, at: 0 };
         self.guard.snapshot(&snapshot, cause);
     }
 
@@ -167,10 +174,10 @@ impl Bench {
             self.guard.netconf(&message, self.now);
             self.work();
         }
-        assert!(!self.guard.idle());
+        assert_eq!(self.guard.idle(), None);
         self.work();
         while self.guard.awaits_idle() {
-            assert!(!self.guard.idle());
+            assert_eq!(self.guard.idle(), None);
             self.work();
         }
     }
@@ -368,11 +375,11 @@ fn without_netconf_messages_a_link_message_has_all_that_they_tell_of_read() {
 fn a_write_to_default_rp_filter_has_everything_read_again() {
     let mut bench = Bench::started(POLICY);
     bench.guard.netconf(&rp_filter(DEFAULT, 2), 1);
-    assert!(bench.guard.idle());
-    assert!(!bench.guard.idle(), "once");
+    assert_eq!(bench.guard.idle(), Some(Cause::Write));
+    assert_eq!(bench.guard.idle(), None, "once");
     bench.guard.netconf(&rp_filter(DEFAULT, 2), 2);
     bench.guard.netconf(&forwarding(DEFAULT, 1), 2);
-    assert!(!bench.guard.idle(), "no change, and forwarding never fans out");
+    assert_eq!(bench.guard.idle(), None, "no change, and forwarding never fans out");
 }
 
 #[test]

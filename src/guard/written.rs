@@ -26,7 +26,7 @@ impl Guard {
                 (Some(entry), _) => self.policy.entries()[entry].value.clone()?,
                 (None, put_back) => put_back.clone()?,
             };
-            let job = Job { entry, cause: Cause::Write, received: None, old, new: None };
+            let job = Job { old, ..Job::new(entry, Cause::Write) };
             Some(Repair { key: self.key_of(slot)?, wanted, learned, learn: false, slot: slot.clone(), job })
         };
         self.written.iter().filter(|(slot, _)| !self.is_put_off(slot)).filter_map(again).collect()

@@ -1,7 +1,6 @@
 //! What contested settings cost the guard thread, and the silence that it asks for where hearing alone costs too much.
 
 use super::{Keeper, Outlet};
-use crate::guard::Slot;
 use crate::kernel::sysctl::{now_usec, thread_cpu_usec};
 use crate::report::record::Cause;
 
@@ -21,11 +20,8 @@ impl<O: Outlet> Keeper<O> {
     /// Has the kernel say no more, or say again, of settings that are changed faster than they may be mended.
     pub(super) fn mute(&mut self) {
         let Some(slots) = self.guard.take_mutes() else { return };
-        let announced = |slot| match slot {
-            Slot::Announced(family, attribute, ifindex) => Some((family, attribute, ifindex)),
-            Slot::Other(_) => None,
-        };
-        self.notifications.mute(slots.into_iter().filter_map(announced).collect());
+        let muted = slots.iter().filter_map(|slot| self.guard.told_of_by(slot)).collect();
+        self.notifications.mute(muted);
         // What is said in between is not heard.
         self.drain();
         self.read_everything(Cause::Overrun);

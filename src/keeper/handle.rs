@@ -21,6 +21,8 @@ pub enum Command {
     Tell(Cause, Woke),
     /// Take another policy; answer when it holds.
     Reload(Arc<Policy>, tokio::sync::oneshot::Sender<()>),
+    /// A kernel module was loaded: look at the settings that it may have brought.
+    LookElsewhere,
     /// Show that you are alive.
     Ping,
     Stop,

@@ -10,6 +10,8 @@ use crate::kernel::sysctl::now_usec;
 use crate::policy::Policy;
 use crate::report::record::{Cause, Record};
 
+/// What is in doubt after a repair is read again so many times at most.
+const READS_ONCE: u32 = 8;
 /// What is applied once is looked at again for some 0.5 s.
 const LOOKS_ONCE: u32 = 2;
 
@@ -29,7 +31,13 @@ pub fn apply_once(policy: Arc<Policy>) -> io::Result<Vec<Record>> {
     let mut collected = Collect::default();
     let mut keeper = Keeper::new(policy, Arc::default(), &mut collected)?;
     keeper.audit(Cause::Start);
-    keeper.idle(); // a write of `default` may have changed interfaces in silence
+    // A write of `default` may have changed interfaces in silence, and what mends them may be undone by somebody else for ever.
+    for _ in 0..READS_ONCE {
+        keeper.idle();
+        if !keeper.guard.is_in_doubt() {
+            break;
+        }
+    }
     for _ in 0..LOOKS_ONCE {
         let undone = keeper.guard.written().iter().any(|repair| repair.key.waits_for_rtnl());
         if let Some(due) = keeper.looks.due().filter(|_| undone) {

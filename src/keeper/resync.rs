@@ -12,7 +12,7 @@ use crate::guard::Snapshot;
 use crate::kernel::message::Link;
 use crate::kernel::netconf::NetconfMessage;
 use crate::kernel::socket::{Dumps, Notifications, Received};
-use crate::kernel::sysctl::{CONF_FOLDER, interfaces};
+use crate::kernel::sysctl::{CONF_FOLDER, interfaces, now_usec};
 use crate::report::record::{Cause, INTERFACES, Record};
 use crate::report::text::{count, why};
 use crate::setting::{ALL, Attribute, DEFAULT, Family, Key};
@@ -82,7 +82,8 @@ impl<O: Outlet> Keeper<O> {
                 pulse.inside(None, || self.read_files())
             }
         };
-        self.guard.snapshot(&Snapshot { links, netconf, redirects }, cause);
+        self.guard.snapshot(&Snapshot { links, netconf, redirects, at: now_usec() }, cause);
+        self.read_baselines();
         self.miss_no_interface();
     }
 
@@ -134,7 +135,14 @@ impl<O: Outlet> Keeper<O> {
             let mut read = |attribute| self.door.read(&Key::conf(family, name, attribute)).ok()?.parse().ok();
             let rp_filter = (family == Family::V4).then(|| read(Attribute::RpFilter)).flatten();
             let forwarding = read(Attribute::Forwarding);
-            NetconfMessage { family: family.number(), ifindex: Some(ifindex), forwarding, rp_filter, settings: 2 }
+            NetconfMessage {
+                family: family.number(),
+                ifindex: Some(ifindex),
+                forwarding,
+                rp_filter,
+                settings: 2,
+                ..Default::default()
+            }
         })
     }
 

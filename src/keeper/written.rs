@@ -1,5 +1,7 @@
 //! Settings whose changes the kernel does not announce: their writes are watched, and what was written is read.
 
+use std::collections::BTreeMap;
+
 use super::sources::WRITES;
 use super::{Keeper, Outlet};
 use crate::guard::Repair;
@@ -13,19 +15,23 @@ const OTHERS_TRIES: u32 = 10;
 impl<O: Outlet> Keeper<O> {
     /// Watches a setting that is about to be read, so that no write falls between.
     pub(super) fn watch(&mut self, repair: &Repair) {
-        let Ok(writes) = &mut self.writes else { return };
         let Some(yields) = self.guard.unannounced(repair) else { return };
-        let default = repair.key.follows();
-        let keys = [(&repair.key, yields)].into_iter().chain(default.as_ref().map(|default| (default, false)));
-        for (key, yields) in keys {
-            if let Err(error) = writes.watch(key, yields) {
-                let reason = match error.raw_os_error() {
-                    Some(libc::ENOSPC) => format!("{}; raise fs.inotify.max_user_watches", why(&error)),
-                    Some(libc::ENOMEM | libc::EMFILE | libc::ENFILE) => why(&error),
-                    _ => format!("{key}: {}", why(&error)),
-                };
-                return self.source_is_lost(WRITES, reason);
-            }
+        let leader = repair.key.follows().map(|leader| (leader, false));
+        for (key, yields) in [(repair.key.clone(), yields)].into_iter().chain(leader) {
+            key.other_name().into_iter().for_each(|other| self.watch_key(&other, yields));
+            self.watch_key(&key, yields);
+        }
+    }
+
+    fn watch_key(&mut self, key: &Key, yields: bool) {
+        let Ok(writes) = &mut self.writes else { return };
+        if let Err(error) = writes.watch(key, yields) {
+            let reason = match error.raw_os_error() {
+                Some(libc::ENOSPC) => format!("{}; raise fs.inotify.max_user_watches", why(&error)),
+                Some(libc::ENOMEM | libc::EMFILE | libc::ENFILE) => why(&error),
+                _ => format!("{key}: {}", why(&error)),
+            };
+            self.source_is_lost(WRITES, reason);
         }
     }
 
@@ -33,7 +39,10 @@ impl<O: Outlet> Keeper<O> {
     pub(super) fn unwatch(&mut self) {
         let gone = self.guard.take_gone();
         if let Ok(writes) = &mut self.writes {
-            gone.iter().filter(|key| **key != Key::all_accept_redirects()).for_each(|key| writes.unwatch(key));
+            for key in gone.into_iter().filter(|key| *key != Key::all_accept_redirects()) {
+                key.other_name().iter().for_each(|other| writes.unwatch(other));
+                writes.unwatch(&key);
+            }
         }
     }
 
@@ -54,8 +63,31 @@ impl<O: Outlet> Keeper<O> {
             if key == Key::all_accept_redirects() && own != Some(&key) {
                 self.read_redirects();
             }
-            self.guard.written_to(key, at);
+            self.guard.written_to(key.clone(), at, own == Some(&key));
         }
+        self.read_baselines();
+    }
+
+    /// Reads what the guard wants to know of settings that the policy does not name. What is read while `all` is wrong may be its
+    /// doing.
+    pub(super) fn read_baselines(&mut self) {
+        let mut of: BTreeMap<Key, Vec<Key>> = BTreeMap::new();
+        self.guard.take_unread().into_iter().for_each(|(key, all)| of.entry(all).or_default().push(key));
+        for (all, keys) in of {
+            let held = self.holds(&all);
+            let mut read = Vec::with_capacity(keys.len());
+            for key in keys {
+                self.watch_key(&key, true);
+                let value = self.door.read(&key).ok();
+                read.push((key, value));
+            }
+            let undisturbed = held && self.holds(&all);
+            read.into_iter().for_each(|(key, value)| self.guard.baseline(key, value, undisturbed));
+        }
+    }
+
+    fn holds(&mut self, key: &Key) -> bool {
+        self.door.read(key).is_ok_and(|value| self.guard.other_holds(key, &value))
     }
 
     /// Whether somebody else writes `key` right now, as far as inotify tells.
@@ -68,7 +100,7 @@ impl<O: Outlet> Keeper<O> {
             let Ok(writes) = &mut self.writes else { return false };
             let written = writes.take(at);
             let by_others = written.contains(key);
-            written.into_iter().for_each(|key| self.guard.written_to(key, at));
+            written.into_iter().for_each(|key| self.guard.written_to(key, at, false));
             if by_others {
                 return true;
             }

@@ -4,8 +4,11 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use super::netconf::RTM_NEWNETCONF;
-use crate::setting::{ALL, Attribute, DEFAULT, Family};
+use super::netconf::{NETCONFA_FORWARDING, RTM_NEWNETCONF};
+use crate::setting::{ALL, DEFAULT, Family};
+
+/// A setting of an interface, by the number of its attribute (linux/netconf.h), and the interface's index.
+pub type Muted = (Family, u16, i32);
 
 /// `struct nlmsghdr`, `struct netconfmsg` and two attributes of 8 bytes each: the index and the one that changed
 /// (`inet_netconf_notify_devconf`). A message with more is a registration and gets through.
@@ -16,13 +19,10 @@ const FAMILY_AT: u32 = 16;
 const IFINDEX_AT: u32 = 24;
 const ATTRIBUTE_AT: u32 = 30;
 const VALUE_AT: u32 = 32;
-/// linux/netconf.h
-const NETCONFA_FORWARDING: u16 = 2;
-const NETCONFA_RP_FILTER: u16 = 3;
 /// More are heard all the same: the kernel takes 4,096 instructions.
 const MUTED_MAX: usize = 256;
 
-const WORD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+pub(super) const WORD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
 const HALF: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
 const BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
 
@@ -30,27 +30,19 @@ const BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
 type Test = (u32, u32, u32, bool);
 
 /// What tells that one setting changed, be it of which interface it may.
-fn one_change(family: Family, attribute: Attribute) -> Vec<Test> {
-    let family = match family {
-        Family::V4 => libc::AF_INET,
-        Family::V6 => libc::AF_INET6,
-    };
-    let attribute = match attribute {
-        Attribute::Forwarding => NETCONFA_FORWARDING,
-        Attribute::RpFilter => NETCONFA_RP_FILTER,
-    };
+fn one_change(family: Family, attribute: u16) -> Vec<Test> {
     // The filter loads in network byte order, and netlink is in the host's.
     vec![
         (WORD, LENGTH_AT, ONE_CHANGE_BYTES.to_be(), true),
         (HALF, TYPE_AT, u32::from(RTM_NEWNETCONF.to_be()), true),
-        (BYTE, FAMILY_AT, family as u32, true),
+        (BYTE, FAMILY_AT, family.number().into(), true),
         (HALF, ATTRIBUTE_AT, u32::from(attribute.to_be()), true),
     ]
 }
 
 /// Lets through what does not tell of one of `muted`, nor that an interface follows [`ALL`] to `fan_out`. A change of [`ALL`]
 /// is told for each interface, too.
-fn program(muted: &[(Family, Attribute, i32)], fan_out: Option<i32>) -> Vec<libc::sock_filter> {
+fn program(muted: &[Muted], fan_out: Option<i32>) -> Vec<libc::sock_filter> {
     let mut program = Vec::new();
     for (family, attribute, ifindex) in muted.iter().take(MUTED_MAX) {
         let mut tests = one_change(*family, *attribute);
@@ -60,7 +52,7 @@ fn program(muted: &[(Family, Attribute, i32)], fan_out: Option<i32>) -> Vec<libc
         program.extend(drop_if_all(&tests));
     }
     if let Some(value) = fan_out {
-        let mut tests = one_change(Family::V4, Attribute::Forwarding);
+        let mut tests = one_change(Family::V4, NETCONFA_FORWARDING);
         tests.push((WORD, VALUE_AT, (value as u32).to_be(), true));
         tests.extend([ALL, DEFAULT].map(|ifindex| (WORD, IFINDEX_AT, (ifindex as u32).to_be(), false)));
         program.extend(drop_if_all(&tests));
@@ -87,7 +79,7 @@ fn drop_if_all(tests: &[Test]) -> Vec<libc::sock_filter> {
 ///
 /// # Errors
 /// The kernel refused.
-pub fn mute(socket: BorrowedFd<'_>, muted: &[(Family, Attribute, i32)], fan_out: Option<i32>) -> io::Result<()> {
+pub fn mute(socket: BorrowedFd<'_>, muted: &[Muted], fan_out: Option<i32>) -> io::Result<()> {
     attach(socket, program(muted, fan_out))
 }
 
@@ -99,11 +91,11 @@ pub fn deafen(socket: BorrowedFd<'_>) -> io::Result<()> {
     attach(socket, vec![op(libc::BPF_RET | libc::BPF_K, 0)])
 }
 
-fn op(code: u32, k: u32) -> libc::sock_filter {
+pub(super) fn op(code: u32, k: u32) -> libc::sock_filter {
     libc::sock_filter { code: code as u16, jt: 0, jf: 0, k }
 }
 
-fn attach(socket: BorrowedFd<'_>, mut program: Vec<libc::sock_filter>) -> io::Result<()> {
+pub(super) fn attach(socket: BorrowedFd<'_>, mut program: Vec<libc::sock_filter>) -> io::Result<()> {
     let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     let size = size_of::<libc::sock_fprog>() as libc::socklen_t;
     // SAFETY: the kernel copies `len` instructions from a live vector, and keeps no pointer.

@@ -3,13 +3,51 @@
 use netlink_packet_core::{DecodeError, Parseable};
 
 use super::message;
+use crate::setting::{Attribute, Family, Key};
 
 pub const RTM_NEWNETCONF: u16 = 80;
 pub const RTM_GETNETCONF: u16 = 82;
 
 const NETCONFA_IFINDEX: u16 = 1;
-const NETCONFA_FORWARDING: u16 = 2;
+pub(super) const NETCONFA_FORWARDING: u16 = 2;
 const NETCONFA_RP_FILTER: u16 = 3;
+const NETCONFA_PROXY_NEIGH: u16 = 5;
+const NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN: u16 = 6;
+const NETCONFA_BC_FORWARDING: u16 = 8;
+const NETCONFA_FORCE_FORWARDING: u16 = 9;
+
+/// Settings of which a message is taken for no more than that they were written: they are read then.
+const READ_WHEN_TOLD: [(Family, u16, &str); 6] = [
+    (Family::V4, NETCONFA_PROXY_NEIGH, "proxy_arp"),
+    (Family::V6, NETCONFA_PROXY_NEIGH, "proxy_ndp"),
+    (Family::V4, NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN, "ignore_routes_with_linkdown"),
+    (Family::V6, NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN, "ignore_routes_with_linkdown"),
+    (Family::V4, NETCONFA_BC_FORWARDING, "bc_forwarding"),
+    (Family::V6, NETCONFA_FORCE_FORWARDING, "force_forwarding"),
+];
+
+/// The setting of an interface that `attribute` tells of, if it is one that has to be read then.
+pub fn name_of(family: Family, attribute: u16) -> Option<&'static str> {
+    let known = |(of, number, _): &&(Family, u16, &str)| (*of, *number) == (family, attribute);
+    READ_WHEN_TOLD.iter().find(known).map(|(_, _, name)| *name)
+}
+
+/// The attribute that tells of an interface's setting, the other way round, with the family.
+pub fn attribute_of(key: &Key) -> Option<(Family, u16)> {
+    let place = key.place().filter(|place| place.table == "conf")?;
+    if let Some((family, attribute)) = place.announced() {
+        return Some((family, announced_by(attribute)));
+    }
+    let known = |(family, _, name): &&(Family, u16, &str)| (family.folder(), *name) == (place.family, place.name);
+    READ_WHEN_TOLD.iter().find(known).map(|(family, attribute, _)| (*family, *attribute))
+}
+
+pub fn announced_by(attribute: Attribute) -> u16 {
+    match attribute {
+        Attribute::Forwarding => NETCONFA_FORWARDING,
+        Attribute::RpFilter => NETCONFA_RP_FILTER,
+    }
+}
 
 /// `struct netconfmsg` is one byte, and attributes start at the next multiple of four.
 const HEADER_LEN: usize = 4;
@@ -23,6 +61,8 @@ pub struct NetconfMessage {
     pub ifindex: Option<i32>,
     pub forwarding: Option<i32>,
     pub rp_filter: Option<i32>,
+    /// Another attribute that it carries, the last one, by its number.
+    pub other: Option<u16>,
     /// How many settings it carries, those that fwdguard does not know included: the kernel sends one for a write and all
     /// when the interface's settings are made (`NETCONFA_ALL`).
     pub settings: u8,
@@ -45,7 +85,10 @@ impl Parseable<[u8]> for NetconfMessage {
                     match kind {
                         NETCONFA_FORWARDING => &mut netconf.forwarding,
                         NETCONFA_RP_FILTER => &mut netconf.rp_filter,
-                        _ => continue,
+                        _ => {
+                            netconf.other = Some(kind);
+                            continue;
+                        }
                     }
                 }
             };

@@ -10,10 +10,10 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rustix::net::sockopt;
 
 use super::message::{Heard, Link, Message, RTM_NEWLINK, link, messages};
-use super::mute;
+use super::mute::{self, Muted};
 use super::netconf::{NetconfMessage, RTM_GETNETCONF};
 use super::receive::{Batch, DATAGRAMS, Datagram};
-use crate::setting::{Attribute, Family};
+use crate::setting::Family;
 
 /// rtnetlink(7), linux/rtnetlink.h
 const RTNLGRP_LINK: u32 = 1;
@@ -55,7 +55,7 @@ pub struct Notifications {
     emptied: bool,
     /// What was met where it could not be told.
     failed: Option<io::Error>,
-    muted: Vec<(Family, Attribute, i32)>,
+    muted: Vec<Muted>,
 }
 
 impl Notifications {
@@ -77,12 +77,12 @@ impl Notifications {
     }
 
     /// Hears nothing of changes of `muted` from the next [`Notifications::listen`] on, and of all others again.
-    pub fn mute(&mut self, muted: Vec<(Family, Attribute, i32)>) {
+    pub fn mute(&mut self, muted: Vec<Muted>) {
         self.muted = muted;
     }
 
     /// What is muted.
-    pub fn muted(&self) -> &[(Family, Attribute, i32)] {
+    pub fn muted(&self) -> &[Muted] {
         &self.muted
     }
 

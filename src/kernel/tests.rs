@@ -45,7 +45,14 @@ fn ifinfo(family: u8, attributes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_recorded_netconf_message() {
-    let expected = NetconfMessage { family: 2, ifindex: Some(-1), forwarding: Some(0), rp_filter: None, settings: 1 };
+    let expected = NetconfMessage {
+        family: 2,
+        ifindex: Some(-1),
+        forwarding: Some(0),
+        rp_filter: None,
+        settings: 1,
+        ..Default::default()
+    };
     assert_eq!(heard(&ALL_FORWARDING_0), [Ok(Heard::Netconf(expected))]);
     let twice = [ALL_FORWARDING_0, ALL_FORWARDING_0].concat();
     assert_eq!(heard(&twice).len(), 2, "as in a dump");
@@ -56,7 +63,14 @@ fn attributes_that_it_does_not_know_are_passed_over() {
     let attributes =
         [attribute(1, &5i32.to_ne_bytes()), attribute(99, b"new"), attribute(3, &2i32.to_ne_bytes())].concat();
     let bytes = netlink(80, &[&[10, 0, 0, 0], &*attributes].concat());
-    let expected = NetconfMessage { family: 10, ifindex: Some(5), forwarding: None, rp_filter: Some(2), settings: 2 };
+    let expected = NetconfMessage {
+        family: 10,
+        ifindex: Some(5),
+        forwarding: None,
+        rp_filter: Some(2),
+        settings: 2,
+        other: Some(99),
+    };
     assert_eq!(heard(&bytes), [Ok(Heard::Netconf(expected))]);
 }
 

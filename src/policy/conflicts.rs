@@ -1,22 +1,27 @@
-//! Lines of sysctl.d and of TuneD's profile that work against the policy, and when each comes back.
+//! Lines of sysctl.d, of ufw, of the kernel's command line and of TuneD's profile that work against the policy, and when each
+//! comes back.
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::files::Writers;
-use super::merge::{Entry, Merged, Merger, Target};
+use super::merge::{Entry, Merged, Merger, Target, says_otherwise};
 use super::tuned::{Tuned, sets_otherwise};
 use super::{Policy, Source, files};
-use crate::setting::{Key, printable, same_value};
+use crate::setting::{Key, printable};
 
 /// What systemd-sysctl and procps read, highest priority first.
 pub const FOLDERS: [&str; 4] = ["/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d"];
 /// procps applies it last; systemd only on CentOS 7, or through a link in sysctl.d.
 pub const LEGACY_FILE: &str = "/etc/sysctl.conf";
-/// What TuneD applies anew after its own lines (`reapply_sysctl`), highest priority first, and then [`LEGACY_FILE`].
-const REAPPLIED: [&str; 2] = ["/run/sysctl.d", "/etc/sysctl.d"];
+/// Both are read by ufw-init, the second last: whether ufw is on, and which file it has `sysctl -p` apply after its rules.
+const UFW_CONF: [&str; 2] = ["/etc/default/ufw", "/etc/ufw/ufw.conf"];
+const UFW_SYSCTL: &str = "/etc/ufw/sysctl.conf";
+/// The kernel itself applies its `sysctl.KEY=VALUE` before it starts init (`do_sysctl_args`, since Linux 5.8).
+const COMMAND_LINE: &str = "/proc/cmdline";
 
 /// What the incident's remedy was called.
 const OWN_FILE: &str = "k8s-forward.conf";
@@ -27,6 +32,8 @@ const VENDORS: &str = "/usr/lib";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     SysctlD,
+    Ufw,
+    CommandLine,
     Tuned,
 }
 
@@ -39,6 +46,8 @@ pub struct Conflict {
     pub says: Arc<str>,
     pub source: Source,
     pub origin: Origin,
+    /// The line that counts instead of this one, for as long as it is there.
+    pub behind: Option<Source>,
     /// Of a vendor's line, which is not for editing.
     pub mend: Option<Mend>,
 }
@@ -88,55 +97,175 @@ pub fn sysctl_d(root: &Path) -> Merged {
 }
 
 fn merged(root: &Path, folders: &[&str]) -> Merged {
-    let mut merger = Merger::default();
     let mut paths = files::list(root, folders, Writers::Any, &mut Vec::new());
     paths.push(LEGACY_FILE.into());
+    merge(root, &paths)
+}
+
+fn merge(root: &Path, paths: &[PathBuf]) -> Merged {
+    let mut merger = Merger::default();
     for path in paths {
-        if let Ok(bytes) = files::read(root, &path, Writers::Any) {
-            merger.add(&files::below(root, &path).into(), &bytes, &mut Vec::new());
+        if let Ok(bytes) = files::read(root, path, Writers::Any) {
+            merger.add(&files::below(root, path).into(), &bytes, &mut Vec::new());
         }
     }
     merger.finish()
 }
 
-/// A file or folder of sysctl.d or of TuneD that the kernel does not let this process read, with the reason: what it says against
-/// the policy is not known.
+/// The file that ufw applies below `root`, unless it is off.
+fn ufw_sysctl(root: &Path) -> Option<PathBuf> {
+    let text: String = UFW_CONF
+        .iter()
+        .filter_map(|path| files::read(root, Path::new(path), Writers::Any).ok())
+        .fold(String::new(), |text, bytes| text + &String::from_utf8_lossy(&bytes) + "\n");
+    let variable = |name: &str| {
+        let value = |line: &str| Some(line.trim().strip_prefix(name)?.strip_prefix('=')?.trim().to_string());
+        text.lines().filter_map(value).next_back().map(|value| value.replace(['"', '\''], ""))
+    };
+    let is_off = variable("ENABLED").is_some_and(|value| !value.eq_ignore_ascii_case("yes"));
+    let file = PathBuf::from(variable("IPT_SYSCTL").unwrap_or_else(|| UFW_SYSCTL.into()));
+    Some(file).filter(|file| !is_off && file.is_absolute())
+}
+
+/// Every file beside sysctl.d and TuneD's that has a say.
+pub fn other_files(root: &Path) -> Vec<PathBuf> {
+    let fixed = [LEGACY_FILE, UFW_CONF[0], UFW_CONF[1]].map(PathBuf::from);
+    fixed.into_iter().chain(ufw_sysctl(root)).collect()
+}
+
+/// The settings on a kernel's command line, as `parse_args` (kernel/params.c) and `process_sysctl_arg` read it.
+fn on_command_line(text: &str) -> Vec<(Key, Arc<str>)> {
+    let mut quoted = false;
+    let words = text.split(|c: char| {
+        quoted ^= c == '"';
+        c.is_ascii_whitespace() && !quoted
+    });
+    let bare = |word: &str| word.trim_matches('"').to_string();
+    let setting = |word: &str| {
+        let word = word.strip_prefix('"').unwrap_or(word);
+        let (name, value) = word.split_once('=')?;
+        let name = name.strip_prefix("sysctl").filter(|name| name.starts_with(['.', '/']))?;
+        // Unlike in sysctl.d, each dot is a slash.
+        let key = Key::parse(&name[1..].replace('.', "/")).ok()?.to_write();
+        let value = bare(value);
+        (!key.has_wildcard() && !value.is_empty() && !value.contains(char::is_control)).then(|| (key, value.into()))
+    };
+    words.take_while(|word| *word != "--").filter_map(setting).collect()
+}
+
+/// A file or folder of sysctl.d, ufw or TuneD that the kernel does not let this process read, with the reason: what it says
+/// against the policy is not known.
 pub fn unread(root: &Path) -> Option<String> {
     let mut unreadable = Vec::new();
     let mut paths = files::list(root, &FOLDERS, Writers::Any, &mut unreadable);
-    paths.push(LEGACY_FILE.into());
+    paths.extend(other_files(root));
     paths.extend(Tuned::read(root).paths);
     let folder = unreadable.first().map(|(folder, reason)| format!("{}: {reason}", printable(folder.as_os_str())));
     folder.or_else(|| paths.iter().find_map(|path| files::refusal(root, path)))
 }
 
-/// Which of `settings` the configuration below `root` would set otherwise.
+/// Which of `settings` the configuration below `root` would set otherwise: of each, the line that counts, and then those that
+/// would count if it were gone.
 pub fn find(policy: &Policy, root: &Path, settings: &[(Key, usize)]) -> Vec<Conflict> {
     let is_vendors = |source: &Source| source.file.starts_with(files::below(root, Path::new(VENDORS)));
     let sysctl_d = sysctl_d(root);
-    let by_sysctl_d = |(key, entry): &(Key, usize)| {
-        let line = sysctl_d.deciding(key)?;
-        let (says, source) = (line.value.clone()?, line.source.clone());
-        let mend = is_vendors(&source).then(|| Mend {
+    let mut found = in_files(policy, settings, &sysctl_d, Origin::SysctlD, is_vendors);
+    for conflict in found.iter_mut().filter(|conflict| is_vendors(&conflict.source)) {
+        let Conflict { key, entry, source, .. } = &*conflict;
+        let by_pattern = sysctl_d.lines_for(key).iter().any(|line| line.1 == source && line.2.names().is_none());
+        conflict.mend = Some(Mend {
             file: files::below(root, &applied_after(&source.file)),
-            lines: vec![own_line(policy, key, *entry, line.sets().is_none())],
+            lines: vec![own_line(policy, key, *entry, by_pattern)],
         });
-        let against = !same_value(policy.value(*entry), &says);
-        against.then(|| Conflict { key: key.clone(), entry: *entry, says, source, origin: Origin::SysctlD, mend })
+    }
+    if let Some(file) = ufw_sysctl(root) {
+        let known: HashSet<Source> = found.iter().map(|conflict| conflict.source.clone()).collect();
+        let by_ufw = in_files(policy, settings, &merge(root, &[file]), Origin::Ufw, |_| false);
+        found.extend(by_ufw.into_iter().filter(|conflict| !known.contains(&conflict.source)));
+    }
+    let command_line = files::read(root, Path::new(COMMAND_LINE), Writers::Any).unwrap_or_default();
+    let command_line = on_command_line(&String::from_utf8_lossy(&command_line));
+    let by_command_line = |(key, entry): &(Key, usize)| {
+        let named = |(other, _): &&(Key, Arc<str>)| *other == *key || other.other_name().as_ref() == Some(key);
+        let (name, says) = command_line.iter().rev().find(named)?;
+        let source = Source { file: files::below(root, Path::new(COMMAND_LINE)).into(), line: 1 };
+        // sysctl.d is applied later.
+        let later = sysctl_d.deciding(key);
+        let wanted = policy.value(*entry);
+        let is_mended = later.is_some_and(|line| !line.sets_otherwise(key, wanted));
+        let behind = later.map(|line| line.source.clone());
+        (says_otherwise(name, says, key, wanted) && !is_mended).then(|| Conflict {
+            key: key.clone(),
+            entry: *entry,
+            says: says.clone(),
+            source,
+            origin: Origin::CommandLine,
+            behind,
+            mend: None,
+        })
     };
+    found.extend(settings.iter().filter_map(by_command_line));
     let tuned = Tuned::read(root);
-    let wins = if tuned.reapplies_sysctl_d { merged(root, &REAPPLIED) } else { Merged::default() };
+    let wins = if tuned.reapplies_sysctl_d { tuned.reapplied(root) } else { HashSet::new() };
     let by_tuned = |(key, entry): &(Key, usize)| {
-        let (says, source) = tuned.lines.get(key).cloned()?;
-        let says = says.filter(|says| sets_otherwise(policy.value(*entry), says))?;
-        let lasts = wins.written_out(key).is_none_or(|line| line.value.is_none());
+        let name = key.clone().canonical();
+        let (says, source) = tuned.lines.get(&name).cloned()?;
+        let wanted = key.in_canonical_unit(policy.value(*entry));
+        let says = says.filter(|says| wanted.is_none_or(|wanted| sets_otherwise(&wanted, says)))?;
         let mend = (is_vendors(&source) && tuned.reapplies_sysctl_d).then(|| Mend {
             file: files::below(root, &Path::new(FOLDERS[0]).join(OWN_FILE)),
             lines: vec![own_line(policy, key, *entry, false)],
         });
-        lasts.then(|| Conflict { key: key.clone(), entry: *entry, says, source, origin: Origin::Tuned, mend })
+        (!wins.contains(&name)).then(|| Conflict {
+            key: key.clone(),
+            entry: *entry,
+            says,
+            source,
+            origin: Origin::Tuned,
+            behind: None,
+            mend,
+        })
     };
-    settings.iter().filter_map(by_sysctl_d).chain(settings.iter().filter_map(by_tuned)).collect()
+    found.extend(settings.iter().filter_map(by_tuned));
+    found
+}
+
+/// The same of merged lines. A line that counts for one of the settings is not named again behind another's. Nor is a vendor's
+/// that one beats which agrees with the policy: to be beaten is what it is there for.
+fn in_files(
+    policy: &Policy,
+    settings: &[(Key, usize)],
+    lines: &Merged,
+    origin: Origin,
+    is_vendors: impl Fn(&Source) -> bool,
+) -> Vec<Conflict> {
+    let against = |(key, entry): &(Key, usize)| {
+        let line = lines.deciding(key)?;
+        line.sets_otherwise(key, policy.value(*entry)).then_some(&line.source)
+    };
+    let counting: HashSet<&Source> = settings.iter().filter_map(against).collect();
+    let mut found = Vec::new();
+    for setting in settings {
+        let (Some(winner), (key, entry)) = (against(setting), setting) else { continue };
+        let mut agreed = false;
+        for (says, source, line) in lines.lines_for(key) {
+            let is_winner = source == winner;
+            let agrees = !line.would_set_otherwise(says, key, policy.value(*entry));
+            agreed |= agrees;
+            if !agrees && (is_winner || !(counting.contains(source) || agreed && is_vendors(source))) {
+                found.push(Conflict {
+                    key: key.clone(),
+                    entry: *entry,
+                    says: says.clone(),
+                    source: source.clone(),
+                    origin,
+                    behind: (!is_winner).then(|| winner.clone()),
+                    mend: None,
+                });
+            }
+        }
+    }
+    found
 }
 
 /// The policy's value as a line of sysctl.d: written out, which wins against any pattern, or the policy's pattern where a later

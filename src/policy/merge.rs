@@ -5,10 +5,11 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::parse::{RawLine, lines};
+use super::notices::{Kind, Notices, strange_name};
+use super::parse::{RawLine, Reading, lines, without_remark};
 use super::pattern::Pattern;
-use super::{PolicyError, Source};
-use crate::setting::{self, Attribute, Family, Key};
+use super::{PolicyError, Source, value};
+use crate::setting::{self, Attribute, Family, Key, same_value};
 
 /// What a line is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,41 +46,84 @@ pub struct Merger {
     slots: BTreeMap<usize, Entry>,
     by_key: HashMap<Key, usize>,
     next: usize,
+    reading: Reading,
+    notices: Vec<PolicyError>,
 }
 
 impl Merger {
+    /// One for the policy's own files. [`Merger::default`] is for those of sysctl.d.
+    ///
+    /// Beside what [`Policy::of`](super::Policy::of) does, this is where the policy is read otherwise than systemd-sysctl would:
+    /// a value that no kernel takes is no line, a remark behind a line is dropped, an interface's name may have its dots, lines
+    /// for other trees than `net` are passed over, and a byte order mark is.
+    pub fn of_policy() -> Merger {
+        Merger { reading: Reading::Policy, ..Merger::default() }
+    }
+
     /// Adds the lines of one file; what can't be used goes to `errors`.
     pub fn add(&mut self, file: &Arc<Path>, text: &[u8], errors: &mut Vec<PolicyError>) {
-        for line in lines(file, text) {
+        let mut notices = Notices::default();
+        for line in lines(file, text, self.reading) {
             let outcome = line.and_then(|line| {
                 let source = Source { file: file.clone(), line: line.number };
-                self.add_line(&line, &source).map_err(|message| PolicyError::at(source, message))
+                self.add_line(&line, &source, &mut notices).map_err(|message| PolicyError::at(source, message))
             });
             errors.extend(outcome.err());
         }
+        if self.reading == Reading::Policy {
+            self.notices.extend(notices.of_file(file));
+        }
     }
 
-    fn add_line(&mut self, line: &RawLine, source: &Source) -> Result<(), String> {
-        let key = Key::parse(line.key)?;
+    fn add_line(&mut self, line: &RawLine, source: &Source, notices: &mut Notices) -> Result<(), String> {
+        let of_policy = self.reading == Reading::Policy;
+        if of_policy && Key::is_of_other_tree(line.key) {
+            notices.other_trees += 1;
+            return Ok(());
+        }
+        let mut key = Key::parse(line.key)?;
+        let dotted = key.with_dotted_interface().filter(|_| of_policy);
+        let is_dotted = dotted.is_some();
+        key = dotted.unwrap_or(key);
         let name = key.to_string();
-        let key = key.canonical();
-        let target = if key.has_wildcard() { Target::Many(Pattern::new(&key)?) } else { Target::One(key.clone()) };
-        // The kernel takes the first number and passes over what stands behind it: '1 # a remark' is 1.
+        let written = key.clone().to_write();
+        let (named, key) = (key, written.clone().canonical());
+        let target =
+            if key.has_wildcard() { Target::Many(Pattern::new(&written)?) } else { Target::One(written.clone()) };
         let announced = key.place().and_then(|place| place.announced());
-        let first_word =
-            |value| str::split_ascii_whitespace(value).next().filter(|word| setting::number(word).is_some());
-        let value =
-            line.value.map(|value| if announced.is_some() { first_word(value).unwrap_or(value) } else { value });
+        let value = line.value.map(|value| value::first_number(&written, value));
+        if of_policy {
+            line.value.map_or(Ok(()), |value| value::check(&named, value))?;
+            if key.lacks_interface() {
+                return Err(format!("'{name}' names no setting of an interface, as net.ipv4.conf.all.rp_filter does"));
+            }
+            let mut note = |kind, message| notices.add(kind, line.number, message);
+            if is_dotted {
+                note(Kind::Dotted, format!("'{}' is taken for {name}, which is how sysctl.d needs it", line.key));
+            }
+            if let Some(message) = strange_name(line.key, &name, &target) {
+                note(Kind::Strange, message);
+            }
+            if line.has_remark || value.is_some_and(|value| Some(value) != line.value) {
+                let of = if value.is_some() { "the value of " } else { "-" };
+                note(
+                    Kind::Remark,
+                    format!("what stands behind {of}{name} is dropped; a remark needs a line of its own"),
+                );
+            }
+        }
         let mut overrides = Vec::new();
         if let Some(slot) = self.by_key.get(&key) {
-            if let Some(earlier) = self.slots.get_mut(slot).filter(|e| e.value.as_deref() == value) {
+            let says_the_same = |e: &&mut Entry| e.value.as_deref() == value && e.writes_as(&target);
+            if let Some(earlier) = self.slots.get_mut(slot).filter(says_the_same) {
                 earlier.ignore_failure |= line.ignore_failure;
                 earlier.repeats.push(source.clone());
                 return Ok(());
             }
             if let Some(earlier) = self.slots.remove(slot) {
                 overrides = earlier.overrides;
-                overrides.push((earlier.value, earlier.source));
+                overrides.push((earlier.value.clone(), earlier.source));
+                overrides.extend(earlier.repeats.into_iter().map(|source| (earlier.value.clone(), source)));
             }
         }
         let entry = Entry {
@@ -101,7 +145,7 @@ impl Merger {
     }
 
     pub fn finish(self) -> Merged {
-        Merged::new(self.slots.into_values().collect())
+        Merged::new(self.slots.into_values().collect(), self.notices)
     }
 }
 
@@ -110,17 +154,19 @@ impl Merger {
 pub struct Merged {
     pub entries: Vec<Entry>,
     by_key: HashMap<Key, usize>,
+    /// What was read in another way than it is written, and stays no secret.
+    pub notices: Vec<PolicyError>,
 }
 
 impl Merged {
-    fn new(entries: Vec<Entry>) -> Merged {
+    pub fn new(entries: Vec<Entry>, notices: Vec<PolicyError>) -> Merged {
         let by_key = entries.iter().enumerate().map(|(index, entry)| (entry.key.clone(), index)).collect();
-        Merged { entries, by_key }
+        Merged { entries, by_key, notices }
     }
 
     /// The entry that names `key` written out, be it to set or to exclude it.
     pub fn written_out(&self, key: &Key) -> Option<&Entry> {
-        self.by_key.get(key).map(|index| &self.entries[*index])
+        self.by_key.get(&key.clone().canonical()).map(|index| &self.entries[*index])
     }
 
     /// The entry that decides `key`: the one that names it, else the last pattern that matches it.
@@ -144,6 +190,19 @@ impl Merged {
         })
     }
 
+    /// Every line that would set `key` if the ones before it in this list were gone, the one that counts first.
+    pub fn lines_for(&self, key: &Key) -> Vec<(&Arc<str>, &Source, &Entry)> {
+        let written_out = self.written_out(key);
+        // An exclusion that was written among them keeps patterns away also when they are gone.
+        let excluded = written_out.is_some_and(|entry| entry.lines().any(|(value, _)| value.is_none()));
+        let patterns = self.patterns_for(key).rev().filter(|_| !excluded);
+        let all = written_out
+            .into_iter()
+            .chain(patterns)
+            .flat_map(|entry| entry.lines().filter_map(move |(value, source)| Some((value.as_ref()?, source, entry))));
+        all.collect()
+    }
+
     /// Interfaces whose IPv4 `forwarding = 0` is written out, with the line.
     pub fn closed_interfaces(&self) -> impl Iterator<Item = (OsString, Source)> {
         self.entries.iter().filter_map(|entry| {
@@ -156,16 +215,24 @@ impl Merged {
             closed.then(|| (place.interface.to_os_string(), entry.source.clone()))
         })
     }
+}
 
-    /// The same without the entries that `keep` turns down.
-    pub fn retain(self, keep: impl FnMut(&Entry) -> bool) -> Merged {
-        let mut entries = self.entries;
-        entries.retain(keep);
-        Merged::new(entries)
+/// Whether `says`, written as `own`, makes the setting `key`, which may be another name of it, other than `wanted`.
+pub fn says_otherwise(own: &Key, says: &str, key: &Key, wanted: &str) -> bool {
+    if own == key {
+        return !same_value(wanted, says);
     }
+    let values = key.in_canonical_unit(wanted).zip(own.in_canonical_unit(says));
+    values.is_none_or(|(wanted, says)| !same_value(&wanted, &says))
 }
 
 impl Entry {
+    /// Its own line, those that repeat it, and those that it replaced, the youngest first.
+    fn lines(&self) -> impl Iterator<Item = (&Option<Arc<str>>, &Source)> {
+        let equal = std::iter::once(&self.source).chain(&self.repeats).map(|source| (&self.value, source));
+        equal.chain(self.overrides.iter().rev().map(|(value, source)| (value, source)))
+    }
+
     /// The one key that this entry sets, if it sets one.
     pub fn sets(&self) -> Option<&Key> {
         self.names().filter(|_| self.value.is_some())
@@ -176,6 +243,31 @@ impl Entry {
         match &self.target {
             Target::One(key) => Some(key),
             Target::Many(_) => None,
+        }
+    }
+
+    /// Whether it sets `key` to another value than `wanted`, which is its own or that of another name of the same setting.
+    pub fn sets_otherwise(&self, key: &Key, wanted: &str) -> bool {
+        self.value.as_deref().is_some_and(|says| self.would_set_otherwise(says, key, wanted))
+    }
+
+    /// The same with `says` in its value's place.
+    pub fn would_set_otherwise(&self, says: &str, key: &Key, wanted: &str) -> bool {
+        let own = match (&self.target, key.place()) {
+            (Target::Many(pattern), Some(place)) => &pattern.key_for(place.interface),
+            (Target::One(own), _) => own,
+            _ => key,
+        };
+        // What stands behind the numbers that it takes the kernel passes over.
+        says_otherwise(own, without_remark(says), key, wanted)
+    }
+
+    /// Whether it is written to the same file, or files.
+    fn writes_as(&self, target: &Target) -> bool {
+        match (&self.target, target) {
+            (Target::One(own), Target::One(other)) => own == other,
+            (Target::Many(own), Target::Many(other)) => own.name == other.name,
+            _ => false,
         }
     }
 

@@ -4,9 +4,23 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{PolicyError, Source};
+use crate::setting::is_unseen;
 
 /// Longer lines are mistakes; systemd's own limit is 1 MiB (`LONG_LINE_MAX`), CentOS 7's is 2 KiB.
 const LINE_MAX_BYTES: usize = 256 * 1024;
+
+/// What editors of other systems put in front of a text.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// How lines are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reading {
+    /// As systemd-sysctl reads them.
+    #[default]
+    SysctlD,
+    /// The same, but for what people write beside sysctl.d's syntax and can only mean in one way; see [`super::merge`].
+    Policy,
+}
 
 /// One line that says something, not yet judged.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,21 +30,28 @@ pub struct RawLine<'a> {
     /// `None` is an exclusion: `-key` with no `=`.
     pub value: Option<&'a str>,
     pub ignore_failure: bool,
+    /// A remark stood behind it and is dropped.
+    pub has_remark: bool,
 }
 
 /// Every line of `text` that is neither empty nor a comment.
 ///
 /// # Errors
 /// A line that can't be used gives an error that names file and line, in its place.
-pub fn lines<'a>(file: &'a Arc<Path>, text: &'a [u8]) -> impl Iterator<Item = Result<RawLine<'a>, PolicyError>> {
+pub fn lines<'a>(
+    file: &'a Arc<Path>,
+    text: &'a [u8],
+    reading: Reading,
+) -> impl Iterator<Item = Result<RawLine<'a>, PolicyError>> {
+    let text = text.strip_prefix(BYTE_ORDER_MARK).filter(|_| reading == Reading::Policy).unwrap_or(text);
     physical_lines(text).zip(1..).filter_map(move |(bytes, number)| {
-        line(bytes, number)
+        line(bytes, number, reading)
             .map_err(|message| PolicyError::at(Source { file: file.clone(), line: number }, message))
             .transpose()
     })
 }
 
-fn line(bytes: &[u8], number: u32) -> Result<Option<RawLine<'_>>, String> {
+fn line(bytes: &[u8], number: u32, reading: Reading) -> Result<Option<RawLine<'_>>, String> {
     let bytes = bytes.trim_ascii();
     if bytes.is_empty() || matches!(bytes[0], b'#' | b';') {
         return Ok(None);
@@ -38,25 +59,41 @@ fn line(bytes: &[u8], number: u32) -> Result<Option<RawLine<'_>>, String> {
     if bytes.len() > LINE_MAX_BYTES {
         return Err(format!("the line has {} bytes, more than {LINE_MAX_BYTES}; shorten it", bytes.len()));
     }
+    let remark = remark(bytes).filter(|_| reading == Reading::Policy);
+    let (bytes, has_remark) = (&bytes[..remark.unwrap_or(bytes.len())], remark.is_some());
     let text = str::from_utf8(bytes).map_err(|_| "the line is not valid UTF-8; write it in ASCII".to_string())?;
+    if let Some(unseen) = text.chars().find(|c| is_unseen(*c)) {
+        return Err(format!("the character {} can't be seen; remove it", unseen.escape_default()));
+    }
     let (minus, rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text),
     };
     let Some((key, value)) = rest.split_once('=') else {
         if minus {
-            return Ok(Some(RawLine { number, key: rest.trim(), value: None, ignore_failure: false }));
+            return Ok(Some(RawLine { number, key: rest.trim(), value: None, ignore_failure: false, has_remark }));
         }
         return Err("no value: write 'key = value', or '-key' to exclude the key from patterns".into());
     };
     let value = value.trim();
-    if value.is_empty() {
+    if value.is_empty() || reading == Reading::Policy && value.starts_with(['#', ';']) {
         return Err("no value after '='; write one, or '-key' to exclude the key from patterns".into());
     }
     if value.chars().any(|c| c.is_control() && c != '\t') {
         return Err("a control character in the value".into());
     }
-    Ok(Some(RawLine { number, key: key.trim(), value: Some(value), ignore_failure: minus }))
+    Ok(Some(RawLine { number, key: key.trim(), value: Some(value), ignore_failure: minus, has_remark }))
+}
+
+/// What stands before a remark.
+pub fn without_remark(value: &str) -> &str {
+    remark(value.as_bytes()).map_or(value, |at| value[..at].trim())
+}
+
+/// Where a remark begins that stands behind a value: white space, then `#` or `;`.
+fn remark(bytes: &[u8]) -> Option<usize> {
+    let begins = |pair: &[u8]| matches!(pair, [b' ' | b'\t', b'#' | b';']);
+    bytes.windows(2).position(begins)
 }
 
 /// Lines end at `\n` or `\r`, a pair of both being one end (systemd's `read_line_full`).
@@ -82,7 +119,7 @@ mod tests {
 
     fn parsed(text: &str) -> Vec<Parsed> {
         let file: Arc<Path> = Path::new("x.conf").into();
-        lines(&file, text.as_bytes())
+        lines(&file, text.as_bytes(), Reading::SysctlD)
             .map(|l| match l {
                 Ok(l) => Ok((l.number, l.key.to_string(), l.value.map(str::to_string), l.ignore_failure)),
                 Err(e) => Err(e.source.line),
@@ -131,6 +168,6 @@ mod tests {
         );
         let file: Arc<Path> = Path::new("x.conf").into();
         let bytes = b"net.a=\xff\n# comment in latin-1: \xe9\nnet.b=1";
-        assert_eq!(lines(&file, bytes).map(|l| l.is_ok()).collect::<Vec<_>>(), [false, true]);
+        assert_eq!(lines(&file, bytes, Reading::SysctlD).map(|l| l.is_ok()).collect::<Vec<_>>(), [false, true]);
     }
 }

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use nix::NixPath;
 
-use crate::setting::Key;
+use crate::setting::{Key, Place, canonical_name};
 
 /// More alternatives than this in one pattern are a mistake (or an attack), not a policy.
 const ALTERNATIVES_MAX: usize = 1024;
@@ -46,9 +46,15 @@ impl Pattern {
         Ok(Pattern { family: place.family.into(), table: place.table.into(), name: place.name.into(), alternatives })
     }
 
-    /// Whether this is its setting, whatever the interface.
+    /// Whether this is its setting, under either name, whatever the interface.
     pub fn is_about(&self, family: &str, table: &str, name: &str) -> bool {
-        (self.family.as_str(), self.table.as_str(), self.name.as_str()) == (family, table, name)
+        let names_agree = self.name == name || canonical_name(table, &self.name) == canonical_name(table, name);
+        names_agree && (self.family.as_str(), self.table.as_str()) == (family, table)
+    }
+
+    /// Whether it stands for this setting of this interface.
+    pub fn is_for(&self, place: &Place) -> bool {
+        self.is_about(place.family, place.table, place.name) && self.matches(place.interface)
     }
 
     pub fn matches(&self, interface: &OsStr) -> bool {
@@ -58,6 +64,12 @@ impl Pattern {
     /// Whether it is `*`, which matches whatever has no leading dot.
     pub fn is_any(&self) -> bool {
         matches!(&self.alternatives[..], [only] if only.as_bytes() == b"*")
+    }
+
+    /// Whether it stands for every interface, written as `*` or in a longer way.
+    pub fn is_every(&self) -> bool {
+        let every = |text: &[u8]| text.contains(&b'*') && text.iter().all(|byte| matches!(byte, b'*' | b'?'));
+        self.alternatives.iter().any(|pattern| every(pattern.as_bytes()))
     }
 
     /// The same as [`Pattern::matches`], for who asks several patterns about one name.
@@ -74,7 +86,7 @@ impl Pattern {
 }
 
 /// fnmatch(3) as glob(3) calls it: `*` and `?` don't match a leading dot.
-fn fnmatch(pattern: &CStr, name: &CStr) -> bool {
+pub(super) fn fnmatch(pattern: &CStr, name: &CStr) -> bool {
     // SAFETY: both arguments are NUL-terminated strings that live through the call; fnmatch keeps neither.
     unsafe { libc::fnmatch(pattern.as_ptr(), name.as_ptr(), libc::FNM_PERIOD) == 0 }
 }

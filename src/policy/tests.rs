@@ -1,8 +1,10 @@
 //! What `Policy::load` makes of trees of files.
 
 mod exempt;
+mod linked;
 mod reported;
 mod tuned;
+mod written;
 
 use std::ffi::OsStr;
 use std::os::unix::fs::symlink;
@@ -205,7 +207,7 @@ fn patterns_and_what_is_written_out() {
         // The first separator decides.
         ("net.ipv4.conf.e0/100.rp_filter = 1\n", "e0.100", rp("e0/100", 1)),
         ("net/ipv4/conf/e0.100/rp_filter = 1\n", "e0.100", rp("e0/100", 1)),
-        ("net.ipv4.conf.e0.100.rp_filter = 1\n", "e0.100", none()),
+        ("net.ipv4.conf.e0.100.rp_filter = 1\n", "e0.100", rp("e0/100", 1)),
         ("net/ipv4/conf/e0.*/rp_filter = 1\n", "e0.100", rp("e0/100", 1)),
         ("net.ipv4.conf.e0/*.rp_filter = 1\n-net/ipv4/conf/e0.100/rp_filter\n", "e0.100", none()),
     ] {
@@ -272,8 +274,8 @@ fn an_explicit_off_is_off() {
             "net.ipv4.ip_forward = 0",
         ),
         (
-            "net.ipv4.conf.all.forwarding = 00\nnet.ipv4.conf.e*.forwarding = 1\n",
-            "net.ipv4.conf.e*.forwarding = 1",
+            "net.ipv4.conf.all.forwarding = 00\nnet.ipv4.conf.?*.forwarding = 1\n",
+            "net.ipv4.conf.?*.forwarding = 1",
             "net.ipv4.conf.all.forwarding = 0",
         ),
         (
@@ -300,6 +302,7 @@ fn an_explicit_off_is_off() {
         "net.ipv4.ip_forward = 0\nnet.ipv4.conf.e0.forwarding = 1\n",
         "-net.ipv4.ip_forward\nnet.ipv4.conf.*.forwarding = 1\n",
         "net.ipv4.ip_forward = 0\nnet.ipv4.ip_forward = 1\nnet.ipv4.conf.*.forwarding = 1\n",
+        "net.ipv4.ip_forward = 0\nnet.ipv4.conf.e*.forwarding = 1\n",
     ] {
         let tree = Tree::new(&[("etc/fwdguard.d/x.conf", text)]);
         assert_eq!(tree.errors(), Vec::<String>::new(), "{text}");

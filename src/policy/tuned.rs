@@ -1,9 +1,12 @@
 //! The sysctl lines of TuneD's active profile, merged as TuneD does it (tuned/profiles/loader.py, locator.py, merger.py).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ffi::CString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::conflicts::LEGACY_FILE;
+use super::pattern::fnmatch;
 use super::{Source, files};
 use crate::setting::{Key, same_value};
 
@@ -13,6 +16,12 @@ const MAIN_CONF: &str = "/etc/tuned/tuned-main.conf";
 /// Highest priority first. `profiles` is there since TuneD 2.24, and the other of each pair not looked into since then,
 /// but where a distribution keeps it (CentOS 9).
 const FOLDERS: [&str; 4] = ["/etc/tuned/profiles", "/etc/tuned", "/usr/lib/tuned/profiles", "/usr/lib/tuned"];
+
+/// What TuneD applies anew after its own lines (`reapply_sysctl`), highest priority first, and then sysctl.conf
+/// (`_apply_system_sysctl` in tuned/plugins/plugin_sysctl.py).
+const REAPPLIED: [&str; 2] = ["/run/sysctl.d", "/etc/sysctl.d"];
+/// It refuses to write these (`DEPRECATED_SYSCTL_OPTIONS`).
+const REFUSED: [&str; 2] = ["/base_reachable_time", "/retrans_time"];
 
 /// The bytes of a file, if there is one.
 type Read<'a> = &'a dyn Fn(&Path) -> Option<Vec<u8>>;
@@ -24,6 +33,8 @@ pub struct Tuned {
     pub lines: HashMap<Key, (Option<Arc<str>>, Source)>,
     /// Whether TuneD applies sysctl.d anew after its own lines, which then lose.
     pub reapplies_sysctl_d: bool,
+    /// The names that it leaves out of that (`reapply_sysctl_exclude`).
+    excluded: Vec<CString>,
     /// Every file that has a say or would have, were it there.
     pub paths: Vec<PathBuf>,
     units: Vec<Unit>,
@@ -42,22 +53,42 @@ impl Tuned {
         let reapply = main.first().and_then(|main| main.value("reapply_sysctl"));
         tuned.reapplies_sysctl_d =
             !reapply.is_some_and(|value| ["0", "no", "false", "off"].contains(&&*value.to_ascii_lowercase()));
+        let excluded = main.first().and_then(|main| main.value("reapply_sysctl_exclude")).unwrap_or_default();
+        let names = excluded.split([',', ';']).map(str::trim).filter(|name| !name.is_empty());
+        tuned.excluded = names.filter_map(|name| CString::new(name).ok()).collect();
         for path in ACTIVE {
             let names = tuned.bytes(read, Path::new(path)).unwrap_or_default();
             String::from_utf8_lossy(&names).split_whitespace().for_each(|name| tuned.load(root, read, name));
         }
         for unit in tuned.units.drain(..).filter(|unit| unit.is_sysctl && unit.enabled && !unit.conditional) {
             for option in unit.options {
-                // TuneD has no patterns, and no minus sign either.
-                if let Ok(key) = Key::parse(&option.name).map(Key::canonical)
-                    && !key.has_wildcard()
-                {
+                if let Some(key) = key(&option.name) {
                     let source = Source { file: option.file, line: option.line };
                     tuned.lines.insert(key, (known(&option.value), source));
                 }
             }
         }
         tuned
+    }
+
+    /// The settings that it would apply anew from sysctl.d below `root`. Its reader is a simple one
+    /// (`_apply_sysctl_config_line`): what stands before the `=` is the key, be it `-net.ipv4.ip_forward` or a pattern, of
+    /// which there is no file then; a line without `=`, so an exclusion, it passes over.
+    pub fn reapplied(&self, root: &Path) -> HashSet<Key> {
+        let mut files = files::list(root, &REAPPLIED, files::Writers::Any, &mut Vec::new());
+        files.push(LEGACY_FILE.into());
+        let mut keys = HashSet::new();
+        for bytes in files.iter().filter_map(|path| files::read(root, path, files::Writers::Any).ok()) {
+            let text = String::from_utf8_lossy(&bytes);
+            let lines = text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';']));
+            let names = lines.filter_map(|line| Some(line.split_once('=')?.0.trim_end()));
+            keys.extend(names.filter(|name| !self.excludes(name)).filter_map(key));
+        }
+        keys
+    }
+
+    fn excludes(&self, name: &str) -> bool {
+        CString::new(name).is_ok_and(|name| self.excluded.iter().any(|pattern| fnmatch(pattern, &name)))
     }
 
     fn bytes(&mut self, read: Read, path: &Path) -> Option<Vec<u8>> {
@@ -118,6 +149,14 @@ impl Tuned {
             }
         }
     }
+}
+
+/// The setting that TuneD writes for a name: it swaps dots and slashes, whichever comes first (`_get_sysctl_path`).
+fn key(name: &str) -> Option<Key> {
+    let is_dotted = name.find(['.', '/']).is_some_and(|at| name[at..].starts_with('.'));
+    let key = Key::parse(name).ok().filter(|key| is_dotted && !key.has_wildcard())?;
+    let is_refused = REFUSED.iter().any(|name| key.path().as_encoded_bytes().ends_with(name.as_bytes()));
+    (!is_refused).then(|| key.canonical())
 }
 
 /// Whether TuneD, where it finds `ours`, writes something else: `>N` only raises and `<N` only lowers

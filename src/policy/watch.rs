@@ -53,7 +53,7 @@ impl Watch {
         }
         let mut files = list(&self.root, &super::FOLDERS, Writers::Any, &mut Vec::new());
         files.extend(list(&self.root, &conflicts::FOLDERS, Writers::Any, &mut Vec::new()));
-        files.push(conflicts::LEGACY_FILE.into());
+        files.extend(conflicts::other_files(&self.root));
         files.extend(Tuned::read(&self.root).paths);
         for file in files {
             note(&mut folders, chase(&self.root, &file).steps);

@@ -42,13 +42,15 @@ fn sample(last: Option<&Record>, writer: &Blame) -> Option<Record> {
         None => Record::Started { settings: 0, interfaces: 0, repaired: 0 },
         Some(Record::Started { .. }) => Record::PolicyLoaded { lines: 0, errors: 0 },
         Some(Record::PolicyLoaded { .. }) => Record::PolicyError { source: source(), text: String::new() },
-        Some(Record::PolicyError { .. }) => Record::Conflict {
+        Some(Record::PolicyError { .. }) => Record::PolicyNotice { source: source(), text: String::new() },
+        Some(Record::PolicyNotice { .. }) => Record::Conflict {
             key: "net.ipv4.ip_forward".into(),
             ours: "1".into(),
             policy: source(),
             says: some("0").unwrap_or_default().into(),
             source: source(),
             origin: Origin::SysctlD,
+            behind: None,
             mend: None,
         },
         Some(Record::Conflict { .. }) => Record::Repaired {
@@ -59,6 +61,7 @@ fn sample(last: Option<&Record>, writer: &Blame) -> Option<Record> {
             received: full.then_some(0),
             finished: 0,
             interfaces: 0,
+            last_good: full.then_some(0),
             writer: writer.clone(),
         },
         Some(Record::Repaired { .. }) => Record::Contested {

@@ -241,6 +241,7 @@ pub fn write(record: &Record) {
                 OURVALUE = field(ours).as_deref(),
                 CAUSE = record.cause().map(|cause| cause.name()),
                 LATENCY_USEC = record.latency_usec(),
+                WRONG_USEC = record.wrong_usec(),
                 INTERFACES = interfaces,
                 POLICY_FILE = field(file.as_deref()).as_deref(),
                 POLICY_LINE = line,

@@ -23,6 +23,7 @@ pub enum Cause {
     Write,
     ManagerRestart,
     Overrun,
+    Module,
     Audit,
 }
 
@@ -38,6 +39,7 @@ impl Cause {
             Cause::Write => "write",
             Cause::ManagerRestart => "manager-restart",
             Cause::Overrun => "overrun",
+            Cause::Module => "module",
             Cause::Audit => "audit",
         }
     }
@@ -78,7 +80,11 @@ pub enum Record {
         source: Source,
         text: String,
     },
-    /// A line of sysctl.d or TuneD works against the policy.
+    PolicyNotice {
+        source: Source,
+        text: String,
+    },
+    /// A line of sysctl.d, ufw, the kernel's command line or TuneD works against the policy.
     Conflict {
         key: String,
         ours: Arc<str>,
@@ -86,6 +92,8 @@ pub enum Record {
         says: Arc<str>,
         source: Source,
         origin: Origin,
+        /// The line that counts instead, for as long as it is there.
+        behind: Option<Source>,
         mend: Option<Mend>,
     },
     Repaired {
@@ -101,6 +109,8 @@ pub enum Record {
         finished: u64,
         /// Interfaces that lost forwarding with it and have it again.
         interfaces: usize,
+        /// When it was last known to hold, where that was not just before.
+        last_good: Option<u64>,
         /// Filled in by the reporter, who can wait for it.
         writer: Blame,
     },
@@ -166,6 +176,7 @@ impl Record {
             Record::Started { .. } => "76e75cac59024da9acf0a977822090b6",
             Record::PolicyLoaded { .. } => "79040de9f5c345cb8f524bbda805a2e0",
             Record::PolicyError { .. } => "acea1772d3a84dd7b76effd46d601b6b",
+            Record::PolicyNotice { .. } => "225e5821a729427082b9563cb5f627f9",
             Record::Conflict { .. } => "d8941a6296ae4bb4aa76b91645255e01",
             Record::Repaired { .. } => "02a3fbd85f774dd6911132d4e66f40b6",
             Record::Contested { .. } => "9c066761f54e4c769d543fc025a02450",
@@ -194,7 +205,7 @@ impl Record {
             | Record::Resynchronised { .. }
             | Record::SourceLost { .. }
             | Record::Unsaid { .. } => Priority::Warning,
-            Record::ContestOver { .. } => Priority::Notice,
+            Record::PolicyNotice { .. } | Record::ContestOver { .. } => Priority::Notice,
             Record::Started { .. }
             | Record::PolicyLoaded { .. }
             | Record::Resumed { .. }
@@ -218,7 +229,7 @@ impl Record {
     /// The line of the policy that the record is about.
     pub fn source(&self) -> Option<&Source> {
         match self {
-            Record::PolicyError { source, .. } => Some(source),
+            Record::PolicyError { source, .. } | Record::PolicyNotice { source, .. } => Some(source),
             Record::Conflict { policy, .. } => Some(policy),
             _ => self.subject().map(|subject| &subject.source),
         }
@@ -231,6 +242,14 @@ impl Record {
             Record::Resynchronised { .. } => Some(Cause::Overrun),
             // The others are about many repairs, each with its own.
             Record::Repaired { subject, .. } | Record::RepairFailed { subject, .. } => Some(subject.cause),
+            _ => None,
+        }
+    }
+
+    /// For how long a repaired setting was wrong at most, where nothing was heard of the change itself.
+    pub fn wrong_usec(&self) -> Option<u64> {
+        match self {
+            Record::Repaired { last_good, finished, .. } => last_good.map(|at| finished.saturating_sub(at)),
             _ => None,
         }
     }

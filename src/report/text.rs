@@ -8,10 +8,13 @@ use super::record::{INTERFACES, Record, Subject};
 use super::writer::written_by;
 use crate::guard::resume::Woke;
 use crate::policy::conflicts::Origin;
-use crate::setting::printable;
+use crate::setting::{number, printable};
 
 /// As many settings are named in a resumed record; more are counted.
 const NAMED_MAX: usize = 10;
+
+/// `addrconf_ifdown` removes them, and only those that router advertisements give come again.
+const ADDRESSES_LOST: &str = "; static IPv6 addresses that went with it do not come back by themselves";
 
 /// Of a sentence: what another says of his failure, or a key that is wrong, may be as long as a message or a file. With the
 /// status it has to fit into the 4096 bytes that the service manager takes (NOTIFY_BUFFER_MAX).
@@ -35,16 +38,22 @@ impl Record {
             Record::PolicyLoaded { lines, errors } => {
                 format!("Policy loaded: {}, {} left out", count(*lines, "line"), count(*errors, "bad line"))
             }
+            Record::PolicyNotice { text, .. } => format!("In the policy: {text}"),
             Record::PolicyError { text, .. } => format!("Left out of the policy: {text}"),
-            Record::Conflict { key, ours, policy, says, source, origin, mend } => {
+            Record::Conflict { key, ours, policy, says, source, origin, behind, mend } => {
                 let (when, own) = match origin {
                     Origin::SysctlD => ("at boot, with 'sysctl --system' or by udev", "remove or correct it"),
+                    Origin::Ufw => ("when ufw starts, at boot or with 'ufw enable'", "remove or correct it"),
+                    Origin::CommandLine => {
+                        ("at the next boot, before sysctl.d", "remove it from the boot loader's configuration")
+                    }
                     Origin::Tuned => {
                         ("when TuneD starts or applies its profile", "correct it in a profile in /etc/tuned")
                     }
                 };
+                let once = behind.as_ref().map(|line| format!(", once {line} is gone")).unwrap_or_default();
                 format!(
-                    "{}:{} says {key} = {says}, against the policy's {ours} ({policy}): it comes back {when}; {}",
+                    "{}:{} says {key} = {says}, against the policy's {ours} ({policy}): it comes back {when}{once}; {}",
                     printable(source.file.as_os_str()),
                     source.line,
                     mend.as_ref().map_or(own.into(), |mend| format!("write {mend}"))
@@ -56,13 +65,18 @@ impl Record {
                     0 => String::new(),
                     n => format!("; {} with it", count(*n, "interface")),
                 };
+                let wrong =
+                    self.wrong_usec().map(|usec| format!("; it was last known to hold {} before", duration(usec)));
+                let is_ipv6_on = subject.key.ends_with(".disable_ipv6") && number(&subject.ours) == Some(0);
                 format!(
-                    "{} was {}, put back to {}{} ({}){with}{}",
+                    "{} was {}, put back to {}{} ({}){with}{}{}{}",
                     subject.key,
                     if new.is_empty() { "empty" } else { new },
                     subject.ours,
                     latency.unwrap_or_default(),
                     origin(subject),
+                    wrong.unwrap_or_default(),
+                    if is_ipv6_on { ADDRESSES_LOST } else { "" },
                     written_by(writer)
                 )
             }
@@ -256,6 +270,7 @@ mod tests {
             received: Some(1_000_000),
             finished: 1_000_084,
             interfaces: 12,
+            last_good: None,
             writer: Blame::Unknown(Why::NoFanotify),
         };
         assert_eq!(
@@ -270,6 +285,39 @@ mod tests {
             record.text(),
             "net.ipv4.ip_forward was 0, put back to 1 (cause: write; policy 50-kubernetes.conf:9)"
         );
+    }
+
+    #[test]
+    fn a_line_against_the_policy_says_when_it_comes_back() {
+        let source = |file: &str| Source { file: Path::new(file).into(), line: 1 };
+        for (origin, behind, says) in [
+            (Origin::SysctlD, None, "at boot, with 'sysctl --system' or by udev; remove or correct it"),
+            (
+                Origin::SysctlD,
+                Some(source("/etc/sysctl.d/99-x.conf")),
+                "at boot, with 'sysctl --system' or by udev, once 99-x.conf:1 is gone; remove or correct it",
+            ),
+            (Origin::Ufw, None, "when ufw starts, at boot or with 'ufw enable'; remove or correct it"),
+            (
+                Origin::CommandLine,
+                None,
+                "at the next boot, before sysctl.d; remove it from the boot loader's configuration",
+            ),
+        ] {
+            let record = Record::Conflict {
+                key: "net.ipv4.ip_forward".into(),
+                ours: "1".into(),
+                policy: subject().source,
+                says: "0".into(),
+                source: source("/f"),
+                origin,
+                behind,
+                mend: None,
+            };
+            let text =
+                "/f:1 says net.ipv4.ip_forward = 0, against the policy's 1 (50-kubernetes.conf:9): it comes back ";
+            assert_eq!(record.text(), format!("{text}{says}"));
+        }
     }
 
     #[test]

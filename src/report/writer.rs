@@ -45,6 +45,7 @@ pub enum Why {
     Flood,
     Unheard,
     Inherited,
+    Module,
 }
 
 impl fmt::Display for Why {
@@ -57,6 +58,7 @@ impl fmt::Display for Why {
             Why::Flood => "more was written than could be followed",
             Why::Unheard => "nothing was heard of it at the time",
             Why::Inherited => "the kernel gave it to a new interface",
+            Why::Module => "a kernel module brought it",
         })
     }
 }

@@ -154,7 +154,6 @@ impl Watcher {
             }
             self.policy.clone().for_interface(name).into_iter().for_each(|(key, _)| _ = self.mark(key, true));
         }
-        self.mark(Key::ip_forward(), true);
         self.policy.clone().elsewhere().for_each(|(key, _)| _ = self.mark(key, true));
     }
 
@@ -168,17 +167,30 @@ impl Watcher {
         let written_out = |entry: usize| policy.entries()[entry].sets().is_some();
         let mut keys = policy.for_interface(&name);
         keys.retain(|(key, entry)| self.mark(key.clone(), written_out(*entry)));
+        // Whoever writes what an interface follows has written that interface's, too.
+        let is_unmarked = |leader: &Key| !self.shared.state().watched.contains(leader);
+        let leaders: Vec<Key> = keys.iter().filter_map(|(key, _)| key.follows()).filter(is_unmarked).collect();
+        leaders.into_iter().for_each(|leader| _ = self.mark(leader, true));
         self.interfaces.insert(name, keys.into_iter().map(|(key, _)| key).collect());
     }
 
     fn gone(&mut self, name: Name) {
         for key in self.interfaces.remove(&name).into_iter().flatten() {
+            key.other_name().iter().for_each(|other| self.marks.remove(other));
             self.marks.remove(&key);
-            self.shared.state().watched.remove(&key);
+            self.shared.state().watched.remove(&key.canonical());
         }
     }
 
+    /// Marks a setting's file, and that of its other name.
     fn mark(&mut self, key: Key, stays: bool) -> bool {
+        if let Some(other) = key.other_name() {
+            self.mark_file(other, stays);
+        }
+        self.mark_file(key, stays)
+    }
+
+    fn mark_file(&mut self, key: Key, stays: bool) -> bool {
         let room = if stays { FILES_MAX } else { INTERFACE_FILES_MAX };
         let marked = self.marks.count() < room
             && self.marks.add(&key).unwrap_or_else(|error| {

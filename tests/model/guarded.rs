@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::kernel::{Bit, Kernel, all_of};
 use super::policy::Policy;
-use super::settings::{self, ATTRIBUTES, V4, V6, all_forwarding, all_redirects, apart, canonical};
+use super::settings::{self, ATTRIBUTES, FANNED_OUT, FORWARDING, V6, all_redirects, apart, canonical};
 use super::tally::Tally;
 
 /// The values that a setting may have; any, where it is not named.
@@ -26,8 +26,10 @@ pub struct Many {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Knows {
     All,
-    /// It reads IPv6 only from now on, perhaps.
-    PerhapsNotV6,
+    /// It has read another policy: of forwarding all, but of IPv6's only if it guarded some before; of the rest nothing.
+    Reloaded {
+        guarded_v6: bool,
+    },
     /// It starts.
     Nothing,
 }
@@ -75,8 +77,8 @@ impl Model {
     /// Has the guard put right what is wrong. `before`: what was there before the drift.
     pub fn repair(&mut self, before: &Kernel, knows: Knows) -> Allowed {
         let mut alternatives = Allowed::new();
-        for folder in [V4, V6] {
-            self.repair_all(folder, before, knows, &mut alternatives);
+        for (folder, name) in FANNED_OUT {
+            self.repair_all(folder, name, before, knows, &mut alternatives);
         }
         let keys: Vec<String> = self.kernel.values.keys().cloned().collect();
         let is_default = |key: &&String| apart(key).is_some_and(|(_, place, _)| place == "default");
@@ -106,9 +108,10 @@ impl Model {
         allowed
     }
 
-    fn repair_all(&mut self, folder: &str, before: &Kernel, knows: Knows, alternatives: &mut Allowed) {
-        let all = all_forwarding(folder);
+    fn repair_all(&mut self, folder: &str, name: &str, before: &Kernel, knows: Knows, alternatives: &mut Allowed) {
+        let all = settings::key(folder, "all", name);
         let Some(wanted) = self.is_wrong(&all) else { return };
+        let knows_nothing = knows == Knows::Nothing || matches!(knows, Knows::Reloaded { .. }) && name != FORWARDING;
         let found = self.kernel.clone();
         self.tally.expect(&all, 1, 1);
         self.kernel.write(&all, &wanted);
@@ -122,13 +125,13 @@ impl Model {
                     self.tally.expect(&fan, 0, u64::from(by_itself));
                     self.kernel.values.insert(fan, right);
                 }
-                None if knows == Knows::Nothing => {
+                None if knows_nothing => {
                     if self.policy.excludes(&fan) || fan == all_redirects() {
                         self.kernel.values.insert(fan.clone(), found.values[&fan].clone());
                     }
                 }
                 None => {
-                    if knows == Knows::PerhapsNotV6 && folder == V6 {
+                    if knows == (Knows::Reloaded { guarded_v6: false }) && folder == V6 {
                         alternatives.entry(fan.clone()).or_default().insert(wanted.clone());
                     }
                     self.kernel.values.insert(fan, was);

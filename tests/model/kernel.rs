@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use super::settings::{
-    ATTRIBUTES, FORWARDING, V4, V6, all_forwarding, all_redirects, apart, canonical, key, links, observe,
+    ATTRIBUTES, FORWARDING, V4, V6, all_forwarding, all_of_its, all_redirects, apart, canonical, key, links, observe,
 };
 use crate::common::{Namespace, run, sysctl_read, sysctl_write};
 
@@ -64,9 +64,9 @@ impl Kernel {
             of_links.filter(|key| self.values.contains_key(key)).collect::<Vec<_>>()
         };
         match apart(key_written) {
-            Some((folder @ (V4 | V6), "all", FORWARDING)) => {
-                let mut keys = everywhere(folder, FORWARDING);
-                keys.push(key(folder, "default", FORWARDING));
+            Some((folder, "all", name)) if all_of_its(folder, name).is_some() => {
+                let mut keys = everywhere(folder, name);
+                keys.push(key(folder, "default", name));
                 keys.extend((folder == V4).then(all_redirects));
                 keys
             }
@@ -86,9 +86,9 @@ impl Kernel {
         };
         let (fans, mut unsure) = (self.fan_out(&key), Vec::new());
         match apart(&key) {
-            // Acts only on a change (devinet_sysctl_forward); addrconf_fixup_forwarding always does.
+            // Acts only on a change (devinet_sysctl_forward); IPv6's always do (addrconf_fixup_forwarding, addrconf_disable_ipv6).
             Some((V4, "all", FORWARDING)) if before == value => {}
-            Some((_, "all", FORWARDING)) => {
+            Some((folder, "all", name)) if all_of_its(folder, name).is_some() => {
                 for fan in fans {
                     let value = if fan == all_redirects() { opposite(value) } else { value };
                     self.values.insert(fan, value.to_string());
@@ -183,11 +183,10 @@ fn follow_default() -> &'static BTreeMap<&'static str, Bit> {
     })
 }
 
-/// All of a family's forwarding hangs on this.
+/// The `all` that a setting goes with.
 pub fn all_of(key: &str) -> Option<String> {
     match apart(key)? {
-        (folder @ (V4 | V6), _, FORWARDING) => Some(all_forwarding(folder)),
         (V4, "all", "accept_redirects") => Some(all_forwarding(V4)),
-        _ => None,
+        (folder, _, name) => all_of_its(folder, name),
     }
 }

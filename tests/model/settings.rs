@@ -20,7 +20,9 @@ pub const V6: &str = "net/ipv6/conf";
 pub const FORWARDING: &str = "forwarding";
 /// So many come first, which are what the program is for.
 pub const FORWARDING_AND_RP_FILTER: u8 = 3;
-pub const ATTRIBUTES: [Attribute; 10] = [
+pub const DISABLE_IPV6: &str = "disable_ipv6";
+pub const WITH_LINKDOWN: &str = "ignore_routes_with_linkdown";
+pub const ATTRIBUTES: [Attribute; 13] = [
     attribute(V4, FORWARDING, &["0", "1"]),
     attribute(V4, "rp_filter", &["0", "1", "2"]),
     attribute(V6, FORWARDING, &["0", "1"]),
@@ -29,6 +31,9 @@ pub const ATTRIBUTES: [Attribute; 10] = [
     attribute(V4, "log_martians", &["0", "1"]),
     attribute(V4, "tag", &["0", "7"]),
     attribute(V6, "accept_ra", &["0", "1", "2"]),
+    attribute(V6, DISABLE_IPV6, &["0", "1"]),
+    attribute(V6, WITH_LINKDOWN, &["0", "1"]),
+    attribute(V4, "proxy_arp", &["0", "1"]),
     attribute(V6, "hop_limit", &["64", "100"]),
     attribute("net/ipv4/neigh", "gc_stale_time", &["60", "90"]),
 ];
@@ -62,6 +67,14 @@ pub fn canonical(key: &str) -> String {
 
 pub fn all_forwarding(folder: &str) -> String {
     key(folder, "all", FORWARDING)
+}
+
+/// The settings of which a write to `all` is one to `default` and to every interface.
+pub const FANNED_OUT: [(&str, &str); 4] = [(V4, FORWARDING), (V6, FORWARDING), (V6, DISABLE_IPV6), (V6, WITH_LINKDOWN)];
+
+/// The `all` of such a setting.
+pub fn all_of_its(folder: &str, name: &str) -> Option<String> {
+    FANNED_OUT.contains(&(folder, name)).then(|| key(folder, "all", name))
 }
 
 pub fn all_redirects() -> String {

@@ -220,8 +220,7 @@ impl World {
             self.hang_up();
         }
         let before = self.model.kernel.clone();
-        let knows = if guarded_v6 { Knows::All } else { Knows::PerhapsNotV6 };
-        let allowed = self.model.repair(&before, knows);
+        let allowed = self.model.repair(&before, Knows::Reloaded { guarded_v6 });
         self.reach(&allowed, PATIENCE)
     }
 

@@ -88,12 +88,12 @@ fn the_kernels_way_to_say_a_value_is_learned() {
 fn what_the_kernel_does_not_keep_waits_for_an_audit() {
     let mut bench = Bench::started("net.ipv4.ip_local_reserved_ports = 5,4\n");
     let key = Key::parse("net.ipv4.ip_local_reserved_ports").unwrap();
-    bench.guard.written_to(key.clone(), 3);
+    bench.guard.written_to(key.clone(), 3, false);
     let repair = bench.guard.next_repair(0).unwrap();
     assert_eq!((repair.job.cause, repair.job.received, repair.job.old.as_deref()), (Cause::Write, Some(3), None));
     let outcome = Outcome { found: Ok("9".into()), write: Some(Ok(())), now: None, finished: 4, write_usec: 1 };
     assert_eq!(bench.guard.done(repair, outcome), None);
-    bench.guard.written_to(key, 5);
+    bench.guard.written_to(key, 5, false);
     assert!(!bench.guard.is_busy(), "not kept, so our own write would be answered for ever");
 }
 

@@ -7,8 +7,9 @@ use super::*;
 #[test]
 fn a_wrong_line_is_reported_and_the_rest_holds() {
     let megabyte = format!("net.b = {}", "1".repeat(1 << 20));
-    let bad: [(&[u8], &str); 16] = [
-        (b"kernel.panic = 10", "'kernel.panic' is not below net."),
+    let bad: [(&[u8], &str); 17] = [
+        (b"kernal.panic = 10", "'kernal.panic' is not below net."),
+        (b"kernel = 10", "'kernel' is not below net."),
         (b"net = 1", "is not below net."),
         (b"vm/../net/x = 1", "'.' or '..'"),
         (b"net/ipv4/../../kernel/panic = 1", "'.' or '..'"),
@@ -103,6 +104,64 @@ fn conflicts_name_file_and_line() {
             "all",
             vec![],
         ),
+        // Behind the line that counts, those that would count if it were gone: the younger first, patterns last, sysctl.conf too.
+        (
+            vec![
+                ("etc/sysctl.d/10-a.conf", "net.ipv4.ip_forward = 0\nnet.ipv4.ip_forward=1\nnet.ipv4.ip_forward=0\n"),
+                ("etc/sysctl.d/20-b.conf", "net.ipv4.conf.all.forwarding = 0\n"),
+                ("usr/lib/sysctl.d/99-c.conf", "net.ipv4.ip_forward = 2\n"),
+                ("etc/sysctl.conf", "net.ipv4.ip_forward = 0\n"),
+            ],
+            "all",
+            vec![
+                "net.ipv4.ip_forward says 0 at etc/sysctl.conf:1",
+                "net.ipv4.ip_forward says 2 at usr/lib/sysctl.d/99-c.conf:1",
+                "net.ipv4.ip_forward says 0 at etc/sysctl.d/20-b.conf:1",
+                "net.ipv4.ip_forward says 0 at etc/sysctl.d/10-a.conf:3",
+                "net.ipv4.ip_forward says 0 at etc/sysctl.d/10-a.conf:1",
+            ],
+        ),
+        (
+            vec![
+                ("usr/lib/sysctl.d/50-default.conf", "net.ipv4.conf.*.rp_filter = 2\nnet.ipv4.conf.e?.rp_filter = 1\n"),
+                ("etc/sysctl.d/99-a.conf", "net.ipv4.conf.e0.rp_filter = 1\n"),
+            ],
+            "e0",
+            vec![
+                "net.ipv4.conf.e0.rp_filter says 1 at etc/sysctl.d/99-a.conf:1",
+                "net.ipv4.conf.e0.rp_filter says 1 at usr/lib/sysctl.d/50-default.conf:2",
+                "net.ipv4.conf.e0.rp_filter says 2 at usr/lib/sysctl.d/50-default.conf:1",
+            ],
+        ),
+        // A vendor's line that one of the administrator's beats, and a pattern that stays excluded, come back by no removal.
+        (
+            vec![
+                ("usr/lib/sysctl.d/50-default.conf", "net.ipv4.conf.*.rp_filter = 2\n"),
+                ("etc/sysctl.d/60-a.conf", "net.ipv4.conf.e0.rp_filter = 0\nnet.ipv4.conf.e0.rp_filter = 1\n"),
+            ],
+            "e0",
+            vec!["net.ipv4.conf.e0.rp_filter says 1 at etc/sysctl.d/60-a.conf:2"],
+        ),
+        (
+            vec![(
+                "etc/sysctl.d/60-a.conf",
+                "net.ipv4.conf.*.rp_filter = 2\n-net.ipv4.conf.e0.rp_filter\nnet.ipv4.conf.e0.rp_filter = 1\n",
+            )],
+            "e0",
+            vec!["net.ipv4.conf.e0.rp_filter says 1 at etc/sysctl.d/60-a.conf:3"],
+        ),
+        // A line that counts for another interface is named once.
+        (
+            vec![(
+                "etc/sysctl.d/9.conf",
+                "net.ipv4.conf.*.forwarding = 0\nnet.ipv4.ip_forward = 0\n-net.ipv4.conf.default.forwarding\n",
+            )],
+            "all",
+            vec![
+                "net.ipv4.ip_forward says 0 at etc/sysctl.d/9.conf:2",
+                "net.ipv4.ip_forward says 0 at etc/sysctl.d/9.conf:1",
+            ],
+        ),
         // A later line in sysctl.d that agrees, a masked file, an exclusion, the same value written another way: no conflict.
         (vec![("etc/sysctl.d/9.conf", "net.ipv4.ip_forward = 0\nnet.ipv4.ip_forward = 1\n")], "all", vec![]),
         (vec![("usr/lib/sysctl.d/9.conf", "net.ipv4.ip_forward = 0\n"), ("etc/sysctl.d/9.conf", "")], "all", vec![]),
@@ -154,4 +213,89 @@ fn settings_of_no_interface_conflict_too() {
     assert_eq!(settings.len(), 2);
     let found = conflicts::find(&policy, tree.0.path(), &settings);
     assert_eq!(found.iter().map(|c| c.key.to_string()).collect::<Vec<_>>(), ["net.core.somaxconn"]);
+}
+
+#[test]
+fn a_line_that_is_right_for_one_interface_is_named_behind_anothers() {
+    let tree = Tree::new(&[
+        ("etc/fwdguard.d/x.conf", "net.ipv4.conf.e0.rp_filter = 0\nnet.ipv4.conf.e1.rp_filter = 1\n"),
+        ("etc/sysctl.d/x.conf", "net.ipv4.conf.*.rp_filter = 1\nnet.ipv4.conf.e0.rp_filter = 2\n"),
+    ]);
+    let policy = tree.load();
+    let settings = policy.all_settings(["e0".into(), "e1".into()].into_iter());
+    let found = conflicts::find(&policy, tree.0.path(), &settings);
+    let found: Vec<_> = found.iter().map(|c| (c.key.to_string(), c.source.line, c.behind.is_some())).collect();
+    let key = || "net.ipv4.conf.e0.rp_filter".to_string();
+    assert_eq!(found, [(key(), 2, false), (key(), 1, true)]);
+}
+
+/// `KEY says VALUE at FILE:LINE` of the lines of others than sysctl.d, and behind which they stand.
+fn by_others(files: &[(&str, &str)]) -> Vec<String> {
+    let tree = Tree::new(files);
+    let policy = "net.ipv4.ip_forward = 1\nnet.core.somaxconn = 4096\nnet.ipv4.tcp_rmem = 4096 87380 6291456\n";
+    tree.write("etc/fwdguard.d/x.conf", policy.as_bytes());
+    let policy = tree.load();
+    let settings = policy.all_settings(std::iter::empty());
+    let found = conflicts::find(&policy, tree.0.path(), &settings);
+    let line = |c: &conflicts::Conflict| {
+        let place = format!("{}:{}", tree.shown(&c.source.file), c.source.line);
+        let behind = c.behind.as_ref().map(|line| format!(", behind {line}")).unwrap_or_default();
+        format!("{} says {} at {place}{behind}", policy.name(&c.key, c.entry), c.says)
+    };
+    found.iter().filter(|c| c.origin != conflicts::Origin::SysctlD).map(line).collect()
+}
+
+#[test]
+fn ufw_applies_a_file_of_its_own() {
+    let (file, off) = ("etc/ufw/sysctl.conf", "# ufw\nnet/ipv4/ip_forward=0\n");
+    let found = |file: &str| vec![format!("net.ipv4.ip_forward says 0 at {file}:2")];
+    let defaults = "etc/default/ufw";
+    for (files, expected) in [
+        (vec![(file, off)], found(file)),
+        (vec![(file, off), ("etc/ufw/ufw.conf", "ENABLED=yes\nLOGLEVEL=low\n")], found(file)),
+        (vec![(file, off), ("etc/ufw/ufw.conf", "ENABLED=no\n")], vec![]),
+        // It comes after sysctl.d.
+        (vec![(file, off), ("etc/sysctl.d/k8s.conf", "net.ipv4.ip_forward = 1\n")], found(file)),
+        (vec![(file, "net/ipv4/ip_forward=1\n")], vec![]),
+        (
+            vec![(defaults, "IPV6=yes\nIPT_SYSCTL=\"/etc/other.conf\"\n"), (file, off), ("etc/other.conf", off)],
+            found("etc/other.conf"),
+        ),
+        (vec![(defaults, "#IPT_SYSCTL=/etc/other.conf\n"), (file, off)], found(file)),
+        (vec![(defaults, "IPT_SYSCTL=\n"), (file, off)], vec![]),
+        (vec![(defaults, "IPT_SYSCTL=../x\n"), (file, off)], vec![]),
+        // Named as sysctl.d's already.
+        (vec![(defaults, "IPT_SYSCTL=/etc/sysctl.conf\n"), ("etc/sysctl.conf", off)], vec![]),
+    ] {
+        assert_eq!(by_others(&files), expected, "{files:?}");
+    }
+}
+
+#[test]
+fn the_kernels_command_line() {
+    let off = || vec!["net.ipv4.ip_forward says 0 at proc/cmdline:1".to_string()];
+    for (line, expected) in [
+        ("ro quiet sysctl.net.ipv4.ip_forward=0\n", off()),
+        ("sysctl/net/ipv4/ip_forward=0", off()),
+        ("sysctl.net/ipv4/conf.all/forwarding=0", off()),
+        ("sysctl.net.ipv4.ip_forward=1 sysctl.net.ipv4.ip_forward=\"0\"", off()),
+        ("\"sysctl.net.ipv4.ip_forward=0\"", off()),
+        ("sysctl.net.ipv4.ip_forward=0 sysctl.net.ipv4.ip_forward=1", vec![]),
+        ("sysctl.net.ipv4.tcp_rmem=\"4096 87380 6291456\"", vec![]),
+        (
+            "a=\"b c\" sysctl.net.ipv4.tcp_rmem=\"4096 87380 1\" x",
+            vec!["net.ipv4.tcp_rmem says 4096 87380 1 at proc/cmdline:1".to_string()],
+        ),
+        // Nothing of it is for the kernel, or it is none of these settings.
+        ("-- sysctl.net.ipv4.ip_forward=0", vec![]),
+        ("sysctl.net.ipv4.ip_forward= sysctl.net.ipv4.ip_forward sysctlnet.ipv4.ip_forward=0", vec![]),
+        ("x.sysctl.net.ipv4.ip_forward=0 sysctl.kernel.panic=0 sysctl.=0 sysctl=0 sysctl..=0 = \" \"", vec![]),
+    ] {
+        assert_eq!(by_others(&[("proc/cmdline", line)]), expected, "{line}");
+    }
+    // sysctl.d is applied after it: against the policy, it stands before it, and otherwise it mends it.
+    let line = ("proc/cmdline", "sysctl.net.ipv4.ip_forward=0");
+    let sysctl_d = |text| by_others(&[line, ("etc/sysctl.d/9.conf", text)]);
+    assert_eq!(sysctl_d("net.ipv4.ip_forward = 1\n"), Vec::<String>::new());
+    assert_eq!(sysctl_d("net.ipv4.ip_forward = 0\n"), [format!("{}, behind 9.conf:1", off()[0])]);
 }

@@ -62,6 +62,8 @@ fn lines_of_a_profile() {
         ("[sysctl]\nnet.ipv4.ip_forward=\n", vec![]),
         // As deep as the line above in characters, of which one takes two bytes.
         ("[sysctl]\n kernel.panic=1\n\u{85}net.ipv4.ip_forward=0\n", forward("0", 3)),
+        // It swaps dots and slashes, whichever comes first.
+        ("[sysctl]\nnet/ipv4/ip_forward=0\n", vec![]),
         // TuneD knows neither patterns nor a minus sign.
         ("[sysctl]\nnet.ipv4.conf.*.rp_filter=1\n-net.ipv4.ip_forward=0\n", vec![]),
         (
@@ -173,7 +175,18 @@ fn sysctl_d_is_applied_after_the_profile() {
         ("# TuneD\nreapply_sysctl = 1\n", "etc/sysctl.d/k8s.conf", on, vec![]),
         ("reapply_sysctl = 0\n", "etc/sysctl.d/k8s.conf", on, found.clone()),
         ("reapply_sysctl=False # why\n", "etc/sysctl.d/k8s.conf", on, found.clone()),
-        // What TuneD does not read, or not understand.
+        // The key alone, as far as its first '='; what excludes it elsewhere is no line.
+        ("", "etc/sysctl.d/k8s.conf", "net.ipv4.ip_forward=1\n-net.ipv4.ip_forward\n", vec![]),
+        ("", "etc/sysctl.d/k8s.conf", "  net.ipv4.conf.all.forwarding\t= 1 # why\n", vec![]),
+        ("reapply_sysctl_exclude = net.core.*\n", "etc/sysctl.d/k8s.conf", on, vec![]),
+        // What TuneD does not read, or not understand: it knows neither a minus sign nor patterns nor a slash that comes first.
+        ("", "etc/sysctl.d/k8s.conf", "-net.ipv4.ip_forward = 1\n", found.clone()),
+        ("", "etc/sysctl.d/k8s.conf", "- net.ipv4.ip_forward = 1\n", found.clone()),
+        ("", "etc/sysctl.d/k8s.conf", "net/ipv4/ip_forward = 1\n", found.clone()),
+        ("", "etc/sysctl.d/k8s.conf", "net.ipv4.conf.*.forwarding = 1\n", found.clone()),
+        ("", "etc/sysctl.d/k8s.conf", "#net.ipv4.ip_forward = 1\n;net.ipv4.ip_forward = 1\n", found.clone()),
+        ("", "etc/sysctl.conf", "-net.ipv4.ip_forward = 1\n", found.clone()),
+        ("reapply_sysctl_exclude=net.core.*, net.ipv4.ip_for*\n", "etc/sysctl.d/k8s.conf", on, found.clone()),
         ("", "usr/lib/sysctl.d/k8s.conf", on, found.clone()),
         ("", "etc/sysctl.d/k8s.conf", "-net.ipv4.ip_forward\n", found.clone()),
         // That one is a conflict of its own.

@@ -1,0 +1,85 @@
+//! Notices about the lines of a policy file: few of each kind, however long the file.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::merge::Target;
+use super::{PolicyError, Source};
+use crate::report::text::count;
+
+/// More notices of one kind are only counted.
+const SHOWN_MAX: usize = 3;
+/// `IFNAMSIZ`, without the NUL.
+const NAME_MAX_BYTES: usize = 15;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Dotted,
+    Strange,
+    Remark,
+}
+
+/// Those of one file.
+#[derive(Default)]
+pub struct Notices {
+    /// Lines for settings that are not below `net`.
+    pub other_trees: usize,
+    shown: Vec<(Kind, u32, String)>,
+    /// The first line of those that are only counted, and how many they are.
+    counted: Vec<(Kind, u32, usize)>,
+}
+
+impl Notices {
+    pub fn add(&mut self, kind: Kind, line: u32, message: String) {
+        if self.shown.iter().filter(|notice| notice.0 == kind).count() < SHOWN_MAX {
+            return self.shown.push((kind, line, message));
+        }
+        match self.counted.iter_mut().find(|counted| counted.0 == kind) {
+            Some((_, _, count)) => *count += 1,
+            None => self.counted.push((kind, line, 1)),
+        }
+    }
+
+    pub fn of_file(self, file: &Arc<Path>) -> Vec<PolicyError> {
+        let at = |line, message| PolicyError::at(Source { file: file.clone(), line }, message);
+        let mut notices = Vec::new();
+        if self.other_trees > 0 {
+            let lines = count(self.other_trees, "line");
+            notices.push(at(0, format!("{lines} left to sysctl.d: only settings below net. are guarded")));
+        }
+        notices.extend(self.shown.into_iter().map(|(_, line, message)| at(line, message)));
+        notices.extend(self.counted.into_iter().map(|(kind, line, more)| {
+            let what = match kind {
+                Kind::Dotted => "a name of an interface with dots",
+                Kind::Strange => "a name that stands for one setting, literally",
+                Kind::Remark => "something behind a value, which is dropped",
+            };
+            at(line, format!("{what}; so from here on in {}", count(more, "line")))
+        }));
+        notices
+    }
+}
+
+/// Why the key may well not be what was meant, though it can be nothing else: it stands for one thing, literally.
+pub fn strange_name(text: &str, name: &str, target: &Target) -> Option<String> {
+    if text.starts_with('.') {
+        return Some(format!("'{text}' begins with a dot and is taken for {name}"));
+    }
+    if matches!(target, Target::Many(_)) && !text.contains(['*', '?', ']']) {
+        return Some(format!("'{name}' names one setting, with its '[', which has no ']'"));
+    }
+    let Target::One(key) = target else { return None };
+    let literal = key.place().map_or(key.path(), |place| place.interface).as_encoded_bytes();
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || !byte.is_ascii() || b"-_./".contains(byte);
+    if let Some(strange) = literal.iter().find(|byte| !plain(byte)) {
+        let hint = match strange {
+            b'{' | b'}' => "braces alone are no pattern; write a line for each, or add *, as in {eth,ens}*",
+            b':' => "a label of an address has no settings of its own",
+            b'@' => "an interface's name ends before the @ that 'ip link' shows",
+            _ => "only *, ? and [...] stand for several interfaces",
+        };
+        return Some(format!("'{name}' names one setting, with its '{}': {hint}", char::from(*strange)));
+    }
+    let too_long = key.place().is_some() && literal.len() > NAME_MAX_BYTES;
+    too_long.then(|| format!("no interface can be meant by '{name}': names have {NAME_MAX_BYTES} bytes at most"))
+}

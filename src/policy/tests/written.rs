@@ -1,0 +1,335 @@
+//! Policies as people write them: what counts, what is told, and what is refused. The files are invented after the kinds that guides
+//! for Kubernetes nodes and for hardening bring.
+
+use super::*;
+
+const X: &str = "etc/fwdguard.d/x.conf";
+
+impl Tree {
+    fn notices(&self) -> Vec<String> {
+        self.load()
+            .notices
+            .iter()
+            .map(|notice| notice.to_string().replace(&format!("{}/", self.0.path().display()), ""))
+            .collect()
+    }
+}
+
+/// What one file makes of itself: its lines that count, and the places of notices and errors.
+pub fn read(bytes: &[u8]) -> (Vec<String>, Vec<String>, Vec<String>) {
+    let tree = Tree::new(&[]);
+    tree.write(X, bytes);
+    let lines = tree.lines().iter().map(|line| line.split(" at ").next().unwrap().to_string()).collect();
+    let place = |text: &String| {
+        let rest = text.strip_prefix(&format!("{X}:")).unwrap_or_else(|| panic!("{text}"));
+        rest.split([':', ' ']).next().unwrap().to_string()
+    };
+    (lines, tree.notices().iter().map(place).collect(), tree.errors().iter().map(place).collect())
+}
+
+/// Text, the lines that count, and where notices and errors stand; an empty place is the file as a whole.
+type Case<'a> = (&'a str, &'a [&'a str], &'a [&'a str], &'a [&'a str]);
+
+#[track_caller]
+fn assert_reads(cases: &[Case]) {
+    for (text, lines, notices, errors) in cases {
+        let (found, told, bad) = read(text.as_bytes());
+        assert_eq!(
+            (&found[..], &told[..], &bad[..]),
+            (&lines.map_strings()[..], &notices.map_strings()[..], &errors.map_strings()[..]),
+            "{text}"
+        );
+    }
+}
+
+trait MapStrings {
+    fn map_strings(&self) -> Vec<String>;
+}
+
+impl MapStrings for &[&str] {
+    fn map_strings(&self) -> Vec<String> {
+        self.iter().map(|text| text.to_string()).collect()
+    }
+}
+
+#[test]
+fn a_value_that_no_kernel_takes_displaces_no_earlier_line() {
+    for value in ["1;", "'1'", "\"1\"", "yes", "1#x", "-1", "true", "1\u{a0}", "\u{200b}1", "1.", "０"] {
+        let tree = Tree::new(&[(VENDOR, "net.ipv4.ip_forward = 1\n"), ("etc/fwdguard.d/60-site.conf", "")]);
+        tree.write("etc/fwdguard.d/60-site.conf", format!("# site\nnet.ipv4.ip_forward = {value}\n").as_bytes());
+        assert_eq!(tree.lines(), [format!("net.ipv4.ip_forward = 1 at {VENDOR}:1")], "{value}");
+        let errors = tree.errors();
+        assert!(errors.len() == 1 && errors[0].starts_with("etc/fwdguard.d/60-site.conf:2: "), "{value}: {errors:?}");
+    }
+    assert_reads(&[
+        (
+            "net.ipv4.conf.a.rp_filter = 1\nnet.ipv4.conf.a.rp_filter = 3\n",
+            &["net.ipv4.conf.a.rp_filter = 1"],
+            &[],
+            &["2"],
+        ),
+        (
+            "net.ipv4.conf.*.rp_filter = 2\nnet.ipv4.conf.*.rp_filter = loose\n",
+            &["net.ipv4.conf.*.rp_filter = 2"],
+            &[],
+            &["2"],
+        ),
+        ("net.core.bpf_jit_harden = 2\n", &[], &[], &["1"]),
+        ("-net.core.bpf_jit_harden\n", &["net.core.bpf_jit_harden excluded"], &[], &[]),
+    ]);
+    let tree = Tree::new(&[(X, "net.core.bpf_jit_kallsyms = 1\n")]);
+    assert!(tree.errors()[0].contains("CAP_SYS_ADMIN"), "{:?}", tree.errors());
+}
+
+#[test]
+fn remarks_behind_values() {
+    assert_reads(&[
+        ("net.core.somaxconn = 4096 # queue\n", &["net.core.somaxconn = 4096"], &["1"], &[]),
+        ("net.ipv4.conf.all.rp_filter = 2\t; für Tunnel\n", &["net.ipv4.conf.all.rp_filter = 2"], &["1"], &[]),
+        (
+            "net.ipv4.tcp_rmem = 4096 87380\t6291456  #; both\n",
+            &["net.ipv4.tcp_rmem = 4096 87380\t6291456"],
+            &["1"],
+            &[],
+        ),
+        ("net.x.y = a#b;c\n", &["net.x.y = a#b;c"], &[], &[]),
+        ("-net.ipv4.conf.e.rp_filter # not this one = x\n", &["net.ipv4.conf.e.rp_filter excluded"], &["1"], &[]),
+        ("net.x.y = # nothing\nnet.x.y =;nothing\n", &[], &[], &["1", "2"]),
+        ("net.ipv4.ip_forward = 1 for pods\n", &["net.ipv4.ip_forward = 1"], &["1"], &[]),
+        ("#net.x = 1 # a\n ; net.x = 1\n", &[], &[], &[]),
+    ]);
+    let (lines, _, errors) = read(b"net.core.somaxconn = 1 # latin-1: \xe9\n");
+    assert_eq!((lines.len(), errors.len()), (1, 0));
+    let many: String = (0..500).map(|n| format!("net.core.x{n} = 1 # {n}\n")).collect();
+    let tree = Tree::new(&[(X, &many)]);
+    assert_eq!(tree.notices().len(), 4);
+    assert!(tree.notices()[3].ends_with("so from here on in 497 lines"), "{:?}", tree.notices());
+}
+
+#[test]
+fn lines_for_other_trees_are_one_notice() {
+    let text = "vm.max_map_count = 262144\nkernel.panic = 10\nfs/inotify/max_user_watches=524288\n-user.max_user_namespaces = 0\n\
+                dev.raid.speed_limit_max = 1\ndebug.exception-trace = 0\nabi.vsyscall32=1\n-kernel.x\n";
+    let tree = Tree::new(&[(X, &format!("net.ipv4.ip_forward = 1\n{text}"))]);
+    assert_eq!(tree.lines(), [format!("net.ipv4.ip_forward = 1 at {X}:1")]);
+    assert_eq!(tree.errors(), Vec::<String>::new());
+    assert_eq!(tree.notices(), [format!("{X}: 8 lines left to sysctl.d: only settings below net. are guarded")]);
+    // It sets and hides nothing else: neither is the policy unreadable, nor the built-in one in its place.
+    assert_reads(&[
+        ("vm.swappiness = 1\n", &[], &[""], &[]),
+        ("vm.swappiness\n", &[], &[], &["1"]),
+        (
+            "vm. = 1\nvm/../net/x = 1\nvm..x = 1\nvmm.x = 1\nipv4.ip_forward = 1\nNet.x = 1\n",
+            &[],
+            &[],
+            &["1", "2", "3", "4", "5", "6"],
+        ),
+        ("vm.swappiness =\u{a0}1\n", &[], &[], &["1"]),
+    ]);
+}
+
+#[test]
+fn what_can_not_be_seen() {
+    assert_reads(&[
+        ("\u{feff}net.ipv4.ip_forward = 1\n", &["net.ipv4.ip_forward = 1"], &[], &[]),
+        ("\u{feff}# a comment\nnet.x = 1\n", &["net.x = 1"], &[], &[]),
+        ("net.x = 1\n\u{feff}net.y = 1\n", &["net.x = 1"], &[], &["2"]),
+        (
+            "\u{a0}net.ipv4.ip_forward = 1\nnet.x\u{a0}= 1\nnet.x =\u{a0}1\nnet.x = 1\u{3000}\n-net.x\u{2060}\n",
+            &[],
+            &[],
+            &["1", "2", "3", "4", "5"],
+        ),
+        ("net.ipv4.conf.e\u{ad}th0.forwarding = 0\n", &[], &[], &["1"]),
+        ("net.x = bb\u{200b}r\n", &[], &[], &["1"]),
+    ]);
+    let tree = Tree::new(&[(X, "net.ipv4.ip_forward =\u{a0}1\n")]);
+    assert!(tree.errors()[0].contains("\\u{a0}"), "{:?}", tree.errors());
+}
+
+#[test]
+fn names_of_interfaces_with_dots() {
+    let cases: [(&str, &str, &[&str]); 7] = [
+        ("net.ipv4.conf.flannel.1.rp_filter = 0\n", "flannel.1", &["net.ipv4.conf.flannel/1.rp_filter = 0"]),
+        ("net.ipv4.conf.vxlan.calico.rp_filter = 0\n", "vxlan.calico", &["net.ipv4.conf.vxlan/calico.rp_filter = 0"]),
+        ("net.ipv4.neigh.eth0.100.gc_stale_time = 9\n", "eth0.100", &["net.ipv4.neigh.eth0/100.gc_stale_time = 9"]),
+        ("net.ipv4.conf.eth0.*.rp_filter = 2\n", "eth0.7", &["net.ipv4.conf.eth0/7.rp_filter = 2"]),
+        ("net.ipv4.conf.*.rp_filter = 2\n-net.ipv4.conf.flannel.1.rp_filter\n", "flannel.1", &[]),
+        ("net/ipv4/conf/flannel/1/rp_filter = 0\n", "flannel.1", &["net.ipv4.conf.flannel/1.rp_filter = 0"]),
+        (
+            "net.ipv4.conf.flannel/1.rp_filter = 0\nnet.ipv4.conf.flannel.1.rp_filter = 2\n",
+            "flannel.1",
+            &["net.ipv4.conf.flannel/1.rp_filter = 2"],
+        ),
+    ];
+    for (text, interface, wanted) in cases {
+        assert_eq!(wants_of(text, interface), wanted, "{text}");
+        let notices = Tree::new(&[(X, text)]).notices();
+        assert!(notices.len() == 1 && notices[0].contains('/'), "{text}: {notices:?}");
+    }
+    assert_reads(&[(
+        "net.ipv4.conf.rp_filter = 0\nnet.ipv6.conf.all = 1\nnet.ipv4.neigh.x = 1\n",
+        &[],
+        &[],
+        &["1", "2", "3"],
+    )]);
+    // sysctl.d's line is read as systemd reads it, which finds no such file.
+    let tree = Tree::new(&[
+        (X, "net.ipv4.conf.flannel/1.rp_filter = 0\n"),
+        ("etc/sysctl.d/x.conf", "net.ipv4.conf.flannel.1.rp_filter = 1\n"),
+    ]);
+    let policy = tree.load();
+    let settings = policy.for_interface(OsStr::new("flannel.1"));
+    assert_eq!(conflicts::find(&policy, tree.0.path(), &settings), []);
+}
+
+#[test]
+fn what_names_one_thing_literally_is_told() {
+    assert_reads(&[
+        (".net.ipv4.ip_forward = 1\n", &["net.ipv4.ip_forward = 1"], &["1"], &[]),
+        ("net.ipv4.conf.{eth0,eth1}.rp_filter = 0\n", &["net.ipv4.conf.{eth0,eth1}.rp_filter = 0"], &["1"], &[]),
+        ("net.ipv4.conf.eth+.rp_filter = 0\n", &["net.ipv4.conf.eth+.rp_filter = 0"], &["1"], &[]),
+        (
+            "net.ipv4.conf.eth%d.rp_filter = 0\n-net.ipv4.conf.cali+.rp_filter\n",
+            &["net.ipv4.conf.eth%d.rp_filter = 0", "net.ipv4.conf.cali+.rp_filter excluded"],
+            &["1", "2"],
+            &[],
+        ),
+        ("net.ipv4.conf.eth0@if7.rp_filter = 0\n", &["net.ipv4.conf.eth0@if7.rp_filter = 0"], &["1"], &[]),
+        ("net.core.{rmem,wmem}_max = 1\n", &["net.core.{rmem,wmem}_max = 1"], &["1"], &[]),
+        (
+            "net.ipv4.conf.averyveryverylongname.rp_filter = 0\n",
+            &["net.ipv4.conf.averyveryverylongname.rp_filter = 0"],
+            &["1"],
+            &[],
+        ),
+        ("net.ipv4.conf.{eth,ens}*.rp_filter = 0\n", &["net.ipv4.conf.{eth,ens}*.rp_filter = 0"], &[], &[]),
+        ("net.ipv4.conf.eth0-1_x.rp_filter = 0\n", &["net.ipv4.conf.eth0-1_x.rp_filter = 0"], &[], &[]),
+        ("net.ipv4.conf.eth 0.rp_filter = 0\nsysctl -w net.ipv4.ip_forward=1\n", &[], &[], &["1", "2"]),
+    ]);
+}
+
+#[test]
+fn off_for_the_node_and_on_for_some() {
+    let (off, some, rest) =
+        ("net.ipv4.ip_forward = 0", "net.ipv4.conf.cali*.forwarding = 1", "net.ipv4.conf.*.forwarding = 0");
+    let forwarding = |policy: &Policy, interface: &str| {
+        wants(policy, interface)
+            .into_iter()
+            .find(|line| line.contains("forward"))
+            .map(|line| line[line.len() - 1..].to_string())
+    };
+    for (lines, notices) in
+        [([off, some, rest], 1), ([off, rest, some], 0), ([some, rest, off], 1), ([rest, some, off], 0)]
+    {
+        let tree = Tree::new(&[(VENDOR, VENDOR_TEXT), ("etc/fwdguard.d/60-site.conf", &lines.join("\n"))]);
+        let policy = tree.load();
+        assert_eq!(tree.errors(), Vec::<String>::new(), "{lines:?}");
+        assert_eq!(tree.notices().len(), notices, "{lines:?}: {:?}", tree.notices());
+        for (interface, value) in [("cali1", "1"), ("eth0", "0"), ("default", "0"), ("all", "0")] {
+            assert_eq!(forwarding(&policy, interface).as_deref(), Some(value), "{interface} by {lines:?}");
+        }
+    }
+    // In another file the later line wins, as in sysctl.d.
+    let tree = Tree::new(&[("etc/fwdguard.d/a.conf", some), ("etc/fwdguard.d/b.conf", &format!("{off}\n{rest}\n"))]);
+    assert_eq!(forwarding(&tree.load(), "cali1").as_deref(), Some("0"));
+    // A pattern of a folder that yields is dropped, however narrow.
+    for (on_at, off_at, dropped) in [
+        ("usr/lib", "etc", true),
+        ("usr/local/lib", "run", true),
+        ("run", "etc", true),
+        ("etc", "etc", false),
+        ("etc", "usr/lib", false),
+        ("run", "usr/local/lib", false),
+    ] {
+        let tree = Tree::new(&[]);
+        tree.write(&format!("{on_at}/fwdguard.d/a.conf"), some.as_bytes());
+        tree.write(&format!("{off_at}/fwdguard.d/b.conf"), off.as_bytes());
+        assert_eq!(
+            (forwarding(&tree.load(), "cali1"), tree.errors().len()),
+            if dropped { (None, 1) } else { (Some("1".into()), 0) },
+            "{on_at} {off_at}"
+        );
+    }
+}
+
+#[test]
+fn excluded_patterns_of_forwarding_exclude() {
+    let open = "net.ipv4.conf.podman1.forwarding = 1";
+    let cases: [(&str, &[&str]); 7] = [
+        ("", &[]),
+        ("net.ipv4.conf.*.forwarding = 1\n", &[]),
+        ("net.ipv4.conf.pod*.forwarding = 1\n", &[]),
+        ("net.ipv4.conf.podman*.forwarding = 1\n", &[open]),
+        ("net.ipv4.conf.podman1.forwarding = 1\n", &[open]),
+        ("-net.ipv4.conf.*.forwarding\n", &[]),
+        ("-net.ipv4.conf.*.rp_filter\nnet.ipv4.conf.p*.rp_filter = 1\n", &["net.ipv4.conf.podman1.rp_filter = 1"]),
+    ];
+    for (site, wanted) in cases {
+        let tree = Tree::new(&[(VENDOR, VENDOR_TEXT), ("etc/fwdguard.d/60-site.conf", site)]);
+        let policy = tree.load();
+        assert_eq!(wants(&policy, "podman1"), wanted, "{site}");
+        let key = Key::parse("net.ipv4.conf.podman1.forwarding").unwrap();
+        assert_eq!(policy.excludes(&key), !wanted.contains(&open), "{site}");
+        assert!(!policy.excludes(&Key::parse("net.ipv4.conf.e0.forwarding").unwrap()), "{site}");
+        assert_eq!(tree.errors(), Vec::<String>::new());
+    }
+    // An excluded `*` takes back a line, and what is narrower stays.
+    let text = "net.ipv4.conf.*.forwarding = 1\n-net.ipv4.conf.*.forwarding\nnet.ipv4.conf.e*.forwarding = 1\n";
+    assert_eq!(wants_of(text, "e0"), ["net.ipv4.conf.e0.forwarding = 1"]);
+    assert_eq!(wants_of(text, "a0"), Vec::<String>::new());
+}
+
+#[test]
+fn two_names_of_one_setting() {
+    assert_reads(&[
+        (
+            "net.nf_conntrack_max = 1\nnet.netfilter.nf_conntrack_max = 2\n",
+            &["net.netfilter.nf_conntrack_max = 2"],
+            &[],
+            &[],
+        ),
+        ("net.netfilter.nf_conntrack_max = 1\nnet.nf_conntrack_max = 1\n", &["net.nf_conntrack_max = 1"], &[], &[]),
+        ("net.netfilter.nf_conntrack_max = 1\n-net.nf_conntrack_max\n", &["net.nf_conntrack_max excluded"], &[], &[]),
+        (
+            "net.ipv4.neigh.default.base_reachable_time = 30\nnet.ipv4.neigh.default.base_reachable_time_ms = 15000\n",
+            &["net.ipv4.neigh.default.base_reachable_time_ms = 15000"],
+            &[],
+            &[],
+        ),
+    ]);
+    let cases: [(&str, &[&str]); 4] = [
+        (
+            "net.ipv4.neigh.*.base_reachable_time = 30\nnet.ipv4.neigh.a.base_reachable_time_ms = 9\n",
+            &["net.ipv4.neigh.a.base_reachable_time_ms = 9"],
+        ),
+        ("net.ipv4.neigh.*.retrans_time_ms = 30\n-net.ipv4.neigh.a.retrans_time\n", &[]),
+        (
+            "net.ipv4.neigh.*.base_reachable_time = 30\nnet.ipv4.neigh.a*.base_reachable_time_ms = 9\n",
+            &["net.ipv4.neigh.a.base_reachable_time_ms = 9"],
+        ),
+        (
+            "net.ipv4.neigh.*.base_reachable_time_ms = 30\nnet.ipv4.neigh.*.base_reachable_time = 9\n",
+            &["net.ipv4.neigh.a.base_reachable_time = 9"],
+        ),
+    ];
+    for (text, wanted) in cases {
+        assert_eq!(wants_of(text, "a"), wanted, "{text}");
+    }
+    for (ours, theirs, conflicts) in [
+        ("net.nf_conntrack_max = 9", "net.netfilter.nf_conntrack_max = 8", 1),
+        ("net.ipv4.tcp_rmem = 1 2 3 # x", "net.ipv4.tcp_rmem = 1\t2  3 # x", 0),
+        ("net.ipv4.ip_local_reserved_ports = 1,2", "net.ipv4.ip_local_reserved_ports = 1-2", 0),
+        ("net.core.somaxconn = 0x10", "net.core.somaxconn = 020 ; x", 0),
+        ("net.netfilter.nf_conntrack_max = 9", "net.nf_conntrack_max = 0x9", 0),
+        ("net.ipv4.neigh.default.base_reachable_time = 30", "net.ipv4.neigh.default.base_reachable_time_ms = 30000", 0),
+        ("net.ipv4.neigh.default.base_reachable_time = 30", "net.ipv4.neigh.*.base_reachable_time_ms = 15000", 1),
+        ("net.ipv4.neigh.default.retrans_time_ms = 1000", "net.ipv4.neigh.default.retrans_time = 100", 0),
+        ("net.ipv4.neigh.*.retrans_time = 100", "net.ipv4.neigh.default.retrans_time_ms = 200", 1),
+    ] {
+        let tree = Tree::new(&[(X, ours), ("etc/sysctl.d/x.conf", theirs)]);
+        let policy = tree.load();
+        let settings = policy.all_settings([].into_iter());
+        assert_eq!(conflicts::find(&policy, tree.0.path(), &settings).len(), conflicts, "{ours} {theirs}");
+    }
+}

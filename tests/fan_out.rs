@@ -1,0 +1,111 @@
+//! What one write changes of other settings: of those that follow `default`, and of IPv6's that are written with `all`.
+
+mod common;
+
+use common::*;
+
+fn v6(interface: &str) -> String {
+    format!("net/ipv6/conf/{interface}/disable_ipv6")
+}
+
+#[test]
+fn interfaces_that_went_with_all_of_ipv6_are_as_they_were() {
+    let ns = Namespace::enter();
+    ns.veth("a0", "b0");
+    ns.veth("c0", "d0");
+    sysctl_write(&v6("b0"), "1");
+    let policy =
+        "net.ipv6.conf.all.disable_ipv6 = 0\nnet.ipv6.conf.a0.disable_ipv6 = 0\nnet.ipv6.conf.c0.disable_ipv6 = 1\n";
+    ns.write("etc/fwdguard.d/10.conf", policy);
+    let guard = ns.guard();
+    let as_they_were = |b0: &str| {
+        for (interface, value) in [("all", "0"), ("default", "0"), ("a0", "0"), ("b0", b0), ("c0", "1"), ("d0", "0")] {
+            wait_sysctl(&v6(interface), value);
+        }
+    };
+    for _ in 0..5 {
+        sysctl_write(&v6("all"), "1");
+        as_they_were("1");
+    }
+    let record = guard.wait_message("net.ipv6.conf.all.disable_ipv6 was 1");
+    assert!(record["MESSAGE"].contains("static IPv6 addresses that went with it do not come back"), "{record:?}");
+    let blamed = guard.repairs().into_iter().filter(|record| record["MESSAGE"].contains("unknown process")).count();
+    assert_eq!(blamed, 0, "{:?}", messages(&guard.repairs()));
+    // What its administrator writes, who need not be seen, is what it is put back to from then on.
+    sysctl_write(&v6("b0"), "0");
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    sysctl_write(&v6("all"), "1");
+    as_they_were("0");
+    sysctl_write_unseen(&v6("b0"), "1");
+    guard.signal("USR1");
+    guard.wait_message("Resumed");
+    sysctl_write_unseen(&v6("all"), "1");
+    guard.signal("USR1");
+    as_they_were("1");
+    // One that comes later, and is closed by whoever made it.
+    ns.veth("e0", "f0");
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    sysctl_write(&v6("e0"), "1");
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    sysctl_write(&v6("all"), "1");
+    as_they_were("1");
+    wait_sysctl(&v6("e0"), "1");
+    wait_sysctl(&v6("f0"), "0");
+}
+
+#[test]
+fn at_the_start_only_what_is_excluded_is_kept() {
+    let ns = Namespace::enter();
+    ns.veth("a0", "b0");
+    sysctl_write(&v6("all"), "1");
+    ns.write("etc/fwdguard.d/10.conf", "net.ipv6.conf.all.disable_ipv6 = 0\n-net.ipv6.conf.b0.disable_ipv6\n");
+    let _guard = ns.guard();
+    for (interface, value) in [("all", "0"), ("a0", "0"), ("b0", "1")] {
+        wait_sysctl(&v6(interface), value);
+    }
+}
+
+#[test]
+fn a_guarded_interface_does_not_go_with_an_all_that_nobody_guards() {
+    let ns = Namespace::enter();
+    ns.veth("a0", "b0");
+    ns.write("etc/fwdguard.d/10.conf", "net.ipv6.conf.a0.disable_ipv6 = 0\n");
+    let guard = ns.guard();
+    sysctl_write(&v6("all"), "1");
+    wait_sysctl(&v6("a0"), "0");
+    assert_eq!((sysctl_read(&v6("all")), sysctl_read(&v6("b0"))), ("1".into(), "1".into()));
+    let record = guard.wait_message("net.ipv6.conf.a0.disable_ipv6 was 1");
+    assert_eq!(record["CAUSE"], "write");
+}
+
+#[test]
+fn what_the_guards_own_write_of_default_changed_is_nobody_elses() {
+    let ns = Namespace::enter();
+    ns.veth("a0", "b0");
+    for name in ["rp_filter", "log_martians"] {
+        let key = |place: &str| format!("net/ipv4/conf/{place}/{name}");
+        let is = sysctl_read(&key("a0"));
+        let other = if is == "0" { "1" } else { "0" };
+        ns.write(
+            "etc/fwdguard.d/10.conf",
+            &format!("net.ipv4.conf.default.{name} = {other}\nnet.ipv4.conf.a0.{name} = {is}\n"),
+        );
+        let applied = ns.fwdguard(&["apply"]);
+        let said = String::from_utf8_lossy(&applied.stdout).into_owned();
+        assert_eq!(
+            (applied.status.code(), sysctl_read(&key("default")), sysctl_read(&key("a0"))),
+            (Some(0), other.into(), is.clone())
+        );
+        assert!(said.contains("cause: start") && !said.contains("cause: write"), "{said}");
+    }
+    // The service's.
+    ns.veth("c0", "d0");
+    let is = sysctl_read("net/ipv4/conf/c0/arp_notify");
+    let other = if is == "0" { "1" } else { "0" };
+    let lines = format!("net.ipv4.conf.default.arp_notify = {other}\nnet.ipv4.conf.c0.arp_notify = {is}\n");
+    ns.write("etc/fwdguard.d/10.conf", &lines);
+    let guard = ns.guard();
+    assert_eq!(sysctl_read("net/ipv4/conf/c0/arp_notify"), is);
+    let record = guard.wait_message("net.ipv4.conf.c0.arp_notify was");
+    assert!(record["CAUSE"] == "start" && !record["MESSAGE"].contains("written by"), "{record:?}");
+}
