@@ -3,6 +3,7 @@
 //! It has no clock, no path, no socket and no log. Whoever drives it tells it what was heard ([`Guard::netconf`],
 //! [`Guard::link`], [`Guard::snapshot`]), carries out what [`Guard::next_repair`] asks for, and says how that went ([`Guard::done`]).
 
+mod check;
 mod contest;
 mod episode;
 mod fan_out;
@@ -10,6 +11,7 @@ mod foresee;
 mod full_read;
 mod hear;
 pub mod interface;
+mod job;
 mod put_off;
 pub mod resume;
 pub mod settle;
@@ -32,6 +34,8 @@ use episode::Episode;
 use fan_out::Baselines;
 pub use full_read::{Beside, Snapshot};
 use interface::{Cell, Interface, Other};
+use job::Job;
+pub use job::Repair;
 use settle::LinkSettles;
 pub use summary::Summary;
 use tell::Changes;
@@ -63,57 +67,6 @@ enum Rank {
     Default,
     Interface,
     Elsewhere,
-}
-
-/// Why a setting has to be looked at, and what is known of it.
-#[derive(Clone, Debug)]
-struct Job {
-    /// The entry that decides it; `None` to put back what our own write changed.
-    entry: Option<usize>,
-    cause: Cause,
-    /// Monotonic microseconds when the message came that told of it.
-    received: Option<u64>,
-    old: Option<String>,
-    new: Option<String>,
-    /// What to put back where there is no entry.
-    put_back: Option<Arc<str>>,
-    /// When everything had been read last.
-    known_good: Option<u64>,
-}
-
-impl Job {
-    fn new(entry: Option<usize>, cause: Cause) -> Job {
-        Job { entry, cause, received: None, old: None, new: None, put_back: None, known_good: None }
-    }
-}
-
-/// A request to read, compare, write and read back one setting.
-#[derive(Clone, Debug)]
-pub struct Repair {
-    pub key: Key,
-    pub wanted: Arc<str>,
-    /// The kernel's way to say `wanted`, learned earlier.
-    pub learned: Option<Arc<str>>,
-    /// Whether it may be learned now.
-    pub learn: bool,
-    slot: Slot,
-    job: Job,
-}
-
-impl Repair {
-    /// The setting that the policy guards, if it is not only put back.
-    pub fn guarded(&self) -> Option<Slot> {
-        self.job.entry.map(|_| self.slot.clone())
-    }
-
-    pub fn is_of(&self, slot: &Slot) -> bool {
-        self.slot == *slot
-    }
-
-    /// Whether `value` is what is wanted.
-    pub fn holds(&self, value: &str) -> bool {
-        same_value(&self.wanted, value) || self.learned.as_deref() == Some(value)
-    }
 }
 
 /// An interface's settings appeared under a name, be it new, renamed or made anew, or disappeared.

@@ -136,6 +136,7 @@ fn judge(record: &Record, fields: BTreeMap<String, String>) {
             expected.insert("NEWVALUE", Some(new.clone()));
             expected.insert("INTERFACES", Some(interfaces.to_string()));
             expected.insert("LATENCY_USEC", Some("1".into()));
+            expected.insert("WRONG_USEC", Some("2".into()));
             expected.insert("WRITER_PID", Some(process.pid.to_string()));
             expected.insert("WRITER_COMM", process.comm);
             expected.insert("WRITER_CMDLINE", process.cmdline);
