@@ -5,6 +5,6 @@ denials() {
     journalctl --sync
     journalctl --quiet --output=cat _TRANSPORT=audit + _TRANSPORT=kernel | grep 'avc:  *denied' | grep fwdguard
 }
-not_of_the_tests() { denials | grep -v 'permissive=1'; }
+not_of_the_tests() { denials | grep -v 'permissive=1' || :; }
 
 silent "no denial of the guard's" not_of_the_tests
