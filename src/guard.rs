@@ -173,6 +173,7 @@ impl Guard {
         self.written.clear();
         self.wrote_all = false;
         self.forget_all_baselines();
+        self.read_at = None;
         self.gone.extend(self.others.drain().map(|(key, _)| key));
         self.elsewhere = policy.elsewhere().map(|(key, _)| key).collect();
         self.others.extend(policy.elsewhere().map(|(key, entry)| (key, Other::new(entry))));

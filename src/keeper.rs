@@ -255,7 +255,10 @@ impl<O: Outlet> Keeper<O> {
     fn work(&mut self) {
         for _ in 0..TURN {
             let Some(repair) = self.guard.next_repair(now_usec()) else { return };
-            self.carry_out(repair);
+            match self.broken_leader(&repair) {
+                Some(leader) => self.guard.put_behind(repair, leader),
+                None => self.carry_out(repair),
+            }
         }
     }
 

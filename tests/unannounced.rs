@@ -191,7 +191,13 @@ fn what_the_kernel_tells_of_is_repaired_at_once() {
         ("ipv6", "proxy_ndp"),
         ("ipv4", "ignore_routes_with_linkdown"),
         ("ipv6", "ignore_routes_with_linkdown"),
+        ("ipv6", "force_forwarding"),
     ];
+    // Linux before 6.17 has no force_forwarding.
+    let is_there = |(family, name): &(&str, &str)| {
+        std::path::Path::new(&format!("/proc/sys/net/{family}/conf/a0/{name}")).exists()
+    };
+    let families: Vec<_> = families.into_iter().filter(is_there).collect();
     let lines: String = families.iter().map(|(family, name)| format!("net.{family}.conf.*.{name} = 1\n")).collect();
     ns.write("etc/fwdguard.d/10.conf", &lines);
     let guard = ns.guard();

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::{Guard, Job, Slot, rank};
+use super::{Guard, Job, Repair, Slot, rank};
 use crate::report::record::Cause;
 use crate::setting::{FANNED_OUT_BY_ALL, Key, same_value};
 
@@ -57,6 +57,20 @@ impl Guard {
             self.jobs.insert((rank(&slot), slot), job);
         }
         self.doubt_baselines_of(key);
+    }
+
+    /// The setting that `repair` goes with, where that is guarded, has not been looked at for it, and need not wait.
+    pub fn leader_of(&self, repair: &Repair) -> Option<Key> {
+        let leader = repair.key.follows().filter(|_| repair.guarded().is_some() && !repair.job.after_leader)?;
+        let (is_guarded, slot) = (self.others.contains_key(&leader), Slot::Other(leader.clone()));
+        (is_guarded && !self.is_put_off(&slot)).then_some(leader)
+    }
+
+    /// Has `leader` looked at before `repair`: one drift is one repair, and one record.
+    pub fn put_behind(&mut self, repair: Repair, leader: Key) {
+        let Repair { slot, job, .. } = repair;
+        self.check(Slot::Other(leader), job.cause, job.received);
+        self.jobs.insert((rank(&slot), slot), Job { after_leader: true, ..job });
     }
 
     /// Has read again, once nothing else is to be done, what a write to `all` would change and the policy does not name.
@@ -113,7 +127,11 @@ impl Guard {
     /// The settings that have to be read since this was last asked, and for each the `all` that has to be right meanwhile: else
     /// what stands there may be its doing.
     pub fn take_unread(&mut self) -> Vec<(Key, Key)> {
+        // What is still to be put back does not stand there yet.
         let unread = std::mem::take(&mut self.baselines.unread);
+        let is_pending = |key: &Key| self.is_to_come(Slot::Other(key.clone()));
+        let (pending, unread): (BTreeSet<Key>, BTreeSet<Key>) = unread.into_iter().partition(is_pending);
+        self.baselines.unread = pending;
         unread
             .into_iter()
             .filter(|key| self.is_baseline(key))

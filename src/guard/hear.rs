@@ -120,8 +120,11 @@ impl Guard {
             self.moves.extend(self.interfaces.get(&ifindex).map(|known| Move::Here(known.name)));
             self.check_others(ifindex, Cause::Link);
         }
-        if let (1, Some(attribute)) = (message.settings, message.other) {
-            self.hear_of(message, attribute, at);
+        match (message.settings, message.other) {
+            (1, Some(attribute)) => self.hear_of(message, attribute, at),
+            // Of IPv6's force_forwarding Linux 6.18 says no more than whose it is (inet6_netconf_fill_devconf).
+            (0, None) => self.hear_of(message, netconf::NETCONFA_FORCE_FORWARDING, at),
+            _ => {}
         }
     }
 

@@ -18,13 +18,24 @@ pub struct Job {
     pub(super) new: Option<String>,
     /// What to put back where there is no entry.
     pub(super) put_back: Option<Arc<str>>,
+    /// The setting that this one goes with was looked at before it.
+    pub(super) after_leader: bool,
     /// When everything had been read last.
     pub(super) known_good: Option<u64>,
 }
 
 impl Job {
     pub(super) fn new(entry: Option<usize>, cause: Cause) -> Job {
-        Job { entry, cause, received: None, old: None, new: None, put_back: None, known_good: None }
+        Job {
+            entry,
+            cause,
+            received: None,
+            old: None,
+            new: None,
+            put_back: None,
+            after_leader: false,
+            known_good: None,
+        }
     }
 }
 

@@ -76,10 +76,11 @@ impl Guard {
     /// When a setting that was found wrong was last known to hold.
     fn last_good(&self, repair: &Repair, name: &str) -> Option<u64> {
         let Job { received, old, known_good, .. } = &repair.job;
+        let read = known_good.filter(|_| received.is_none())?;
         let held = old.as_ref().is_some_and(|old| repair.holds(old)) && !self.failed.contains_key(&repair.slot);
-        known_good
-            .filter(|_| received.is_none() && held)
-            .max(self.changed.settings.get(name).copied().filter(|_| received.is_none()))
+        // Of what was repaired under another policy nothing follows.
+        let repaired = self.changed.settings.get(name).copied().filter(|at| *at >= read);
+        repaired.or(held.then_some(read))
     }
 
     pub(super) fn fail(&mut self, repair: &Repair, found: Option<String>, errno: Option<i32>) {

@@ -86,6 +86,14 @@ impl<O: Outlet> Keeper<O> {
         }
     }
 
+    /// The setting that took the one of `repair` along, if that is wrong and so is this: the kernel tells of a file that is opened to be
+    /// written before anything is (O_TRUNC, `do_truncate`), and then `all` may have been found right.
+    pub(super) fn broken_leader(&mut self, repair: &Repair) -> Option<Key> {
+        let leader = self.guard.leader_of(repair)?;
+        let is_wrong = self.door.read(&repair.key).is_ok_and(|value| !repair.holds(&value)) && !self.holds(&leader);
+        is_wrong.then_some(leader)
+    }
+
     fn holds(&mut self, key: &Key) -> bool {
         self.door.read(key).is_ok_and(|value| self.guard.other_holds(key, &value))
     }

@@ -14,7 +14,7 @@ const NETCONFA_RP_FILTER: u16 = 3;
 const NETCONFA_PROXY_NEIGH: u16 = 5;
 const NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN: u16 = 6;
 const NETCONFA_BC_FORWARDING: u16 = 8;
-const NETCONFA_FORCE_FORWARDING: u16 = 9;
+pub const NETCONFA_FORCE_FORWARDING: u16 = 9;
 
 /// Settings of which a message is taken for no more than that they were written: they are read then.
 const READ_WHEN_TOLD: [(Family, u16, &str); 6] = [

@@ -67,7 +67,9 @@ impl Record {
                 };
                 let wrong =
                     self.wrong_usec().map(|usec| format!("; it was last known to hold {} before", duration(usec)));
-                let is_ipv6_on = subject.key.ends_with(".disable_ipv6") && number(&subject.ours) == Some(0);
+                let has_addresses =
+                    |key: &str| key.ends_with(".disable_ipv6") && !key.ends_with(".default.disable_ipv6");
+                let is_ipv6_on = has_addresses(&subject.key) && number(&subject.ours) == Some(0);
                 format!(
                     "{} was {}, put back to {}{} ({}){with}{}{}{}",
                     subject.key,
