@@ -278,6 +278,54 @@ fn an_interface_closed_in_sysctl_d_is_exempt_and_told() {
     assert!(row.starts_with("net.ipv4.conf.eth1.forwarding ") && row.ends_with("70-closed.conf:1"), "{text}");
 }
 
+/// Of each, what the kernel accepts and shows otherwise.
+#[test]
+fn what_the_kernel_reads_back_is_what_was_wanted() {
+    let ns = closed_node();
+    ns.veth("e0", "peer");
+    for (key, value) in [
+        ("net.ipv4.tcp_rmem", "4096 87380 16777216 // max"),
+        ("net.ipv4.ip_local_port_range", "1024 65000 x"),
+        ("net.ipv4.tcp_wmem", "4097"),
+        ("net.ipv4.neigh.e0.base_reachable_time_ms", "30001"),
+        ("net.ipv6.conf.e0.stable_secret", "fd00::1"),
+        ("net.ipv4.tcp_fastopen_key", "0-0-0-1"),
+        ("net.ipv4.ip_local_reserved_ports", "8080,"),
+    ] {
+        let path = key.replace('.', "/");
+        if !std::path::Path::new("/proc/sys").join(&path).exists() {
+            eprintln!("{key} is not there");
+            continue;
+        }
+        let other = match key.rsplit('.').next() {
+            Some("stable_secret") => "fd00::2",
+            Some("tcp_fastopen_key") => "0-0-0-2",
+            Some("ip_local_reserved_ports") => "1",
+            Some("ip_local_port_range") => "1025 65000",
+            Some("base_reachable_time_ms") => "20000",
+            _ => "5000 87380 16777216",
+        };
+        sysctl_write(&path, other);
+        ns.write(VENDOR, &format!("{key} = {value}\n"));
+        for repaired in [1, 0] {
+            let (object, status) = ns.json(&["apply", "--json"]);
+            assert_eq!(
+                (status, &object["failed"], &object["holds"]),
+                (0, &json!([]), &json!(true)),
+                "{key} {object:#}"
+            );
+            assert_eq!(object["repaired"].as_array().map(Vec::len), Some(repaired), "{key} {object:#}");
+        }
+        let (object, status) = ns.json(&["check", "--json"]);
+        assert_eq!((status, &object["holds"]), (0, &json!(true)), "{object:#}");
+        let notice = object["notices"][0]["message"].as_str().unwrap_or_default();
+        let is_noticed = notice.starts_with("what stands behind the value of");
+        assert_eq!(is_noticed, value.ends_with(['x']), "{object:#}");
+        sysctl_write(&path, other);
+        assert_eq!(ns.json(&["check", "--json"]).1, 1, "{key}");
+    }
+}
+
 #[test]
 fn an_interfaces_rp_filter_is_overruled_by_all() {
     let ns = closed_node();

@@ -1,6 +1,6 @@
 //! `fwdguard check`: compares kernel and policy, and changes nothing.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
@@ -14,9 +14,10 @@ use super::advice::{Numbers, Warning, summary};
 use super::table::{Table, Tone, say, say_json};
 use crate::kernel::sysctl::{CONF_FOLDER, interfaces, is_absent};
 use crate::policy::conflicts::{self, Conflict, Mend, Origin};
+use crate::policy::value::means;
 use crate::policy::{Policy, PolicyError, Source, Wanted};
 use crate::report::text::{errno_text, one_line, why};
-use crate::setting::{Attribute, Family, Key, printable, same_value};
+use crate::setting::{Attribute, Family, Key, printable};
 
 /// More interfaces of one pattern are not listed in the table; JSON has all.
 const LISTED_MAX: usize = 20;
@@ -68,7 +69,7 @@ pub struct Report {
 }
 
 pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
-    let report = Report::of(Arc::new(Policy::load(root)), root)?;
+    let report = Report::of(Arc::new(Policy::load(root)), root, &HashMap::new())?;
     if json {
         say_json(&report.json());
     } else {
@@ -82,20 +83,22 @@ pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
 }
 
 impl Report {
-    /// Compares a policy, and what stands in sysctl.d below `root`, with this network namespace.
+    /// Compares a policy, and what stands in sysctl.d below `root`, with this network namespace. What the kernel says of a
+    /// setting that was just written as wanted is in `learned`.
     ///
     /// # Errors
     /// The interfaces can't be listed, with the kernel's reason.
-    pub fn of(policy: Arc<Policy>, root: &Path) -> Result<Report> {
+    pub fn of(policy: Arc<Policy>, root: &Path, learned: &HashMap<Key, Arc<str>>) -> Result<Report> {
         let interfaces = interfaces().map_err(|error| anyhow!("{CONF_FOLDER} can't be read: {}", why(&error)))?;
         let wanted = policy.all_settings(interfaces.iter().cloned());
         let mut numbers = Numbers::new();
+        let is_learned = |key: &Key, value: &str| learned.get(key).is_some_and(|learned| **learned == *value);
         let compare = |(key, entry): &Wanted| {
             let found = numbers.door.read(key);
             let verdict = match &found {
                 Err(errno) if is_absent(*errno) => Verdict::Absent,
                 Err(errno) => Verdict::Unreadable(*errno),
-                Ok(value) if !same_value(policy.value(*entry), value) => Verdict::Drift,
+                Ok(value) if !means(key, policy.value(*entry), value) && !is_learned(key, value) => Verdict::Drift,
                 Ok(value) => numbers.overruled(key, value).unwrap_or(Verdict::Ok),
             };
             let module = if verdict == Verdict::Absent { numbers.module(key) } else { None };
