@@ -416,6 +416,7 @@ fn lines_that_do_less_than_they_seem_to_are_warned_of() {
     sysctl_write("net/ipv4/conf/t0/rp_filter", "1");
     let none = (vec![], 0);
     assert_eq!(warnings(""), none, "the vendor's line leaves rp_filter to each interface");
+    assert_eq!(warnings("net.ipv4.conf.all.rp_filter = 00\n"), none, "and so does one's own");
     let (found, status) = warnings("# CIS\nnet.ipv4.conf.all.send_redirects = 0\n-net.ipv4.conf.lo.send_redirects\n");
     assert_eq!((found.len(), status), (1, 0), "{found:?}");
     assert_eq!(found[0]["key"], "net.ipv4.conf.all.send_redirects");

@@ -84,7 +84,7 @@ impl Numbers {
                     "{line} has no effect, because the kernel reads this setting of each interface alone: \
                      write it for 'default' and for the interfaces"
                 )
-            } else if place.interface == "all" && entry.number == Some(0) && !policy.is_vendors(&entry.source) {
+            } else if place.interface == "all" && entry.number == Some(0) && !is_left_to_each(&place) {
                 let Some(together) = together(&place, self.release) else { continue };
                 let mut on = Vec::new();
                 for interface in interfaces {
@@ -127,6 +127,12 @@ impl Numbers {
         let (_, module, sign) = maker(key)?;
         Key::parse(sign).is_ok_and(|sign| self.number(sign).is_none()).then_some(module)
     }
+}
+
+/// `all.rp_filter = 0` is there to leave it to each interface: CNIs set their own (Calico on cali*, against spoofed addresses),
+/// and to write 0 for `*` would switch that off.
+fn is_left_to_each(place: &Place) -> bool {
+    place.announced() == Some((Family::V4, Attribute::RpFilter))
 }
 
 fn is_of_interface(place: &Place) -> bool {
