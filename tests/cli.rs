@@ -327,6 +327,51 @@ fn what_the_kernel_reads_back_is_what_was_wanted() {
 }
 
 #[test]
+fn a_conflict_in_another_unit_is_told_in_the_policys() {
+    let ns = closed_node();
+    ns.veth("e0", "peer");
+    ns.write(
+        "etc/sysctl.d/50-neigh.conf",
+        "net.ipv4.neigh.e0.base_reachable_time = 40\nnet.ipv4.neigh.e0.unres_qlen = 3\n",
+    );
+    ns.write(VENDOR, "net.ipv4.neigh.e0.base_reachable_time_ms = 30000\nnet.ipv4.neigh.e0.unres_qlen_bytes = 65536\n");
+    let says = |object: Value| {
+        object["conflicts"].as_array().expect("conflicts").iter().map(|c| c["says"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(says(ns.json(&["check", "--json"]).0), ["40000", "3 as unres_qlen"]);
+    let text = stdout(&ns.fwdguard(&["check"]));
+    let row = text.lines().find(|line| line.contains("50-neigh.conf:1")).unwrap_or_else(|| panic!("{text}"));
+    assert!(row.contains(" 40000 "), "{text}");
+    ns.write("etc/sysctl.d/50-neigh.conf", "net.ipv4.neigh.e0.base_reachable_time_ms = 40500\n");
+    ns.write(VENDOR, "net.ipv4.neigh.e0.base_reachable_time = 30\n");
+    assert_eq!(says(ns.json(&["check", "--json"]).0), ["40500 as base_reachable_time_ms"]);
+    ns.write("etc/sysctl.d/50-neigh.conf", "net.ipv4.neigh.e0.base_reachable_time_ms = 30000\n");
+    assert_eq!(ns.json(&["check", "--json"]).0["conflicts"], json!([]));
+}
+
+#[test]
+fn what_the_kernel_refuses_is_no_conflict() {
+    let ns = closed_node();
+    for (line, conflicts) in [
+        ("net.ipv4.ip_forward = 0;", 0),
+        ("net.ipv4.conf.all.rp_filter = 1#x", 0),
+        ("net.ipv4.ip_forward = 0 ;", 1),
+        ("net.ipv4.conf.all.rp_filter = 3", 1),
+        ("net.ipv4.ip_forward = 0\nnet.ipv4.ip_forward = off", 0),
+        ("net.ipv4.ip_forward = off\nnet.ipv4.ip_forward = 0", 1),
+    ] {
+        ns.write("etc/sysctl.d/99-hardening.conf", &format!("{line}\n"));
+        let found = ns.json(&["check", "--json"]).0["conflicts"].clone();
+        assert_eq!(found.as_array().map(Vec::len), Some(conflicts), "{line}: {found:#}");
+    }
+    ns.write("etc/sysctl.d/99-hardening.conf", "");
+    ns.write("proc/cmdline", "sysctl.net.ipv4.ip_forward=no\n");
+    ns.write("etc/tuned/active_profile", "mine\n");
+    ns.write("etc/tuned/mine/tuned.conf", "[sysctl]\nnet.ipv4.ip_forward=off\n");
+    assert_eq!(ns.json(&["check", "--json"]).0["conflicts"], json!([]));
+}
+
+#[test]
 fn an_interfaces_rp_filter_is_overruled_by_all() {
     let ns = closed_node();
     ns.veth("tunl0", "peer");
