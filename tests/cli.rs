@@ -372,6 +372,30 @@ fn what_the_kernel_refuses_is_no_conflict() {
 }
 
 #[test]
+fn a_pattern_that_decides_nothing_has_a_row() {
+    let ns = closed_node();
+    ns.write(VENDOR, "net.ipv4.conf.calli*.rp_filter = 0\n");
+    let (object, status) = ns.json(&["check", "--json"]);
+    assert_eq!((status, &object["holds"], &object["settings"]), (0, &json!(true), &json!([])));
+    assert_eq!(object["warnings"][0]["key"], "net.ipv4.conf.calli*.rp_filter");
+    assert_eq!(object["warnings"][0]["message"], "'net.ipv4.conf.calli*.rp_filter' matches no interface now");
+    let text = stdout(&ns.fwdguard(&["check"]));
+    let row = text.lines().nth(1).unwrap_or_default();
+    assert!(row.starts_with("net.ipv4.conf.calli*.rp_filter ") && row.contains("  matches none  "), "{text}");
+    assert!(text.ends_with("\n1 pattern matches no interface, 0 settings hold\n"), "{text}");
+    ns.write(VENDOR, "net.ipv4.conf.l?.rp_filter = 2\nnet.ipv4.conf.l*.rp_filter = 0\n");
+    let text = stdout(&ns.fwdguard(&["check"]));
+    assert!(
+        text.lines().nth(1).is_some_and(|row| row.contains("  overridden by ") && row.contains(".conf:2")),
+        "{text}"
+    );
+    assert!(text.ends_with("\n1 setting holds\n"), "{text}");
+    ns.write(VENDOR, "net.ipv4.conf.l*.rp_filter = 0\n-net.ipv4.conf.lo.rp_filter\n");
+    let text = stdout(&ns.fwdguard(&["check"]));
+    assert!(text.lines().nth(1).is_some_and(|row| row.contains("  excluded  ")), "{text}");
+}
+
+#[test]
 fn an_interfaces_rp_filter_is_overruled_by_all() {
     let ns = closed_node();
     ns.veth("tunl0", "peer");

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use anyhow::{Result, anyhow};
 
-use super::advice::{Numbers, Warning, summary};
+use super::advice::{self, Idle, Numbers, Warning, summary};
 use super::table::{Table, Tone, say, say_json};
 use crate::kernel::sysctl::{CONF_FOLDER, interfaces, is_absent};
 use crate::policy::conflicts::{self, Conflict, Mend, Origin};
@@ -66,6 +66,7 @@ pub struct Report {
     settings: Vec<Compared>,
     conflicts: Vec<Conflict>,
     warnings: Vec<Warning>,
+    idle: BTreeMap<usize, Idle>,
 }
 
 pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
@@ -107,7 +108,8 @@ impl Report {
         let settings: Vec<Compared> = wanted.iter().map(compare).collect();
         let warnings = numbers.warnings(&policy, &settings, &interfaces);
         let conflicts = conflicts::find(&policy, root, &wanted);
-        Ok(Report { policy, settings, conflicts, warnings })
+        let idle = advice::idle(&policy, &interfaces);
+        Ok(Report { policy, settings, conflicts, warnings, idle })
     }
 
     /// The settings that are not what the policy wants, but for those of which it says that this is no error.
@@ -149,6 +151,10 @@ impl Report {
                 "source": source(&conflict.source),
             })
         };
+        let idle = |(index, idle): (&usize, &Idle)| {
+            let entry = &self.policy.entries()[*index];
+            json!({"key": entry.name, "message": idle.message(&entry.name), "source": source(&entry.source)})
+        };
         let warning = |warning: &Warning| json!({"key": warning.key, "message": warning.message, "source": source(&warning.source)});
         let exempt =
             |(interface, place): (&OsString, &Source)| json!({"key": exempt_key(interface), "source": source(place)});
@@ -156,7 +162,7 @@ impl Report {
             "holds": self.holds(),
             "settings": self.settings.iter().map(setting).collect::<Vec<_>>(),
             "conflicts": self.conflicts.iter().map(conflict).collect::<Vec<_>>(),
-            "warnings": self.warnings.iter().map(warning).collect::<Vec<_>>(),
+            "warnings": self.warnings.iter().map(warning).chain(self.idle.iter().map(idle)).collect::<Vec<_>>(),
             "exempt": self.policy.exempt.iter().map(exempt).collect::<Vec<_>>(),
             "notices": self.policy.notices.iter().map(error).collect::<Vec<_>>(),
             "errors": self.policy.errors.iter().map(error).collect::<Vec<_>>(),
@@ -167,10 +173,14 @@ impl Report {
         let mut table = Table::new(&["SETTING", "WANTED", "FOUND", "VERDICT", "POLICY"]);
         let mut by_entry = BTreeMap::<usize, Vec<&Compared>>::new();
         self.settings.iter().for_each(|setting| by_entry.entry(setting.entry).or_default().push(setting));
+        self.idle.keys().for_each(|index| _ = by_entry.entry(*index).or_default());
         for (index, settings) in by_entry {
             let entry = &self.policy.entries()[index];
             let place = entry.source.to_string();
-            if entry.sets().is_none() {
+            if let Some(idle) = self.idle.get(&index) {
+                let (name, wanted) = (entry.name.clone(), self.policy.value(index).into());
+                table.row(vec![name, wanted, "-".into(), idle.to_string(), place], Tone::Plain);
+            } else if entry.sets().is_none() {
                 let bad: Vec<&Compared> = settings.iter().copied().filter(|s| !s.verdict.holds()).collect();
                 let absent = settings.iter().filter(|s| s.verdict == Verdict::Absent).count();
                 let mut verdict = format!("{} of {} hold", settings.len() - bad.len() - absent, settings.len());
@@ -201,7 +211,9 @@ impl Report {
         let absent: Vec<Option<&str>> = standing(Verdict::Absent).map(|setting| setting.module).collect();
         let holding = standing(Verdict::Ok).count();
         let apply_helps = standing(Verdict::Drift).next().is_some();
-        say(&summary(holding, &absent, self.settings.len() - holding - absent.len(), apply_helps));
+        let unmatched = self.idle.values().filter(|idle| **idle == Idle::MatchesNone).count();
+        let bad = self.settings.len() - holding - absent.len();
+        say(&summary(unmatched, holding, &absent, bad, apply_helps));
     }
 
     /// What sysctl.d has to say: lines against the policy, and interfaces that it exempts from the vendor's pattern.
