@@ -20,7 +20,7 @@ use std::sync::mpsc::Receiver;
 
 pub use handle::{Command, Handle, Outlet};
 use looks::Looks;
-pub use once::apply_once;
+pub use once::{Applied, apply_once};
 use reflex::Ahead;
 use sources::Sources;
 use wait::{Source, Waits};

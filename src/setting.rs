@@ -347,8 +347,8 @@ pub fn same_value(wanted: &str, found: &str) -> bool {
     }
 }
 
-/// The ranges of a list such as `8080,9000-9010`, in order and joined where nothing lies between. What is padded with zeros is
-/// no such list: masks of processors look like that.
+/// The ranges of a list such as `8080,9000-9010`, in order and joined where nothing lies between; a comma at its end is
+/// passed over. What is padded with zeros is no such list: masks of processors look like that.
 fn port_ranges(text: &str) -> Option<Vec<(u32, u32)>> {
     let port = |text: &str| {
         let plain = text == "0" || text.starts_with(|c: char| matches!(c, '1'..='9'));
@@ -358,7 +358,7 @@ fn port_ranges(text: &str) -> Option<Vec<(u32, u32)>> {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         Some((port(first)?, port(last)?)).filter(|(first, last)| first <= last)
     };
-    let mut ranges = text.split(',').map(range).collect::<Option<Vec<_>>>()?;
+    let mut ranges = text.strip_suffix(',').unwrap_or(text).split(',').map(range).collect::<Option<Vec<_>>>()?;
     ranges.sort_unstable();
     ranges.dedup_by(|next, kept| {
         let joins = next.0 <= kept.1.saturating_add(1);

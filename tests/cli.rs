@@ -278,6 +278,123 @@ fn an_interface_closed_in_sysctl_d_is_exempt_and_told() {
     assert!(row.starts_with("net.ipv4.conf.eth1.forwarding ") && row.ends_with("70-closed.conf:1"), "{text}");
 }
 
+/// Of each, what the kernel accepts and shows otherwise.
+#[test]
+fn what_the_kernel_reads_back_is_what_was_wanted() {
+    let ns = closed_node();
+    ns.veth("e0", "peer");
+    for (key, value) in [
+        ("net.ipv4.tcp_rmem", "4096 87380 16777216 // max"),
+        ("net.ipv4.ip_local_port_range", "1024 65000 x"),
+        ("net.ipv4.tcp_wmem", "4097"),
+        ("net.ipv4.neigh.e0.base_reachable_time_ms", "30001"),
+        ("net.ipv6.conf.e0.stable_secret", "fd00::1"),
+        ("net.ipv4.tcp_fastopen_key", "0-0-0-1"),
+        ("net.ipv4.ip_local_reserved_ports", "8080,"),
+    ] {
+        let path = key.replace('.', "/");
+        if !std::path::Path::new("/proc/sys").join(&path).exists() {
+            eprintln!("{key} is not there");
+            continue;
+        }
+        let other = match key.rsplit('.').next() {
+            Some("stable_secret") => "fd00::2",
+            Some("tcp_fastopen_key") => "0-0-0-2",
+            Some("ip_local_reserved_ports") => "1",
+            Some("ip_local_port_range") => "1025 65000",
+            Some("base_reachable_time_ms") => "20000",
+            _ => "5000 87380 16777216",
+        };
+        sysctl_write(&path, other);
+        ns.write(VENDOR, &format!("{key} = {value}\n"));
+        for repaired in [1, 0] {
+            let (object, status) = ns.json(&["apply", "--json"]);
+            assert_eq!(
+                (status, &object["failed"], &object["holds"]),
+                (0, &json!([]), &json!(true)),
+                "{key} {object:#}"
+            );
+            assert_eq!(object["repaired"].as_array().map(Vec::len), Some(repaired), "{key} {object:#}");
+        }
+        let (object, status) = ns.json(&["check", "--json"]);
+        assert_eq!((status, &object["holds"]), (0, &json!(true)), "{object:#}");
+        let notice = object["notices"][0]["message"].as_str().unwrap_or_default();
+        let is_noticed = notice.starts_with("what stands behind the value of");
+        assert_eq!(is_noticed, value.ends_with(['x']), "{object:#}");
+        sysctl_write(&path, other);
+        assert_eq!(ns.json(&["check", "--json"]).1, 1, "{key}");
+    }
+}
+
+#[test]
+fn a_conflict_in_another_unit_is_told_in_the_policys() {
+    let ns = closed_node();
+    ns.veth("e0", "peer");
+    ns.write(
+        "etc/sysctl.d/50-neigh.conf",
+        "net.ipv4.neigh.e0.base_reachable_time = 40\nnet.ipv4.neigh.e0.unres_qlen = 3\n",
+    );
+    ns.write(VENDOR, "net.ipv4.neigh.e0.base_reachable_time_ms = 30000\nnet.ipv4.neigh.e0.unres_qlen_bytes = 65536\n");
+    let says = |object: Value| {
+        object["conflicts"].as_array().expect("conflicts").iter().map(|c| c["says"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(says(ns.json(&["check", "--json"]).0), ["40000", "3 as unres_qlen"]);
+    let text = stdout(&ns.fwdguard(&["check"]));
+    let row = text.lines().find(|line| line.contains("50-neigh.conf:1")).unwrap_or_else(|| panic!("{text}"));
+    assert!(row.contains(" 40000 "), "{text}");
+    ns.write("etc/sysctl.d/50-neigh.conf", "net.ipv4.neigh.e0.base_reachable_time_ms = 40500\n");
+    ns.write(VENDOR, "net.ipv4.neigh.e0.base_reachable_time = 30\n");
+    assert_eq!(says(ns.json(&["check", "--json"]).0), ["40500 as base_reachable_time_ms"]);
+    ns.write("etc/sysctl.d/50-neigh.conf", "net.ipv4.neigh.e0.base_reachable_time_ms = 30000\n");
+    assert_eq!(ns.json(&["check", "--json"]).0["conflicts"], json!([]));
+}
+
+#[test]
+fn what_the_kernel_refuses_is_no_conflict() {
+    let ns = closed_node();
+    for (line, conflicts) in [
+        ("net.ipv4.ip_forward = 0;", 0),
+        ("net.ipv4.conf.all.rp_filter = 1#x", 0),
+        ("net.ipv4.ip_forward = 0 ;", 1),
+        ("net.ipv4.conf.all.rp_filter = 3", 1),
+        ("net.ipv4.ip_forward = 0\nnet.ipv4.ip_forward = off", 0),
+        ("net.ipv4.ip_forward = off\nnet.ipv4.ip_forward = 0", 1),
+    ] {
+        ns.write("etc/sysctl.d/99-hardening.conf", &format!("{line}\n"));
+        let found = ns.json(&["check", "--json"]).0["conflicts"].clone();
+        assert_eq!(found.as_array().map(Vec::len), Some(conflicts), "{line}: {found:#}");
+    }
+    ns.write("etc/sysctl.d/99-hardening.conf", "");
+    ns.write("proc/cmdline", "sysctl.net.ipv4.ip_forward=no\n");
+    ns.write("etc/tuned/active_profile", "mine\n");
+    ns.write("etc/tuned/mine/tuned.conf", "[sysctl]\nnet.ipv4.ip_forward=off\n");
+    assert_eq!(ns.json(&["check", "--json"]).0["conflicts"], json!([]));
+}
+
+#[test]
+fn a_pattern_that_decides_nothing_has_a_row() {
+    let ns = closed_node();
+    ns.write(VENDOR, "net.ipv4.conf.calli*.rp_filter = 0\n");
+    let (object, status) = ns.json(&["check", "--json"]);
+    assert_eq!((status, &object["holds"], &object["settings"]), (0, &json!(true), &json!([])));
+    assert_eq!(object["warnings"][0]["key"], "net.ipv4.conf.calli*.rp_filter");
+    assert_eq!(object["warnings"][0]["message"], "'net.ipv4.conf.calli*.rp_filter' matches no interface now");
+    let text = stdout(&ns.fwdguard(&["check"]));
+    let row = text.lines().nth(1).unwrap_or_default();
+    assert!(row.starts_with("net.ipv4.conf.calli*.rp_filter ") && row.contains("  matches none  "), "{text}");
+    assert!(text.ends_with("\n1 pattern matches no interface, 0 settings hold\n"), "{text}");
+    ns.write(VENDOR, "net.ipv4.conf.l?.rp_filter = 2\nnet.ipv4.conf.l*.rp_filter = 0\n");
+    let text = stdout(&ns.fwdguard(&["check"]));
+    assert!(
+        text.lines().nth(1).is_some_and(|row| row.contains("  overridden by ") && row.contains(".conf:2")),
+        "{text}"
+    );
+    assert!(text.ends_with("\n1 setting holds\n"), "{text}");
+    ns.write(VENDOR, "net.ipv4.conf.l*.rp_filter = 0\n-net.ipv4.conf.lo.rp_filter\n");
+    let text = stdout(&ns.fwdguard(&["check"]));
+    assert!(text.lines().nth(1).is_some_and(|row| row.contains("  excluded  ")), "{text}");
+}
+
 #[test]
 fn an_interfaces_rp_filter_is_overruled_by_all() {
     let ns = closed_node();
@@ -368,6 +485,7 @@ fn lines_that_do_less_than_they_seem_to_are_warned_of() {
     sysctl_write("net/ipv4/conf/t0/rp_filter", "1");
     let none = (vec![], 0);
     assert_eq!(warnings(""), none, "the vendor's line leaves rp_filter to each interface");
+    assert_eq!(warnings("net.ipv4.conf.all.rp_filter = 00\n"), none, "and so does one's own");
     let (found, status) = warnings("# CIS\nnet.ipv4.conf.all.send_redirects = 0\n-net.ipv4.conf.lo.send_redirects\n");
     assert_eq!((found.len(), status), (1, 0), "{found:?}");
     assert_eq!(found[0]["key"], "net.ipv4.conf.all.send_redirects");

@@ -1,12 +1,14 @@
 //! What `check` says beside its verdicts: lines of the policy that do less than they seem to, and modules that are missing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::sync::Arc;
 
 use super::check::{Compared, Verdict};
 use crate::kernel::sysctl::Door;
 use crate::policy::effective::{Release, Together, is_unread, release, together};
+use crate::policy::merge::Target;
 use crate::policy::{Policy, Source};
 use crate::report::text::count;
 use crate::setting::{Attribute, Family, Key, Place, number, printable};
@@ -29,6 +31,64 @@ pub struct Warning {
     pub key: String,
     pub source: Source,
     pub message: String,
+}
+
+/// Why a pattern of the policy decides nothing now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Idle {
+    MatchesNone,
+    /// By other lines, the first of which stands there.
+    Overridden(Source),
+    Excluded,
+}
+
+impl Idle {
+    pub fn message(&self, name: &str) -> String {
+        match self {
+            Idle::MatchesNone => format!("'{name}' matches no interface now"),
+            Idle::Overridden(source) => {
+                let file = printable(source.file.as_os_str());
+                format!("'{name}' decides nothing now: other lines do, as {file}:{}", source.line)
+            }
+            Idle::Excluded => format!("'{name}' decides nothing now: all that it matches is excluded"),
+        }
+    }
+}
+
+/// As a verdict.
+impl fmt::Display for Idle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Idle::MatchesNone => f.write_str("matches none"),
+            Idle::Overridden(source) => write!(f, "overridden by {source}"),
+            Idle::Excluded => f.write_str("excluded"),
+        }
+    }
+}
+
+/// The patterns of the policy that decide nothing where these interfaces are.
+pub fn idle(policy: &Policy, interfaces: &[OsString]) -> BTreeMap<usize, Idle> {
+    let pseudo = ["all", "default"].map(OsString::from);
+    let names: Vec<&OsString> = pseudo.iter().chain(interfaces).collect();
+    let deciding: Vec<_> = names.iter().map(|name| policy.deciding(name)).collect();
+    let decides: HashSet<usize> = deciding.iter().flat_map(|entries| entries.iter().copied()).collect();
+    let mut idle = BTreeMap::new();
+    for (index, entry) in policy.entries().iter().enumerate() {
+        let Target::Many(pattern) = &entry.target else { continue };
+        if entry.value.is_none() || decides.contains(&index) {
+            continue;
+        }
+        let matched: Vec<_> = names.iter().zip(&deciding).filter(|(name, _)| pattern.matches(name)).collect();
+        let is_of = |other: &usize| policy.entries()[*other].is_of(pattern);
+        let instead = matched.iter().find_map(|(_, entries)| entries.iter().copied().find(is_of));
+        let why = match instead {
+            _ if matched.is_empty() => Idle::MatchesNone,
+            Some(other) => Idle::Overridden(policy.entries()[other].source.clone()),
+            None => Idle::Excluded,
+        };
+        idle.insert(index, why);
+    }
+    idle
 }
 
 /// What the kernel says now, each number read once.
@@ -84,7 +144,7 @@ impl Numbers {
                     "{line} has no effect, because the kernel reads this setting of each interface alone: \
                      write it for 'default' and for the interfaces"
                 )
-            } else if place.interface == "all" && entry.number == Some(0) && !policy.is_vendors(&entry.source) {
+            } else if place.interface == "all" && entry.number == Some(0) && !is_left_to_each(&place) {
                 let Some(together) = together(&place, self.release) else { continue };
                 let mut on = Vec::new();
                 for interface in interfaces {
@@ -129,6 +189,12 @@ impl Numbers {
     }
 }
 
+/// `all.rp_filter = 0` is there to leave it to each interface: CNIs set their own (Calico on cali*, against spoofed addresses),
+/// and to write 0 for `*` would switch that off.
+fn is_left_to_each(place: &Place) -> bool {
+    place.announced() == Some((Family::V4, Attribute::RpFilter))
+}
+
 fn is_of_interface(place: &Place) -> bool {
     place.interface != "all" && place.interface != "default"
 }
@@ -147,13 +213,17 @@ fn list(interfaces: &[&OsString]) -> String {
     if names.is_empty() { last } else { format!("{} and {last}", names.join(", ")) }
 }
 
-/// The last line of the table: how many settings of the policy are absent, with the modules that would make them, hold, and do
-/// not hold.
-pub fn summary(holding: usize, modules: &[Option<&str>], bad: usize, apply_helps: bool) -> String {
+/// The last line of the table: how many patterns of the policy match no interface, and how many settings are absent, with the
+/// modules that would make them, hold, and do not hold.
+pub fn summary(unmatched: usize, holding: usize, modules: &[Option<&str>], bad: usize, apply_helps: bool) -> String {
     let verb = |n: usize, one: &'static str, many: &'static str| if n == 1 { one } else { many };
     let held = format!("{} {}", count(holding, "setting"), verb(holding, "holds", "hold"));
     let mut parts = Vec::new();
+    if unmatched > 0 {
+        parts.push(format!("{} {} no interface", count(unmatched, "pattern"), verb(unmatched, "matches", "match")));
+    }
     match (holding, modules.len(), bad) {
+        (_, 0, _) if unmatched > 0 => {}
         (0, 0, 0) => return "The policy has no settings".into(),
         (2.., 0, 0) => return format!("All {held}"),
         (_, 0, _) => {}
@@ -204,7 +274,14 @@ mod tests {
             (0, &[], 1, "0 settings hold, 1 does not hold; 'fwdguard apply' repairs once"),
             (3, &[None], 2, "1 setting is absent, 3 settings hold, 2 do not hold; 'fwdguard apply' repairs once"),
         ] {
-            assert_eq!(summary(holding, modules, bad, bad > 0), expected);
+            assert_eq!(summary(0, holding, modules, bad, bad > 0), expected);
+        }
+        for (unmatched, holding, modules, expected) in [
+            (1, 0, &[][..], "1 pattern matches no interface, 0 settings hold"),
+            (2, 3, &[], "2 patterns match no interface, 3 settings hold"),
+            (1, 1, &[None], "1 pattern matches no interface, 1 setting is absent, 1 setting holds"),
+        ] {
+            assert_eq!(summary(unmatched, holding, modules, 0, false), expected);
         }
     }
 

@@ -1,5 +1,6 @@
 //! `fwdguard apply`: repairs once.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,14 +19,15 @@ pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
     let policy = Arc::new(Policy::load(root));
     if policy.is_unreadable() {
         if json {
-            say_json(&Report::of(policy.clone(), root)?.json());
+            say_json(&Report::of(policy.clone(), root, &HashMap::new())?.json());
         }
         super::print_errors(&policy);
         eprintln!("fwdguard: no line of the policy could be read, nothing was changed");
         return Ok(ExitCode::from(super::EXIT_USAGE));
     }
-    let records = keeper::apply_once(policy.clone()).context("no rtnetlink socket; is AF_NETLINK allowed?")?;
-    let after = Report::of(policy.clone(), root)?;
+    let keeper::Applied { records, learned } =
+        keeper::apply_once(policy.clone()).context("no rtnetlink socket; is AF_NETLINK allowed?")?;
+    let after = Report::of(policy.clone(), root, &learned)?;
     let (mut repaired, mut failed) = (Vec::new(), Vec::new());
     for record in &records {
         match record {

@@ -1,6 +1,6 @@
 //! `fwdguard check`: compares kernel and policy, and changes nothing.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,13 +10,14 @@ use serde_json::{Value, json};
 
 use anyhow::{Result, anyhow};
 
-use super::advice::{Numbers, Warning, summary};
+use super::advice::{self, Idle, Numbers, Warning, summary};
 use super::table::{Table, Tone, say, say_json};
 use crate::kernel::sysctl::{CONF_FOLDER, interfaces, is_absent};
 use crate::policy::conflicts::{self, Conflict, Mend, Origin};
+use crate::policy::value::means;
 use crate::policy::{Policy, PolicyError, Source, Wanted};
 use crate::report::text::{errno_text, one_line, why};
-use crate::setting::{Attribute, Family, Key, printable, same_value};
+use crate::setting::{Attribute, Family, Key, printable};
 
 /// More interfaces of one pattern are not listed in the table; JSON has all.
 const LISTED_MAX: usize = 20;
@@ -65,10 +66,11 @@ pub struct Report {
     settings: Vec<Compared>,
     conflicts: Vec<Conflict>,
     warnings: Vec<Warning>,
+    idle: BTreeMap<usize, Idle>,
 }
 
 pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
-    let report = Report::of(Arc::new(Policy::load(root)), root)?;
+    let report = Report::of(Arc::new(Policy::load(root)), root, &HashMap::new())?;
     if json {
         say_json(&report.json());
     } else {
@@ -82,20 +84,22 @@ pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
 }
 
 impl Report {
-    /// Compares a policy, and what stands in sysctl.d below `root`, with this network namespace.
+    /// Compares a policy, and what stands in sysctl.d below `root`, with this network namespace. What the kernel says of a
+    /// setting that was just written as wanted is in `learned`.
     ///
     /// # Errors
     /// The interfaces can't be listed, with the kernel's reason.
-    pub fn of(policy: Arc<Policy>, root: &Path) -> Result<Report> {
+    pub fn of(policy: Arc<Policy>, root: &Path, learned: &HashMap<Key, Arc<str>>) -> Result<Report> {
         let interfaces = interfaces().map_err(|error| anyhow!("{CONF_FOLDER} can't be read: {}", why(&error)))?;
         let wanted = policy.all_settings(interfaces.iter().cloned());
         let mut numbers = Numbers::new();
+        let is_learned = |key: &Key, value: &str| learned.get(key).is_some_and(|learned| **learned == *value);
         let compare = |(key, entry): &Wanted| {
             let found = numbers.door.read(key);
             let verdict = match &found {
                 Err(errno) if is_absent(*errno) => Verdict::Absent,
                 Err(errno) => Verdict::Unreadable(*errno),
-                Ok(value) if !same_value(policy.value(*entry), value) => Verdict::Drift,
+                Ok(value) if !means(key, policy.value(*entry), value) && !is_learned(key, value) => Verdict::Drift,
                 Ok(value) => numbers.overruled(key, value).unwrap_or(Verdict::Ok),
             };
             let module = if verdict == Verdict::Absent { numbers.module(key) } else { None };
@@ -104,7 +108,8 @@ impl Report {
         let settings: Vec<Compared> = wanted.iter().map(compare).collect();
         let warnings = numbers.warnings(&policy, &settings, &interfaces);
         let conflicts = conflicts::find(&policy, root, &wanted);
-        Ok(Report { policy, settings, conflicts, warnings })
+        let idle = advice::idle(&policy, &interfaces);
+        Ok(Report { policy, settings, conflicts, warnings, idle })
     }
 
     /// The settings that are not what the policy wants, but for those of which it says that this is no error.
@@ -146,6 +151,10 @@ impl Report {
                 "source": source(&conflict.source),
             })
         };
+        let idle = |(index, idle): (&usize, &Idle)| {
+            let entry = &self.policy.entries()[*index];
+            json!({"key": entry.name, "message": idle.message(&entry.name), "source": source(&entry.source)})
+        };
         let warning = |warning: &Warning| json!({"key": warning.key, "message": warning.message, "source": source(&warning.source)});
         let exempt =
             |(interface, place): (&OsString, &Source)| json!({"key": exempt_key(interface), "source": source(place)});
@@ -153,7 +162,7 @@ impl Report {
             "holds": self.holds(),
             "settings": self.settings.iter().map(setting).collect::<Vec<_>>(),
             "conflicts": self.conflicts.iter().map(conflict).collect::<Vec<_>>(),
-            "warnings": self.warnings.iter().map(warning).collect::<Vec<_>>(),
+            "warnings": self.warnings.iter().map(warning).chain(self.idle.iter().map(idle)).collect::<Vec<_>>(),
             "exempt": self.policy.exempt.iter().map(exempt).collect::<Vec<_>>(),
             "notices": self.policy.notices.iter().map(error).collect::<Vec<_>>(),
             "errors": self.policy.errors.iter().map(error).collect::<Vec<_>>(),
@@ -164,10 +173,14 @@ impl Report {
         let mut table = Table::new(&["SETTING", "WANTED", "FOUND", "VERDICT", "POLICY"]);
         let mut by_entry = BTreeMap::<usize, Vec<&Compared>>::new();
         self.settings.iter().for_each(|setting| by_entry.entry(setting.entry).or_default().push(setting));
+        self.idle.keys().for_each(|index| _ = by_entry.entry(*index).or_default());
         for (index, settings) in by_entry {
             let entry = &self.policy.entries()[index];
             let place = entry.source.to_string();
-            if entry.sets().is_none() {
+            if let Some(idle) = self.idle.get(&index) {
+                let (name, wanted) = (entry.name.clone(), self.policy.value(index).into());
+                table.row(vec![name, wanted, "-".into(), idle.to_string(), place], Tone::Plain);
+            } else if entry.sets().is_none() {
                 let bad: Vec<&Compared> = settings.iter().copied().filter(|s| !s.verdict.holds()).collect();
                 let absent = settings.iter().filter(|s| s.verdict == Verdict::Absent).count();
                 let mut verdict = format!("{} of {} hold", settings.len() - bad.len() - absent, settings.len());
@@ -198,7 +211,9 @@ impl Report {
         let absent: Vec<Option<&str>> = standing(Verdict::Absent).map(|setting| setting.module).collect();
         let holding = standing(Verdict::Ok).count();
         let apply_helps = standing(Verdict::Drift).next().is_some();
-        say(&summary(holding, &absent, self.settings.len() - holding - absent.len(), apply_helps));
+        let unmatched = self.idle.values().filter(|idle| **idle == Idle::MatchesNone).count();
+        let bad = self.settings.len() - holding - absent.len();
+        say(&summary(unmatched, holding, &absent, bad, apply_helps));
     }
 
     /// What sysctl.d has to say: lines against the policy, and interfaces that it exempts from the vendor's pattern.

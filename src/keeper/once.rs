@@ -1,5 +1,6 @@
 //! `fwdguard apply`: the guard without its loop.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,17 +10,25 @@ use crate::guard::{Move, Summary};
 use crate::kernel::sysctl::now_usec;
 use crate::policy::Policy;
 use crate::report::record::{Cause, Record};
+use crate::setting::Key;
 
 /// What is in doubt after a repair is read again so many times at most.
 const READS_ONCE: u32 = 8;
 /// What is applied once is looked at again for some 0.5 s.
 const LOOKS_ONCE: u32 = 2;
 
-/// Reads and repairs once, in the network namespace that this process is in; the records say what was done.
+/// What was done.
+pub struct Applied {
+    pub records: Vec<Record>,
+    /// Of settings that read back otherwise than they were written, how the kernel says what is wanted.
+    pub learned: HashMap<Key, Arc<str>>,
+}
+
+/// Reads and repairs once, in the network namespace that this process is in.
 ///
 /// # Errors
 /// No netlink, with the kernel's reason.
-pub fn apply_once(policy: Arc<Policy>) -> io::Result<Vec<Record>> {
+pub fn apply_once(policy: Arc<Policy>) -> io::Result<Applied> {
     #[derive(Default)]
     struct Collect(Vec<Record>);
     impl Outlet for &mut Collect {
@@ -47,6 +56,7 @@ pub fn apply_once(policy: Arc<Policy>) -> io::Result<Vec<Record>> {
             keeper.idle();
         }
     }
+    let learned = keeper.guard.written().into_iter().filter_map(|repair| Some((repair.key, repair.learned?))).collect();
     drop(keeper);
-    Ok(collected.0)
+    Ok(Applied { records: collected.0, learned })
 }

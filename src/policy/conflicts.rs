@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use super::files::Writers;
 use super::merge::{Entry, Merged, Merger, Target, says_otherwise};
+use super::parse::without_remark;
 use super::tuned::{Tuned, sets_otherwise};
-use super::{Policy, Source, files};
-use crate::setting::{Key, printable};
+use super::{Policy, Source, files, value};
+use crate::setting::{Key, number, printable};
 
 /// What systemd-sysctl and procps read, highest priority first.
 pub const FOLDERS: [&str; 4] = ["/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d"];
@@ -43,6 +44,7 @@ pub struct Conflict {
     pub key: Key,
     /// The policy's entry.
     pub entry: usize,
+    /// In the unit of `key`, or with the name that it counts for (see [`in_unit_of`]).
     pub says: Arc<str>,
     pub source: Source,
     pub origin: Origin,
@@ -194,10 +196,10 @@ pub fn find(policy: &Policy, root: &Path, settings: &[(Key, usize)]) -> Vec<Conf
         let wanted = policy.value(*entry);
         let is_mended = later.is_some_and(|line| !line.sets_otherwise(key, wanted));
         let behind = later.map(|line| line.source.clone());
-        (says_otherwise(name, says, key, wanted) && !is_mended).then(|| Conflict {
+        (works_against(name, says, key, wanted) && !is_mended).then(|| Conflict {
             key: key.clone(),
             entry: *entry,
-            says: says.clone(),
+            says: in_unit_of(key, name, says),
             source,
             origin: Origin::CommandLine,
             behind,
@@ -212,6 +214,8 @@ pub fn find(policy: &Policy, root: &Path, settings: &[(Key, usize)]) -> Vec<Conf
         let (says, source) = tuned.lines.get(&name).cloned()?;
         let wanted = key.in_canonical_unit(policy.value(*entry));
         let says = says.filter(|says| wanted.is_none_or(|wanted| sets_otherwise(&wanted, says)))?;
+        let says = Some(says).filter(|says| !value::is_refused(&name, says.trim_start_matches(['<', '>'])))?;
+        let says = in_unit_of(key, &name, &says);
         let mend = (is_vendors(&source) && tuned.reapplies_sysctl_d).then(|| Mend {
             file: files::below(root, &Path::new(FOLDERS[0]).join(OWN_FILE)),
             lines: vec![own_line(policy, key, *entry, false)],
@@ -241,7 +245,8 @@ fn in_files(
 ) -> Vec<Conflict> {
     let against = |(key, entry): &(Key, usize)| {
         let line = lines.deciding(key)?;
-        line.sets_otherwise(key, policy.value(*entry)).then_some(&line.source)
+        let says = line.value.as_deref()?;
+        works_against(&own_key(line, key), says, key, policy.value(*entry)).then_some(&line.source)
     };
     let counting: HashSet<&Source> = settings.iter().filter_map(against).collect();
     let mut found = Vec::new();
@@ -250,13 +255,17 @@ fn in_files(
         let mut agreed = false;
         for (says, source, line) in lines.lines_for(key) {
             let is_winner = source == winner;
-            let agrees = !line.would_set_otherwise(says, key, policy.value(*entry));
+            let own = own_key(line, key);
+            if value::is_refused(&own, without_remark(says)) {
+                continue;
+            }
+            let agrees = !works_against(&own, says, key, policy.value(*entry));
             agreed |= agrees;
             if !agrees && (is_winner || !(counting.contains(source) || agreed && is_vendors(source))) {
                 found.push(Conflict {
                     key: key.clone(),
                     entry: *entry,
-                    says: says.clone(),
+                    says: in_unit_of(key, &own, says),
                     source: source.clone(),
                     origin,
                     behind: (!is_winner).then(|| winner.clone()),
@@ -266,6 +275,35 @@ fn in_files(
         }
     }
     found
+}
+
+/// The name under which a line sets `key`.
+fn own_key(line: &Entry, key: &Key) -> Key {
+    match (&line.target, key.place()) {
+        (Target::Many(pattern), Some(place)) => pattern.key_for(place.interface),
+        (Target::One(own), _) => own.clone(),
+        (Target::Many(_), None) => key.clone(),
+    }
+}
+
+/// Whether `says`, written to `own`, makes `key` other than `wanted`. What the kernel refuses makes nothing of it.
+fn works_against(own: &Key, says: &str, key: &Key, wanted: &str) -> bool {
+    let says = without_remark(says);
+    says_otherwise(own, says, key, wanted)
+        && !value::is_refused(own, says)
+        && !(own == key && value::means(key, wanted, says))
+}
+
+/// A value of `own`, another name of the setting `key`, in the unit of `key`: `40` of `base_reachable_time` is `40000` of
+/// `base_reachable_time_ms`. Where that is not known, with the name: `3 as unres_qlen`.
+fn in_unit_of(key: &Key, own: &Key, says: &Arc<str>) -> Arc<str> {
+    let Some(place) = own.place().filter(|place| own != key && place.table == "neigh") else { return says.clone() };
+    let amount = |key: &Key, value: &str| number(&key.in_canonical_unit(value)?);
+    let unit = amount(key, "1").filter(|unit| *unit > 0);
+    match unit.zip(amount(own, says)) {
+        Some((unit, amount)) if amount % unit == 0 => (amount / unit).to_string().into(),
+        _ => format!("{says} as {}", place.name).into(),
+    }
 }
 
 /// The policy's value as a line of sysctl.d: written out, which wins against any pattern, or the policy's pattern where a later

@@ -1,9 +1,10 @@
 //! What the kernel takes for a value, where the type of the key is known.
 
+use std::net::Ipv6Addr;
 use std::ops::RangeInclusive;
 
 use crate::report::text::one_line;
-use crate::setting::{Key, number};
+use crate::setting::{Key, number, same_value};
 
 /// Of a value that is refused, as much is shown.
 const SHOWN_MAX_CHARS: usize = 40;
@@ -103,10 +104,66 @@ fn numbers(key: &Key) -> Option<RangeInclusive<i64>> {
 }
 
 /// The value without what the kernel passes over: an integer's handler takes the first number and what white space follows it
-/// (`proc_get_long`, kernel/sysctl.c). Others are left as they are.
+/// (`proc_get_long`, kernel/sysctl.c), a vector's so many numbers. Others are left as they are.
 pub fn first_number<'a>(key: &Key, value: &'a str) -> &'a str {
-    let first = value.split_ascii_whitespace().next().filter(|word| number(word).is_some());
-    first.filter(|_| numbers(key).is_some()).unwrap_or(value)
+    let Some(count) = vector(key).or(numbers(key).map(|_| 1)) else { return value };
+    let mut end = 0;
+    for word in value.split_ascii_whitespace().take(count) {
+        if number(word).is_none() {
+            return value;
+        }
+        end = word.as_ptr().addr() - value.as_ptr().addr() + word.len();
+    }
+    &value[..end]
+}
+
+/// How many numbers a setting is, if it is known to be several.
+fn vector(key: &Key) -> Option<usize> {
+    VECTORS.iter().find(|(path, _)| key.path() == *path).map(|(_, count)| *count)
+}
+
+/// Whether every kernel answers `value` with EINVAL: `key` is numbers, and it does not begin with one. What stands behind a
+/// number without white space makes it none (`proc_get_long`).
+pub fn is_refused(key: &Key, value: &str) -> bool {
+    let is_numbers = vector(key).is_some() || numbers(key).is_some();
+    is_numbers && value.split_ascii_whitespace().next().is_none_or(|word| number(word).is_none())
+}
+
+/// The kernel counts times in jiffies and rounds up; HZ is 100 at least.
+const JIFFY_MAX_MSEC: i64 = 10;
+
+/// Whether `found` is how a kernel says that `wanted` was written to `key`, as far as that is known without writing it.
+pub fn means(key: &Key, wanted: &str, found: &str) -> bool {
+    if same_value(wanted, found) {
+        return true;
+    }
+    if let Some(count) = vector(key) {
+        // The kernel keeps the numbers that are not given.
+        let (wanted, found) = (wanted.split_ascii_whitespace(), found.split_ascii_whitespace());
+        return wanted.take(count).zip(found).all(|(wanted, found)| same_value(wanted, found));
+    }
+    match key.place() {
+        Some(place) if place.table == "neigh" && place.name.ends_with("_ms") => number(wanted)
+            .zip(number(found))
+            .is_some_and(|(wanted, found)| (0..JIFFY_MAX_MSEC).contains(&found.saturating_sub(wanted))),
+        Some(place) if place.name == "stable_secret" => {
+            let address = |text: &str| text.parse::<Ipv6Addr>().ok();
+            address(wanted).is_some_and(|wanted| Some(wanted) == address(found))
+        }
+        None if key.path() == "net/ipv4/tcp_fastopen_key" => {
+            fastopen_keys(wanted).is_some_and(|wanted| Some(wanted) == fastopen_keys(found))
+        }
+        _ => false,
+    }
+}
+
+/// The keys in a list such as `0-0-0-1`, each four hexadecimal numbers (`proc_tcp_fastopen_key`).
+fn fastopen_keys(text: &str) -> Option<Vec<[u32; 4]>> {
+    let key = |text: &str| {
+        let parts = text.trim().split('-').map(|part| u32::from_str_radix(part, 16).ok());
+        parts.collect::<Option<Vec<_>>>()?.try_into().ok()
+    };
+    text.split(',').map(key).collect()
 }
 
 /// # Errors
@@ -117,8 +174,8 @@ pub fn check(key: &Key, value: &str) -> Result<(), String> {
         return Err(format!("'{key}' takes CAP_SYS_ADMIN, which the guard gives up; leave it to sysctl.d"));
     }
     let shown = one_line(&value.chars().take(SHOWN_MAX_CHARS).collect::<String>());
-    if let Some((_, count)) = VECTORS.iter().find(|(path, _)| key.path() == *path)
-        && value.split_ascii_whitespace().take(*count).any(|word| number(word).is_none())
+    if let Some(count) = vector(key)
+        && value.split_ascii_whitespace().take(count).any(|word| number(word).is_none())
     {
         return Err(format!("'{shown}' is not {count} numbers, which '{key}' has to be"));
     }
@@ -191,6 +248,64 @@ mod tests {
                 good.iter().for_each(|value| assert_eq!(check(&key, value), Ok(()), "{key} {value}"));
                 bad.iter().for_each(|value| assert!(check(&key, value).is_err(), "{key} {value}"));
             }
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_passes_over_is_dropped() {
+        for (key, value, taken) in [
+            ("net.ipv4.tcp_rmem", "4096 87380 16777216 // max", "4096 87380 16777216"),
+            ("net.ipv4.tcp_rmem", "4096\t87380  16777216", "4096\t87380  16777216"),
+            ("net.ipv4.tcp_wmem", "4096", "4096"),
+            ("net.ipv4.ip_local_port_range", "1024 65000 x", "1024 65000"),
+            ("net.ipv4.ip_local_port_range", "1024 x 65000", "1024 x 65000"),
+            ("net.ipv4.conf.a.rp_filter", "1 strict", "1"),
+            ("net.ipv4.tcp_congestion_control", "bbr x", "bbr x"),
+        ] {
+            assert_eq!(first_number(&Key::parse(key).unwrap(), value), taken, "{key} {value}");
+        }
+    }
+
+    /// As Linux 6.18 reads back what it was given.
+    #[test]
+    fn what_was_written_is_known_by_its_meaning() {
+        for (key, wanted, found, same) in [
+            ("net.ipv4.tcp_wmem", "4096", "4096\t16384\t4194304", true),
+            ("net.ipv4.tcp_wmem", "4096 16384", "4096\t16385\t4194304", false),
+            ("net.ipv4.tcp_wmem", "4097", "4096\t16384\t4194304", false),
+            ("net.ipv4.tcp_wmem", "4096 16384 4194304", "4096\t16384\t4194305", false),
+            ("net.ipv4.neigh.e0.base_reachable_time_ms", "30001", "30004", true),
+            ("net.ipv6.neigh.e0.retrans_time_ms", "1001", "1010", true),
+            ("net.ipv4.neigh.e0.base_reachable_time_ms", "30000", "30010", false),
+            ("net.ipv4.neigh.e0.base_reachable_time_ms", "30004", "30001", false),
+            ("net.ipv4.neigh.e0.base_reachable_time", "30", "31", false),
+            ("net.ipv6.conf.e0.stable_secret", "fd00::1", "fd00:0000:0000:0000:0000:0000:0000:0001", true),
+            ("net.ipv6.conf.e0.stable_secret", "fd00::1", "fd00:0000:0000:0000:0000:0000:0000:0002", false),
+            ("net.ipv4.tcp_fastopen_key", "0-0-0-1", "00000000-00000000-00000000-00000001", true),
+            ("net.ipv4.tcp_fastopen_key", "0-0-0-A,1-2-3-4", "0-0-0-a,00000001-2-3-4", true),
+            ("net.ipv4.tcp_fastopen_key", "0-0-0-1", "0-0-0-1,1-2-3-4", false),
+            ("net.ipv4.tcp_fastopen_key", "0-0-1", "0-0-2", false),
+            ("net.ipv4.ip_local_reserved_ports", "8080,", "8080", true),
+            ("net.ipv4.tcp_congestion_control", "bbr", "cubic", false),
+        ] {
+            assert_eq!(means(&Key::parse(key).unwrap(), wanted, found), same, "{key} {wanted} {found}");
+        }
+    }
+
+    #[test]
+    fn what_every_kernel_refuses() {
+        for (key, value, refused) in [
+            ("net.ipv4.ip_forward", "0;", true),
+            ("net.ipv4.conf.a.rp_filter", "1#x", true),
+            ("net.ipv4.conf.a.rp_filter", "1 # x", false),
+            ("net.ipv4.conf.a.rp_filter", "3", false),
+            ("net.ipv4.conf.all.forwarding", "-1", false),
+            ("net.ipv4.tcp_rmem", "x", true),
+            ("net.ipv4.tcp_rmem", "4096", false),
+            ("net.ipv4.tcp_congestion_control", "0;", false),
+            ("net.core.bpf_jit_enable", "1", false),
+        ] {
+            assert_eq!(is_refused(&Key::parse(key).unwrap(), value), refused, "{key} {value}");
         }
     }
 }
