@@ -229,8 +229,13 @@ pub fn says_otherwise(own: &Key, says: &str, key: &Key, wanted: &str) -> bool {
 impl Entry {
     /// Its own line, those that repeat it, and those that it replaced, the youngest first.
     fn lines(&self) -> impl Iterator<Item = (&Option<Arc<str>>, &Source)> {
-        let equal = std::iter::once(&self.source).chain(&self.repeats).map(|source| (&self.value, source));
+        let equal = self.sources().map(|source| (&self.value, source));
         equal.chain(self.overrides.iter().rev().map(|(value, source)| (value, source)))
+    }
+
+    /// Where the lines stand that say what it says.
+    pub fn sources(&self) -> impl Iterator<Item = &Source> {
+        std::iter::once(&self.source).chain(&self.repeats)
     }
 
     /// The one key that this entry sets, if it sets one.

@@ -76,7 +76,7 @@ fn closes_every(entry: &Entry, off: &Entry) -> bool {
 /// Whether no line of the pattern stands in a file of a folder that has as much to say as that of `off`.
 fn yields(entry: &Entry, off: &Entry) -> bool {
     let off = folder(&off.source);
-    entry.repeats.iter().chain([&entry.source]).all(|source| folder(source) > off)
+    entry.sources().all(|source| folder(source) > off)
 }
 
 /// The folder's place in [`FOLDERS`]; the built-in file comes last.

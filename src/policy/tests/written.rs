@@ -256,10 +256,24 @@ fn off_for_the_node_and_on_for_some() {
 #[test]
 fn excluded_patterns_of_forwarding_exclude() {
     let open = "net.ipv4.conf.podman1.forwarding = 1";
-    let cases: [(&str, &[&str]); 7] = [
+    let closed = "net.ipv4.conf.podman1.forwarding = 0";
+    let cases: [(&str, &[&str]); 18] = [
         ("", &[]),
         ("net.ipv4.conf.*.forwarding = 1\n", &[]),
-        ("net.ipv4.conf.pod*.forwarding = 1\n", &[]),
+        ("net.ipv4.conf.*.forwarding = 01\n", &[]),
+        ("net.ipv4.conf.?*.forwarding = 1\n", &[]),
+        // The administrator's own pattern that is narrower, and what closes every interface.
+        ("net.ipv4.conf.pod*.forwarding = 1\n", &[open]),
+        ("net.ipv4.conf.p*.forwarding = 1\n", &[open]),
+        ("net.ipv4.conf.p*.forwarding = 1\nnet.ipv4.conf.*.forwarding = 1\n", &[open]),
+        ("net.ipv4.conf.pod*.forwarding = 0\n", &[closed]),
+        ("net.ipv4.conf.?odman*.forwarding = 0\n", &[closed]),
+        ("net.ipv4.conf.*.forwarding = 0\n", &[closed]),
+        ("net.ipv4.conf.*.forwarding = 0\nnet.ipv4.conf.p*.forwarding = 1\n", &[open]),
+        // What he excludes himself is his word.
+        ("-net.ipv4.conf.podman*.forwarding\nnet.ipv4.conf.pod*.forwarding = 1\n", &[]),
+        ("-net.ipv4.conf.p*.forwarding\nnet.ipv4.conf.*.forwarding = 0\n", &[]),
+        ("net.ipv4.conf.pod*.rp_filter = 1\n", &["net.ipv4.conf.podman1.rp_filter = 1"]),
         ("net.ipv4.conf.podman*.forwarding = 1\n", &[open]),
         ("net.ipv4.conf.podman1.forwarding = 1\n", &[open]),
         ("-net.ipv4.conf.*.forwarding\n", &[]),
@@ -270,7 +284,7 @@ fn excluded_patterns_of_forwarding_exclude() {
         let policy = tree.load();
         assert_eq!(wants(&policy, "podman1"), wanted, "{site}");
         let key = Key::parse("net.ipv4.conf.podman1.forwarding").unwrap();
-        assert_eq!(policy.excludes(&key), !wanted.contains(&open), "{site}");
+        assert_eq!(policy.excludes(&key), !wanted.iter().any(|line| [open, closed].contains(line)), "{site}");
         assert!(!policy.excludes(&Key::parse("net.ipv4.conf.e0.forwarding").unwrap()), "{site}");
         assert_eq!(tree.errors(), Vec::<String>::new());
     }
