@@ -127,7 +127,7 @@ impl Policy {
     /// [`Merger::of_policy`](merge::Merger::of_policy) says: [`apply_off`], and a pattern of `forwarding` that is excluded is left
     /// alone by the others ([`Policy::is_left_alone`]), but for the administrator's own where the vendor excludes it.
     pub fn of(merged: Merged, mut errors: Vec<PolicyError>, vendor_file: PathBuf, sysctl_d: &Merged) -> Policy {
-        let mut merged = off::apply_off(merged, &mut errors);
+        let mut merged = off::apply_off(merged, &vendor_file, &mut errors);
         let notices = std::mem::take(&mut merged.notices);
         let mut by_interface = BTreeMap::<OsString, Vec<usize>>::new();
         for (index, entry) in merged.entries.iter().enumerate() {

@@ -295,6 +295,36 @@ fn excluded_patterns_of_forwarding_exclude() {
 }
 
 #[test]
+fn where_forwarding_is_off_the_vendor_excludes_nothing() {
+    let off = "net.ipv4.ip_forward = 0\n";
+    let (closed, open) = ("net.ipv4.conf.podman1.forwarding = 0", "net.ipv4.conf.podman1.forwarding = 1");
+    let site = "etc/fwdguard.d/60-site.conf";
+    let cases: [(&str, &str, &[&str], bool); 11] = [
+        (site, "", &[], false),
+        (site, "net.ipv4.conf.*.forwarding = 0\n", &[closed], false),
+        ("etc/fwdguard.d/10-site.conf", "net.ipv4.conf.pod*.forwarding = 0\n", &[closed], false),
+        // In the vendor's own folder, too.
+        ("usr/lib/fwdguard.d/60-site.conf", "", &[], false),
+        ("usr/lib/fwdguard.d/60-site.conf", "net.ipv4.conf.*.forwarding = 0\n", &[closed], false),
+        (site, "net.ipv4.conf.p*.forwarding = 1\n", &[open], false),
+        // What the administrator excludes is his word.
+        (site, "-net.ipv4.conf.podman*.forwarding\n", &[], true),
+        (site, "-net.ipv4.conf.pod*.forwarding\nnet.ipv4.conf.*.forwarding = 0\n", &[], true),
+        (site, "-net.ipv4.conf.podman1.forwarding\n", &[], true),
+        // Not off, or off for another family.
+        (site, "net.ipv4.ip_forward = 1\n", &[], true),
+        (site, "-net.ipv4.ip_forward\nnet.ipv6.conf.all.forwarding = 0\n", &[], true),
+    ];
+    for (file, text, wanted, excluded) in cases {
+        let tree = Tree::new(&[(VENDOR, VENDOR_TEXT), (file, &format!("{off}{text}"))]);
+        let policy = tree.load();
+        assert_eq!(wants(&policy, "podman1"), wanted, "{file}: {text}");
+        let key = Key::parse("net.ipv4.conf.podman1.forwarding").unwrap();
+        assert_eq!(policy.excludes(&key), excluded, "{file}: {text}");
+    }
+}
+
+#[test]
 fn two_names_of_one_setting() {
     assert_reads(&[
         (
