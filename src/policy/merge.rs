@@ -98,9 +98,7 @@ impl Merger {
                 return Err(format!("'{name}' names no setting of an interface, as net.ipv4.conf.all.rp_filter does"));
             }
             if key.is_folder() {
-                return Err(format!(
-                    "'{name}' is a folder; name a setting in it"
-                ));
+                return Err(format!("'{name}' is a folder; name a setting in it"));
             }
             let mut note = |kind, message| notices.add(kind, line.number, message);
             if is_dotted {
