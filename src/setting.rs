@@ -130,6 +130,10 @@ impl Key {
                 _ => {}
             }
         }
+        if let Some(below) = path.strip_prefix(b"proc/sys/") {
+            let key = printable(OsStr::from_bytes(below));
+            return Err(format!("'{text}' is a path; drop /proc/sys/ and write {key}"));
+        }
         if !path.starts_with(b"net/") {
             return Err(format!("'{text}' is not below net.; only network settings are guarded"));
         }
