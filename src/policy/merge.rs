@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::notices::{Kind, Notices, strange_name};
+use super::notices::{Kind, Notices, idle_exclusion, strange_name};
 use super::parse::{RawLine, Reading, lines, without_remark};
 use super::pattern::Pattern;
 use super::{PolicyError, Source, value};
@@ -106,6 +106,11 @@ impl Merger {
             }
             if let Some(message) = strange_name(line.key, &name, &target) {
                 note(Kind::Strange, message);
+            }
+            let earlier = self.by_key.get(&key).and_then(|slot| self.slots.get(slot));
+            let takes_back = earlier.is_some_and(|entry| entry.value.is_some());
+            if let Some(message) = idle_exclusion(&name, &target).filter(|_| value.is_none() && !takes_back) {
+                note(Kind::Idle, message);
             }
             if line.has_remark || value.is_some_and(|value| Some(value) != line.value) {
                 let of = if value.is_some() { "the value of " } else { "-" };

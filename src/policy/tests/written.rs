@@ -210,6 +210,49 @@ fn what_names_one_thing_literally_is_told() {
 }
 
 #[test]
+fn an_excluded_pattern_that_excludes_nothing_is_told() {
+    assert_reads(&[
+        ("-net.ipv4.conf.cali*.rp_filter\n", &["net.ipv4.conf.cali*.rp_filter excluded"], &["1"], &[]),
+        ("-net.ipv4.neigh.e?.gc_stale_time\n", &["net.ipv4.neigh.e?.gc_stale_time excluded"], &["1"], &[]),
+        (
+            "net.ipv4.conf.*.rp_filter = 1\n-net.ipv4.conf.e*.rp_filter\n",
+            &["net.ipv4.conf.*.rp_filter = 1", "net.ipv4.conf.e*.rp_filter excluded"],
+            &["2"],
+            &[],
+        ),
+        // It takes back a line, it is forwarding's, it is none.
+        (
+            "net.ipv4.conf.e*.rp_filter = 1\n-net.ipv4.conf.e*.rp_filter\n",
+            &["net.ipv4.conf.e*.rp_filter excluded"],
+            &[],
+            &[],
+        ),
+        ("-net.ipv4.conf.cali*.forwarding\n", &["net.ipv4.conf.cali*.forwarding excluded"], &[], &[]),
+        ("-net.ipv4.conf.cali1.rp_filter\n", &["net.ipv4.conf.cali1.rp_filter excluded"], &[], &[]),
+        ("-net.ipv4.conf.cali*.rp_filter = 1\n", &["net.ipv4.conf.cali*.rp_filter = 1"], &[], &[]),
+    ]);
+    let told = Tree::new(&[(X, "-net.ipv4.conf.cali*.rp_filter\n")]).notices();
+    let what = "'-net.ipv4.conf.cali*.rp_filter' excludes nothing: ";
+    assert!(told[0].contains(what) && told[0].contains("write -net.ipv4.conf.cali1.rp_filter for each"), "{told:?}");
+}
+
+#[test]
+fn what_is_only_counted_is_called_what_it_is() {
+    let long = "net.ipv4.conf.averyveryverylongname.rp_filter = 0\n";
+    for (line, words) in [
+        (".net.ipv4.ip_forward = 1\n", "a name that may well not be what was meant"),
+        (long, "a name that may well not be what was meant"),
+        ("net.ipv4.conf.eth+.rp_filter = 0\n", "a name that may well not be what was meant"),
+        ("-net.ipv4.conf.e*.rp_filter\n", "an excluded pattern, which excludes nothing"),
+        ("net.ipv4.conf.a.1.rp_filter = 0\n", "a name of an interface with dots"),
+        ("net.core.somaxconn = 1 # x\n", "something behind a value, which is dropped"),
+    ] {
+        let notices = Tree::new(&[(X, &line.repeat(5))]).notices();
+        assert_eq!(notices[3..], [format!("{X}:4: {words}; so from here on in 2 lines")], "{line}");
+    }
+}
+
+#[test]
 fn off_for_the_node_and_on_for_some() {
     let (off, some, rest) =
         ("net.ipv4.ip_forward = 0", "net.ipv4.conf.cali*.forwarding = 1", "net.ipv4.conf.*.forwarding = 0");
