@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use nix::NixPath;
 
-use crate::setting::{Attribute, Family, Key, number, printable};
+use crate::setting::{Attribute, Family, Key, Place, number, printable};
 use files::Writers;
 use merge::{Entry, Merged, Merger, Target};
 use pattern::Pattern;
@@ -125,9 +125,9 @@ impl Policy {
     ///
     /// Here the policy differs from what systemd-sysctl makes of the same lines, beside what
     /// [`Merger::of_policy`](merge::Merger::of_policy) says: [`apply_off`], and a pattern of `forwarding` that is excluded is left
-    /// alone by the others ([`Policy::is_left_alone`]).
+    /// alone by the others ([`Policy::is_left_alone`]), but for the administrator's own where the vendor excludes it.
     pub fn of(merged: Merged, mut errors: Vec<PolicyError>, vendor_file: PathBuf, sysctl_d: &Merged) -> Policy {
-        let mut merged = off::apply_off(merged, &mut errors);
+        let mut merged = off::apply_off(merged, &vendor_file, &mut errors);
         let notices = std::mem::take(&mut merged.notices);
         let mut by_interface = BTreeMap::<OsString, Vec<usize>>::new();
         for (index, entry) in merged.entries.iter().enumerate() {
@@ -143,7 +143,7 @@ impl Policy {
                 policy.exempt.insert(interface, source);
             }
         }
-        policy.usual = policy.decide(&[], |pattern| pattern.is_any());
+        policy.usual = policy.decide(&[], |_, pattern| pattern.is_any());
         policy
     }
 
@@ -201,21 +201,21 @@ impl Policy {
             return Cow::Borrowed(&self.usual);
         }
         let named = named.map(Vec::as_slice).unwrap_or_default();
-        Cow::Owned(self.decide(named, |pattern| {
+        Cow::Owned(self.decide(named, |entry, pattern| {
             pattern.matches_name(name)
                 && !(is_exempt && self.is_exempt(&pattern.key_for(interface)))
-                && !self.is_left_alone(pattern, name)
+                && !self.is_left_alone(entry, pattern, name)
         }))
     }
 
     /// The entries that decide settings, one for each, of an interface that lines stand for and patterns match.
-    fn decide(&self, named: &[usize], matches: impl Fn(&Pattern) -> bool) -> Vec<usize> {
+    fn decide(&self, named: &[usize], matches: impl Fn(&Entry, &Pattern) -> bool) -> Vec<usize> {
         let entries = &self.merged.entries;
         let mut deciding: Vec<usize> = named.iter().copied().filter(|index| entries[*index].sets().is_some()).collect();
         for (index, entry) in entries.iter().enumerate() {
             let Target::Many(pattern) = &entry.target else { continue };
             let is_named = named.iter().any(|index| entries[*index].is_of(pattern));
-            if entry.value.is_none() || is_named || !matches(pattern) {
+            if entry.value.is_none() || is_named || !matches(entry, pattern) {
                 continue;
             }
             match deciding.iter_mut().find(|earlier| entries[**earlier].is_of(pattern)) {
@@ -269,27 +269,44 @@ impl Policy {
     pub fn excludes(&self, key: &Key) -> bool {
         match (self.merged.written_out(key), key.place()) {
             (Some(entry), _) => entry.value.is_none(),
-            (None, Some(place)) => {
-                self.is_exempt(key) || self.exclusions(place.name).any(|excluded| excluded.is_for(&place))
-            }
+            (None, Some(place)) => self.is_exempt(key) || self.is_excluded_by_pattern(key, &place),
             (None, None) => false,
         }
+    }
+
+    fn is_excluded_by_pattern(&self, key: &Key, place: &Place) -> bool {
+        let excluding = |pattern: &Pattern| pattern.is_for(place);
+        let mut patterns = self.merged.patterns_for(key);
+        self.exclusions(place.name, excluding).next().is_some()
+            && patterns.all(|entry| self.exclusions(place.name, excluding).any(|other| !self.outweighs(entry, other)))
     }
 
     /// Whether another pattern is excluded that stands for this interface, too. sysctl.d excludes single keys only. It is so for
     /// `forwarding`, where what is closed on purpose must not be opened (the bridges of Podman's internal networks), and not for
     /// an excluded `*`, which only takes back a line.
-    fn is_left_alone(&self, pattern: &Pattern, name: &CStr) -> bool {
-        let same = |other: &&Pattern| other.is_about(&pattern.family, &pattern.table, &pattern.name);
-        self.exclusions(&pattern.name).filter(same).any(|excluded| excluded.matches_name(name))
+    fn is_left_alone(&self, entry: &Entry, pattern: &Pattern, name: &CStr) -> bool {
+        let same = |other: &Pattern| {
+            other.is_about(&pattern.family, &pattern.table, &pattern.name) && other.matches_name(name)
+        };
+        self.exclusions(&pattern.name, same).any(|excluded| !self.outweighs(entry, excluded))
     }
 
-    fn exclusions(&self, name: &str) -> impl Iterator<Item = &Pattern> {
+    /// The entries that exclude a pattern of the setting `name`.
+    fn exclusions(&self, name: &str, is_meant: impl Fn(&Pattern) -> bool) -> impl Iterator<Item = &Entry> {
         let entries = if name == "forwarding" { &self.merged.entries[..] } else { &[] };
-        entries.iter().filter(|entry| entry.value.is_none()).filter_map(|entry| match &entry.target {
-            Target::Many(pattern) if !pattern.is_every() => Some(pattern),
-            _ => None,
+        entries.iter().filter(|entry| entry.value.is_none()).filter(move |entry| match &entry.target {
+            Target::Many(pattern) => !pattern.is_every() && is_meant(pattern),
+            Target::One(_) => false,
         })
+    }
+
+    /// Whether a pattern counts where `excluded` excludes another: the administrator's own, where the vendor alone excludes. What
+    /// opens every interface names none of those that the vendor keeps from being opened.
+    fn outweighs(&self, entry: &Entry, excluded: &Entry) -> bool {
+        let is_narrow = matches!(&entry.target, Target::Many(pattern) if !pattern.is_every());
+        excluded.sources().all(|source| self.is_vendors(source))
+            && entry.sources().any(|source| !self.is_vendors(source))
+            && (is_narrow || entry.number == Some(0))
     }
 
     fn is_exempt(&self, key: &Key) -> bool {
@@ -307,8 +324,7 @@ impl Policy {
             let replaced = entry.overrides.iter().rev().find(|(_, source)| !by_vendor(source));
             replaced.and_then(|(value, _)| value.as_deref()).is_some_and(|value| number(value) != Some(0))
         };
-        let by_vendor_alone =
-            |entry: &Entry| by_vendor(&entry.source) && entry.repeats.iter().all(by_vendor) && !opened_before(entry);
+        let by_vendor_alone = |entry: &Entry| entry.sources().all(by_vendor) && !opened_before(entry);
         let mut openers = self.merged.patterns_for(key).filter(|entry| entry.number != Some(0));
         self.merged
             .deciding(key)

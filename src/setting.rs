@@ -67,6 +67,25 @@ const OTHER_TREES: [&str; 17] = [
     "abi", "appldata", "bus", "coda", "crypto", "debug", "dev", "fs", "fscache", "kernel", "lnet", "lustre", "s390dbf",
     "sunrpc", "user", "vm", "xen",
 ];
+/// Folders below `/proc/sys` that people may take for a setting; those of interfaces are [`Key::lacks_interface`]'s.
+const FOLDERS: [&str; 16] = [
+    "net/bridge",
+    "net/core",
+    "net/ipv4",
+    "net/ipv4/route",
+    "net/ipv4/vs",
+    "net/ipv6",
+    "net/ipv6/icmp",
+    "net/ipv6/route",
+    "net/mpls",
+    "net/mpls/conf",
+    "net/mptcp",
+    "net/netfilter",
+    "net/netfilter/nf_log",
+    "net/sctp",
+    "net/smc",
+    "net/unix",
+];
 
 /// Settings of IPv6 of which a write to `all` is one to `default` and to every interface (`addrconf_sysctl_addr_gen_mode`,
 /// `addrconf_disable_change`, `addrconf_force_forward_change`, `addrconf_linkdown_change` in net/ipv6/addrconf.c).
@@ -110,6 +129,10 @@ impl Key {
                 b"." | b".." => return Err(format!("'.' or '..' as a part of the key '{text}'")),
                 _ => {}
             }
+        }
+        if let Some(below) = path.strip_prefix(b"proc/sys/") {
+            let key = printable(OsStr::from_bytes(below));
+            return Err(format!("'{text}' is a path; drop /proc/sys/ and write {key}"));
         }
         if !path.starts_with(b"net/") {
             return Err(format!("'{text}' is not below net.; only network settings are guarded"));
@@ -193,6 +216,11 @@ impl Key {
         let mut parts = self.0.split(|byte| *byte == b'/').skip(1);
         let of_family = matches!(parts.next(), Some(b"ipv4" | b"ipv6"));
         of_family && matches!(parts.next(), Some(b"conf" | b"neigh")) && parts.count() < 2
+    }
+
+    /// Whether it is a folder of settings, as `net.ipv4` is, and no setting.
+    pub fn is_folder(&self) -> bool {
+        FOLDERS.iter().any(|folder| *self.0 == *folder.as_bytes())
     }
 
     /// Whether `text` is a key of a folder of `/proc/sys` beside `net`.

@@ -817,3 +817,19 @@ fn a_file_as_people_write_it_is_no_failure_and_no_secret() {
     assert!(stderr(&output).starts_with(&notice), "{}", stderr(&output));
     assert_eq!(ns.json(&["policy", "--json"]).0["notices"], object["notices"]);
 }
+
+#[test]
+fn where_forwarding_is_off_apply_closes_what_the_vendor_excludes() {
+    let ns = closed_node();
+    ns.write(VENDOR, include_str!("../packaging/50-kubernetes.conf"));
+    ns.write(SITE, "net.ipv4.ip_forward = 0\nnet.ipv4.conf.*.forwarding = 0\nnet.ipv4.neigh.*.gc_stale_time = 60\n");
+    ns.veth("podman2", "tunl0");
+    sysctl_write("net/ipv4/conf/podman2/forwarding", "1");
+    let (object, status) = ns.json(&["check", "--json"]);
+    assert_eq!((status, &setting(&object, "net.ipv4.conf.podman2.forwarding")["verdict"]), (1, &json!("drift")));
+    let settings = object["settings"].as_array().expect("settings");
+    assert!(settings.iter().all(|setting| setting["key"] != "net.ipv4.neigh.all.gc_stale_time"), "{object:#}");
+    assert_eq!(ns.fwdguard(&["apply"]).status.code(), Some(0));
+    assert_eq!(sysctl_read("net/ipv4/conf/podman2/forwarding"), "0");
+    assert_eq!(ns.fwdguard(&["check"]).status.code(), Some(0));
+}

@@ -67,3 +67,23 @@ fn a_bridge_that_podman_has_closed_stays_closed() {
     assert_eq!(sysctl_read(&key("podman1")), "0");
     assert_eq!(ns.fwdguard(&["check"]).status.code(), Some(0));
 }
+
+#[test]
+fn where_forwarding_is_off_podmans_bridges_are_closed_too() {
+    let key = |place| format!("net/ipv4/conf/{place}/forwarding");
+    for rest in ["", "net.ipv4.conf.*.forwarding = 0\n"] {
+        let ns = Namespace::enter();
+        ns.write("usr/lib/fwdguard.d/50-kubernetes.conf", include_str!("../packaging/50-kubernetes.conf"));
+        ns.write("etc/fwdguard.d/60-site.conf", &format!("net.ipv4.ip_forward = 0\n{rest}"));
+        ns.veth("podman2", "eth0");
+        sysctl_write(&key("all"), "1");
+        let _guard = ns.guard();
+        ["all", "eth0", "podman2"].iter().for_each(|place| wait_sysctl(&key(place), "0"));
+        std::thread::sleep(Duration::from_millis(1500));
+        ["all", "eth0", "podman2"].iter().for_each(|place| assert_eq!(sysctl_read(&key(place)), "0", "{place} {rest}"));
+        if !rest.is_empty() {
+            sysctl_write(&key("podman2"), "1");
+            wait_sysctl(&key("podman2"), "0");
+        }
+    }
+}

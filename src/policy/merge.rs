@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::notices::{Kind, Notices, strange_name};
+use super::notices::{Kind, Notices, idle_exclusion, strange_name};
 use super::parse::{RawLine, Reading, lines, without_remark};
 use super::pattern::Pattern;
 use super::{PolicyError, Source, value};
@@ -97,12 +97,20 @@ impl Merger {
             if key.lacks_interface() {
                 return Err(format!("'{name}' names no setting of an interface, as net.ipv4.conf.all.rp_filter does"));
             }
+            if key.is_folder() {
+                return Err(format!("'{name}' is a folder; name a setting in it"));
+            }
             let mut note = |kind, message| notices.add(kind, line.number, message);
             if is_dotted {
                 note(Kind::Dotted, format!("'{}' is taken for {name}, which is how sysctl.d needs it", line.key));
             }
             if let Some(message) = strange_name(line.key, &name, &target) {
                 note(Kind::Strange, message);
+            }
+            let earlier = self.by_key.get(&key).and_then(|slot| self.slots.get(slot));
+            let takes_back = earlier.is_some_and(|entry| entry.value.is_some());
+            if let Some(message) = idle_exclusion(&name, &target).filter(|_| value.is_none() && !takes_back) {
+                note(Kind::Idle, message);
             }
             if line.has_remark || value.is_some_and(|value| Some(value) != line.value) {
                 let of = if value.is_some() { "the value of " } else { "-" };
@@ -229,8 +237,13 @@ pub fn says_otherwise(own: &Key, says: &str, key: &Key, wanted: &str) -> bool {
 impl Entry {
     /// Its own line, those that repeat it, and those that it replaced, the youngest first.
     fn lines(&self) -> impl Iterator<Item = (&Option<Arc<str>>, &Source)> {
-        let equal = std::iter::once(&self.source).chain(&self.repeats).map(|source| (&self.value, source));
+        let equal = self.sources().map(|source| (&self.value, source));
         equal.chain(self.overrides.iter().rev().map(|(value, source)| (value, source)))
+    }
+
+    /// Where the lines stand that say what it says.
+    pub fn sources(&self) -> impl Iterator<Item = &Source> {
+        std::iter::once(&self.source).chain(&self.repeats)
     }
 
     /// The one key that this entry sets, if it sets one.

@@ -1,11 +1,14 @@
 //! Notices about the lines of a policy file: few of each kind, however long the file.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::merge::Target;
 use super::{PolicyError, Source};
 use crate::report::text::count;
+use crate::setting::Key;
 
 /// More notices of one kind are only counted.
 const SHOWN_MAX: usize = 3;
@@ -17,6 +20,7 @@ pub enum Kind {
     Dotted,
     Strange,
     Remark,
+    Idle,
 }
 
 /// Those of one file.
@@ -51,8 +55,9 @@ impl Notices {
         notices.extend(self.counted.into_iter().map(|(kind, line, more)| {
             let what = match kind {
                 Kind::Dotted => "a name of an interface with dots",
-                Kind::Strange => "a name that stands for one setting, literally",
+                Kind::Strange => "a name that may well not be what was meant",
                 Kind::Remark => "something behind a value, which is dropped",
+                Kind::Idle => "an excluded pattern, which excludes nothing",
             };
             at(line, format!("{what}; so from here on in {}", count(more, "line")))
         }));
@@ -60,7 +65,21 @@ impl Notices {
     }
 }
 
-/// Why the key may well not be what was meant, though it can be nothing else: it stands for one thing, literally.
+/// Why an excluded pattern that takes back no line does nothing, as in sysctl.d: only of `forwarding` it does.
+pub fn idle_exclusion(name: &str, target: &Target) -> Option<String> {
+    let Target::Many(pattern) = target else { return None };
+    let key = Key::parse(name).ok()?;
+    let interface = key.place()?.interface.as_bytes();
+    let start = interface.split(|byte| b"*?[{\\".contains(byte)).next().filter(|start| !start.is_empty());
+    let example = start.map_or(b"eth0".to_vec(), |start| [start, b"1"].concat());
+    let single = pattern.key_for(OsStr::from_bytes(&example));
+    let message = || {
+        format!("'-{name}' excludes nothing: a pattern does so of forwarding only; write -{single} for each interface")
+    };
+    (pattern.name != "forwarding").then(message)
+}
+
+/// Why the key may well not be what was meant, though it can be nothing else: it stands for one thing, literally, or for none.
 pub fn strange_name(text: &str, name: &str, target: &Target) -> Option<String> {
     if text.starts_with('.') {
         return Some(format!("'{text}' begins with a dot and is taken for {name}"));

@@ -1,4 +1,4 @@
-//! An administrator's "off": what `all.forwarding = 0` does to patterns of `forwarding`.
+//! An administrator's "off": what `all.forwarding = 0` does to patterns of `forwarding`, set and excluded.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -12,7 +12,10 @@ use crate::setting::{Attribute, Family, Key, printable};
 ///
 /// A narrower pattern of the administrator's own counts ("off for the node, on for cali*"), also where a pattern for every
 /// interface that says 0 follows it in the same file: that one only says again what `all.forwarding = 0` says.
-pub fn apply_off(merged: Merged, errors: &mut Vec<PolicyError>) -> Merged {
+///
+/// It drops the patterns that the vendor excludes, too, in silence: on a router they keep closed interfaces from being opened, and
+/// here they would keep open ones from being closed.
+pub fn apply_off(merged: Merged, vendor_file: &Path, errors: &mut Vec<PolicyError>) -> Merged {
     let off: Vec<Entry> = Family::BOTH
         .into_iter()
         .filter_map(|family| merged.written_out(&Key::conf(family, OsStr::new("all"), Attribute::Forwarding)))
@@ -24,6 +27,9 @@ pub fn apply_off(merged: Merged, errors: &mut Vec<PolicyError>) -> Merged {
     }
     let Merged { mut entries, mut notices, .. } = merged;
     for off in &off {
+        entries.retain(|entry| {
+            !excludes_pattern(entry, off) || !(yields(entry, off) || is_vendors(entry, off, vendor_file))
+        });
         entries.retain(|entry| {
             let drops = opens(entry, off).is_some_and(|every| every || yields(entry, off));
             if drops {
@@ -73,10 +79,20 @@ fn closes_every(entry: &Entry, off: &Entry) -> bool {
     is_every && entry.number == Some(0) && entry.announced == off.announced
 }
 
+fn excludes_pattern(entry: &Entry, off: &Entry) -> bool {
+    matches!(&entry.target, Target::Many(_)) && entry.value.is_none() && entry.announced == off.announced
+}
+
+/// Whether it is the vendor's alone, and `off` is not.
+fn is_vendors(entry: &Entry, off: &Entry, vendor_file: &Path) -> bool {
+    let by_vendor = |source: &Source| *source.file == *vendor_file;
+    entry.sources().all(by_vendor) && !off.sources().all(by_vendor)
+}
+
 /// Whether no line of the pattern stands in a file of a folder that has as much to say as that of `off`.
 fn yields(entry: &Entry, off: &Entry) -> bool {
     let off = folder(&off.source);
-    entry.repeats.iter().chain([&entry.source]).all(|source| folder(source) > off)
+    entry.sources().all(|source| folder(source) > off)
 }
 
 /// The folder's place in [`FOLDERS`]; the built-in file comes last.

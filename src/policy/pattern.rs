@@ -72,8 +72,12 @@ impl Pattern {
         self.alternatives.iter().any(|pattern| every(pattern.as_bytes()))
     }
 
-    /// The same as [`Pattern::matches`], for who asks several patterns about one name.
+    /// The same as [`Pattern::matches`], for who asks several patterns about one name. Below `neigh` is no `all`
+    /// (net/core/neighbour.c), and no interface may have that name.
     pub fn matches_name(&self, name: &CStr) -> bool {
+        if self.table == "neigh" && name == c"all" {
+            return false;
+        }
         if self.is_any() {
             return !name.to_bytes().starts_with(b".");
         }

@@ -187,6 +187,15 @@ fn patterns_and_what_is_written_out() {
         ("net.ipv4.conf.*.rp_filter = 2\n", "default", rp("default", 2)),
         ("net.ipv4.conf.*.rp_filter = 2\n", "e0", rp("e0", 2)),
         ("net.ipv4.conf.e*.rp_filter = 2\n", "all", none()),
+        // Below neigh is no all.
+        ("net.ipv4.neigh.*.gc_stale_time = 9\n", "all", none()),
+        ("net.ipv4.neigh.*.gc_stale_time = 9\nnet.ipv4.conf.*.rp_filter = 2\n", "all", rp("all", 2)),
+        ("net.ipv6.neigh.a*.gc_stale_time = 9\n", "all", none()),
+        (
+            "net.ipv4.neigh.*.gc_stale_time = 9\n",
+            "default",
+            vec!["net.ipv4.neigh.default.gc_stale_time = 9".to_string()],
+        ),
         // The last of two patterns.
         ("net.ipv4.conf.e*.rp_filter = 2\nnet.ipv4.conf.*.rp_filter = 1\n", "e0", rp("e0", 1)),
         ("net.ipv4.conf.*.rp_filter = 1\nnet.ipv4.conf.e*.rp_filter = 2\n", "e0", rp("e0", 2)),

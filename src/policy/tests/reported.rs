@@ -7,10 +7,19 @@ use super::*;
 #[test]
 fn a_wrong_line_is_reported_and_the_rest_holds() {
     let megabyte = format!("net.b = {}", "1".repeat(1 << 20));
-    let bad: [(&[u8], &str); 17] = [
+    let bad: [(&[u8], &str); 26] = [
         (b"kernal.panic = 10", "'kernal.panic' is not below net."),
         (b"kernel = 10", "'kernel' is not below net."),
         (b"net = 1", "is not below net."),
+        (b"/proc/sys/net/ipv4/ip_forward = 1", "drop /proc/sys/ and write net/ipv4/ip_forward"),
+        (b"proc/sys/vm/swappiness = 1", "drop /proc/sys/ and write vm/swappiness"),
+        (b"-/proc/sys/net/ipv4/conf/eth0.100/rp_filter", "write net/ipv4/conf/eth0.100/rp_filter"),
+        (b"net.ipv4 = 1", "'net.ipv4' is a folder"),
+        (b"net/core = 1", "'net.core' is a folder"),
+        (b"-net.netfilter", "'net.netfilter' is a folder"),
+        (b"net.ipv4.conf = 1", "names no setting of an interface"),
+        (b"net.ipv4.neigh = 1", "names no setting of an interface"),
+        (b"net.ipv6.conf.all = 1", "names no setting of an interface"),
         (b"vm/../net/x = 1", "'.' or '..'"),
         (b"net/ipv4/../../kernel/panic = 1", "'.' or '..'"),
         (b"net.ipv4.//.x = 1", "'.' or '..'"),

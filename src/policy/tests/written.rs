@@ -210,6 +210,49 @@ fn what_names_one_thing_literally_is_told() {
 }
 
 #[test]
+fn an_excluded_pattern_that_excludes_nothing_is_told() {
+    assert_reads(&[
+        ("-net.ipv4.conf.cali*.rp_filter\n", &["net.ipv4.conf.cali*.rp_filter excluded"], &["1"], &[]),
+        ("-net.ipv4.neigh.e?.gc_stale_time\n", &["net.ipv4.neigh.e?.gc_stale_time excluded"], &["1"], &[]),
+        (
+            "net.ipv4.conf.*.rp_filter = 1\n-net.ipv4.conf.e*.rp_filter\n",
+            &["net.ipv4.conf.*.rp_filter = 1", "net.ipv4.conf.e*.rp_filter excluded"],
+            &["2"],
+            &[],
+        ),
+        // It takes back a line, it is forwarding's, it is none.
+        (
+            "net.ipv4.conf.e*.rp_filter = 1\n-net.ipv4.conf.e*.rp_filter\n",
+            &["net.ipv4.conf.e*.rp_filter excluded"],
+            &[],
+            &[],
+        ),
+        ("-net.ipv4.conf.cali*.forwarding\n", &["net.ipv4.conf.cali*.forwarding excluded"], &[], &[]),
+        ("-net.ipv4.conf.cali1.rp_filter\n", &["net.ipv4.conf.cali1.rp_filter excluded"], &[], &[]),
+        ("-net.ipv4.conf.cali*.rp_filter = 1\n", &["net.ipv4.conf.cali*.rp_filter = 1"], &[], &[]),
+    ]);
+    let told = Tree::new(&[(X, "-net.ipv4.conf.cali*.rp_filter\n")]).notices();
+    let what = "'-net.ipv4.conf.cali*.rp_filter' excludes nothing: ";
+    assert!(told[0].contains(what) && told[0].contains("write -net.ipv4.conf.cali1.rp_filter for each"), "{told:?}");
+}
+
+#[test]
+fn what_is_only_counted_is_called_what_it_is() {
+    let long = "net.ipv4.conf.averyveryverylongname.rp_filter = 0\n";
+    for (line, words) in [
+        (".net.ipv4.ip_forward = 1\n", "a name that may well not be what was meant"),
+        (long, "a name that may well not be what was meant"),
+        ("net.ipv4.conf.eth+.rp_filter = 0\n", "a name that may well not be what was meant"),
+        ("-net.ipv4.conf.e*.rp_filter\n", "an excluded pattern, which excludes nothing"),
+        ("net.ipv4.conf.a.1.rp_filter = 0\n", "a name of an interface with dots"),
+        ("net.core.somaxconn = 1 # x\n", "something behind a value, which is dropped"),
+    ] {
+        let notices = Tree::new(&[(X, &line.repeat(5))]).notices();
+        assert_eq!(notices[3..], [format!("{X}:4: {words}; so from here on in 2 lines")], "{line}");
+    }
+}
+
+#[test]
 fn off_for_the_node_and_on_for_some() {
     let (off, some, rest) =
         ("net.ipv4.ip_forward = 0", "net.ipv4.conf.cali*.forwarding = 1", "net.ipv4.conf.*.forwarding = 0");
@@ -256,10 +299,24 @@ fn off_for_the_node_and_on_for_some() {
 #[test]
 fn excluded_patterns_of_forwarding_exclude() {
     let open = "net.ipv4.conf.podman1.forwarding = 1";
-    let cases: [(&str, &[&str]); 7] = [
+    let closed = "net.ipv4.conf.podman1.forwarding = 0";
+    let cases: [(&str, &[&str]); 18] = [
         ("", &[]),
         ("net.ipv4.conf.*.forwarding = 1\n", &[]),
-        ("net.ipv4.conf.pod*.forwarding = 1\n", &[]),
+        ("net.ipv4.conf.*.forwarding = 01\n", &[]),
+        ("net.ipv4.conf.?*.forwarding = 1\n", &[]),
+        // The administrator's own pattern that is narrower, and what closes every interface.
+        ("net.ipv4.conf.pod*.forwarding = 1\n", &[open]),
+        ("net.ipv4.conf.p*.forwarding = 1\n", &[open]),
+        ("net.ipv4.conf.p*.forwarding = 1\nnet.ipv4.conf.*.forwarding = 1\n", &[open]),
+        ("net.ipv4.conf.pod*.forwarding = 0\n", &[closed]),
+        ("net.ipv4.conf.?odman*.forwarding = 0\n", &[closed]),
+        ("net.ipv4.conf.*.forwarding = 0\n", &[closed]),
+        ("net.ipv4.conf.*.forwarding = 0\nnet.ipv4.conf.p*.forwarding = 1\n", &[open]),
+        // What he excludes himself is his word.
+        ("-net.ipv4.conf.podman*.forwarding\nnet.ipv4.conf.pod*.forwarding = 1\n", &[]),
+        ("-net.ipv4.conf.p*.forwarding\nnet.ipv4.conf.*.forwarding = 0\n", &[]),
+        ("net.ipv4.conf.pod*.rp_filter = 1\n", &["net.ipv4.conf.podman1.rp_filter = 1"]),
         ("net.ipv4.conf.podman*.forwarding = 1\n", &[open]),
         ("net.ipv4.conf.podman1.forwarding = 1\n", &[open]),
         ("-net.ipv4.conf.*.forwarding\n", &[]),
@@ -270,7 +327,7 @@ fn excluded_patterns_of_forwarding_exclude() {
         let policy = tree.load();
         assert_eq!(wants(&policy, "podman1"), wanted, "{site}");
         let key = Key::parse("net.ipv4.conf.podman1.forwarding").unwrap();
-        assert_eq!(policy.excludes(&key), !wanted.contains(&open), "{site}");
+        assert_eq!(policy.excludes(&key), !wanted.iter().any(|line| [open, closed].contains(line)), "{site}");
         assert!(!policy.excludes(&Key::parse("net.ipv4.conf.e0.forwarding").unwrap()), "{site}");
         assert_eq!(tree.errors(), Vec::<String>::new());
     }
@@ -278,6 +335,36 @@ fn excluded_patterns_of_forwarding_exclude() {
     let text = "net.ipv4.conf.*.forwarding = 1\n-net.ipv4.conf.*.forwarding\nnet.ipv4.conf.e*.forwarding = 1\n";
     assert_eq!(wants_of(text, "e0"), ["net.ipv4.conf.e0.forwarding = 1"]);
     assert_eq!(wants_of(text, "a0"), Vec::<String>::new());
+}
+
+#[test]
+fn where_forwarding_is_off_the_vendor_excludes_nothing() {
+    let off = "net.ipv4.ip_forward = 0\n";
+    let (closed, open) = ("net.ipv4.conf.podman1.forwarding = 0", "net.ipv4.conf.podman1.forwarding = 1");
+    let site = "etc/fwdguard.d/60-site.conf";
+    let cases: [(&str, &str, &[&str], bool); 11] = [
+        (site, "", &[], false),
+        (site, "net.ipv4.conf.*.forwarding = 0\n", &[closed], false),
+        ("etc/fwdguard.d/10-site.conf", "net.ipv4.conf.pod*.forwarding = 0\n", &[closed], false),
+        // In the vendor's own folder, too.
+        ("usr/lib/fwdguard.d/60-site.conf", "", &[], false),
+        ("usr/lib/fwdguard.d/60-site.conf", "net.ipv4.conf.*.forwarding = 0\n", &[closed], false),
+        (site, "net.ipv4.conf.p*.forwarding = 1\n", &[open], false),
+        // What the administrator excludes is his word.
+        (site, "-net.ipv4.conf.podman*.forwarding\n", &[], true),
+        (site, "-net.ipv4.conf.pod*.forwarding\nnet.ipv4.conf.*.forwarding = 0\n", &[], true),
+        (site, "-net.ipv4.conf.podman1.forwarding\n", &[], true),
+        // Not off, or off for another family.
+        (site, "net.ipv4.ip_forward = 1\n", &[], true),
+        (site, "-net.ipv4.ip_forward\nnet.ipv6.conf.all.forwarding = 0\n", &[], true),
+    ];
+    for (file, text, wanted, excluded) in cases {
+        let tree = Tree::new(&[(VENDOR, VENDOR_TEXT), (file, &format!("{off}{text}"))]);
+        let policy = tree.load();
+        assert_eq!(wants(&policy, "podman1"), wanted, "{file}: {text}");
+        let key = Key::parse("net.ipv4.conf.podman1.forwarding").unwrap();
+        assert_eq!(policy.excludes(&key), excluded, "{file}: {text}");
+    }
 }
 
 #[test]
