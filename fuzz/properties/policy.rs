@@ -90,7 +90,8 @@ fn model(files: &[(Arc<Path>, &[u8])]) -> (Vec<(Key, Option<String>)>, usize) {
             let parsed = line.ok().and_then(|line| {
                 let key = Key::parse(line.key).ok()?;
                 let key = key.with_dotted_interface().unwrap_or(key);
-                let usable = !key.lacks_interface() && (!key.has_wildcard() || Pattern::new(&key).is_ok());
+                let usable =
+                    !key.lacks_interface() && !key.is_folder() && (!key.has_wildcard() || Pattern::new(&key).is_ok());
                 let taken = line.value.is_none_or(|value| value::check(&key, value).is_ok());
                 (usable && taken).then_some((key, line.value))
             });

@@ -170,6 +170,8 @@ impl Numbers {
                 && is_of_interface(&place)
                 && entry.number.is_some_and(|wanted| wanted != 0)
                 && self.of(&place, OsStr::new("all")) == Some(0)
+                // Which counts for the interface alone, since Linux 6.17 (ip6_forward).
+                && self.of(&Place { name: "force_forwarding", ..place }, place.interface).is_none_or(|force| force == 0)
                 && forwards_nothing.insert(*index)
             {
                 let all = Key::conf(Family::V6, OsStr::new("all"), Attribute::Forwarding);
