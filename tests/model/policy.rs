@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::settings::{FORWARDING, REFUSED, V4, V6, all_forwarding, apart, canonical, key};
+use super::settings::{FORWARDING, REFUSED, V4, V6, all_forwarding, apart, canonical};
 
 /// In the order of their precedence.
 pub const FOLDERS: [&str; 3] = ["etc/fwdguard.d", "run/fwdguard.d", "usr/lib/fwdguard.d"];
@@ -66,7 +66,7 @@ impl Files {
     pub fn merged(&self) -> Option<Policy> {
         let mut counting = BTreeMap::new();
         // The first folder that has a name counts.
-        self.0.iter().for_each(|((_, name), file)| _ = counting.entry(*name).or_insert(file));
+        self.0.iter().for_each(|((folder, name), file)| _ = counting.entry(*name).or_insert((*folder, file)));
         let (mut policy, mut errors) = (Policy::default(), 0);
         if counting.is_empty() {
             for (key, value) in [
@@ -75,18 +75,18 @@ impl Files {
                 ("net/ipv4/conf/all/rp_filter", "0"),
                 ("net/ipv4/conf/tunl0/rp_filter", "0"),
             ] {
-                policy.add(key, Some(value));
+                policy.add(key, Some(value), VENDORS);
             }
         }
-        for file in counting.values() {
+        for (name, (folder, file)) in counting {
             match file {
                 File::Mask => {}
                 File::Dangling | File::Folder => errors += 1,
                 File::Text(lines) => {
                     for line in lines {
                         match line {
-                            Line::Set(key, value) => policy.add(key, Some(value)),
-                            Line::Exclude(key) => policy.add(key, None),
+                            Line::Set(key, value) => policy.add(key, Some(value), (folder, name)),
+                            Line::Exclude(key) => policy.add(key, None, (folder, name)),
                             Line::Bad(_) => errors += 1,
                         }
                     }
@@ -94,12 +94,7 @@ impl Files {
             }
         }
         for folder in [V4, V6] {
-            if policy.written_out(&all_forwarding(folder)) == Some(Some("0")) {
-                let opens = key(folder, "*", FORWARDING);
-                let same_kind =
-                    |key: &str| apart(key).is_some_and(|(f, _, n)| apart(&opens).is_some_and(|o| (f, n) == (o.0, o.2)));
-                policy.0.retain(|(key, value)| !(is_pattern(key) && same_kind(key) && value.as_deref() == Some("1")));
-            }
+            policy.apply_off(folder);
         }
         (!policy.0.is_empty() || errors == 0).then_some(policy)
     }
@@ -113,33 +108,100 @@ fn text(line: &Line) -> String {
     }
 }
 
+/// Folder and name of a file.
+type At = (usize, &'static str);
+/// The vendor's, or the policy without files.
+const VENDORS: At = (2, "50-kubernetes.conf");
+
+#[derive(Clone, Debug)]
+struct Rule {
+    key: String,
+    value: Option<String>,
+    /// The file of its line, and those of lines that repeat it.
+    from: Vec<At>,
+}
+
+impl Rule {
+    fn is_about_forwarding(&self, folder: &str) -> bool {
+        apart(&self.key).is_some_and(|(f, _, name)| (f, name) == (folder, FORWARDING))
+    }
+
+    fn is_every(&self) -> bool {
+        apart(&self.key).is_some_and(|(_, place, _)| place == "*")
+    }
+
+    fn is_vendors(&self) -> bool {
+        self.from.iter().all(|at| *at == VENDORS)
+    }
+}
+
 /// The lines that count, in the order in which sysctl.d would apply them.
 #[derive(Clone, Debug, Default)]
-pub struct Policy(Vec<(String, Option<String>)>);
+pub struct Policy(Vec<Rule>);
 
 impl Policy {
-    fn add(&mut self, key: &str, value: Option<&str>) {
+    fn add(&mut self, key: &str, value: Option<&str>, at: At) {
         let (key, value) = (canonical(key), value.map(str::to_string));
-        match self.0.iter().position(|(known, _)| *known == key) {
-            Some(at) if self.0[at].1 == value => return,
-            Some(at) => _ = self.0.remove(at),
+        match self.0.iter().position(|known| known.key == key) {
+            Some(place) if self.0[place].value == value => return self.0[place].from.push(at),
+            Some(place) => _ = self.0.remove(place),
             None => {}
         }
-        self.0.push((key, value));
+        self.0.push(Rule { key, value, from: vec![at] });
+    }
+
+    /// What an explicit off does to patterns: of those that open, every interface's go, and those of files that yield to it; the
+    /// vendor's exclusions go; and what closes every interface comes before what opens some, in the same file.
+    fn apply_off(&mut self, folder: &str) {
+        let is_off = |rule: &&Rule| rule.key == all_forwarding(folder) && rule.value.as_deref() == Some("0");
+        let Some(off) = self.0.iter().find(is_off).cloned() else { return };
+        let is_pattern_of = |rule: &Rule| is_pattern(&rule.key) && rule.is_about_forwarding(folder);
+        let yields = |rule: &Rule| rule.from.iter().all(|at| at.0 > off.from[0].0);
+        self.0.retain(|rule| {
+            let goes = match rule.value.as_deref() {
+                None => yields(rule) || rule.is_vendors() && !off.is_vendors(),
+                Some(value) => value != "0" && (rule.is_every() || yields(rule)),
+            };
+            !(is_pattern_of(rule) && goes)
+        });
+        for at in 0..self.0.len() {
+            let rule = &self.0[at];
+            if !(is_pattern_of(rule) && rule.is_every() && rule.value.as_deref() == Some("0")) {
+                continue;
+            }
+            let opens = |other: &Rule| is_pattern_of(other) && other.value.as_deref().is_some_and(|value| value != "0");
+            let narrower = self.0[..at].iter().position(|other| opens(other) && other.from[0] == rule.from[0]);
+            if let Some(narrower) = narrower {
+                self.0[narrower..=at].rotate_right(1);
+            }
+        }
     }
 
     fn written_out(&self, key: &str) -> Option<Option<&str>> {
-        self.0.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_deref())
+        self.0.iter().find(|known| known.key == key).map(|rule| rule.value.as_deref())
+    }
+
+    /// Excluded patterns that stand for a setting of forwarding; of others they mean nothing.
+    fn exclusions<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a Rule> {
+        self.0.iter().filter(move |rule| {
+            let excludes = is_pattern(&rule.key) && !rule.is_every() && rule.value.is_none();
+            excludes && rule.key.ends_with(FORWARDING) && matches(rule.key.as_bytes(), key.as_bytes())
+        })
     }
 
     fn line_for(&self, key: &str) -> Option<&str> {
         if let Some(value) = self.written_out(key) {
             return value;
         }
-        let of_pattern = |(pattern, value): &'_ (String, Option<String>)| {
-            is_pattern(pattern) && value.is_some() && matches(pattern.as_bytes(), key.as_bytes())
+        let counts = |rule: &&Rule| {
+            let own = |excluded: &Rule| excluded.is_vendors() && !rule.from.iter().all(|at| *at == VENDORS);
+            let outweighs = |excluded: &Rule| own(excluded) && (!rule.is_every() || rule.value.as_deref() == Some("0"));
+            is_pattern(&rule.key)
+                && rule.value.is_some()
+                && matches(rule.key.as_bytes(), key.as_bytes())
+                && self.exclusions(key).all(outweighs)
         };
-        self.0.iter().rev().find(|line| of_pattern(line)).and_then(|(_, value)| value.as_deref())
+        self.0.iter().rev().find(counts).and_then(|rule| rule.value.as_deref())
     }
 
     /// What a setting must be, if the kernel takes it.
@@ -149,11 +211,14 @@ impl Policy {
 
     /// Whether any line is about IPv6 forwarding, for which the guard reads more.
     pub fn guards_v6(&self) -> bool {
-        self.0.iter().any(|(key, _)| apart(key).is_some_and(|(folder, _, name)| (folder, name) == (V6, FORWARDING)))
+        self.0.iter().any(|rule| rule.is_about_forwarding(V6))
     }
 
     pub fn excludes(&self, key: &str) -> bool {
-        self.written_out(key) == Some(None)
+        match self.written_out(key) {
+            Some(value) => value.is_none(),
+            None => self.line_for(key).is_none() && self.exclusions(key).next().is_some(),
+        }
     }
 }
 
