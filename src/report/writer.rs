@@ -68,6 +68,7 @@ pub fn written_by(blame: &Blame) -> String {
     match blame {
         Blame::Nobody => String::new(),
         Blame::Process(process) => format!("; written by {}", name(process)),
+        Blame::Unknown(why @ Why::Module) => format!("; {why}"),
         Blame::Unknown(why) => format!("; written by an unknown process ({why})"),
     }
 }
