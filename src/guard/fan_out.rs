@@ -59,9 +59,12 @@ impl Guard {
         self.doubt_baselines_of(key);
     }
 
-    /// The setting that `repair` goes with, where that is guarded, has not been looked at for it, and need not wait.
+    /// The setting that `repair` goes with, where that is guarded, has not been looked at for it, and need not wait. A full read looks
+    /// at both anyway, in their order.
     pub fn leader_of(&self, repair: &Repair) -> Option<Key> {
-        let leader = repair.key.follows().filter(|_| repair.guarded().is_some() && !repair.job.after_leader)?;
+        let Job { received, after_leader, .. } = repair.job;
+        let leader =
+            repair.key.follows().filter(|_| received.is_some() && repair.guarded().is_some() && !after_leader)?;
         let (is_guarded, slot) = (self.others.contains_key(&leader), Slot::Other(leader.clone()));
         (is_guarded && !self.is_put_off(&slot)).then_some(leader)
     }

@@ -90,7 +90,7 @@ impl<O: Outlet> Keeper<O> {
     /// written before anything is (O_TRUNC, `do_truncate`), and then `all` may have been found right.
     pub(super) fn broken_leader(&mut self, repair: &Repair) -> Option<Key> {
         let leader = self.guard.leader_of(repair)?;
-        let is_wrong = self.door.read(&repair.key).is_ok_and(|value| !repair.holds(&value)) && !self.holds(&leader);
+        let is_wrong = !self.holds(&leader) && self.door.read(&repair.key).is_ok_and(|value| !repair.holds(&value));
         is_wrong.then_some(leader)
     }
 
