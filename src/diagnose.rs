@@ -3,33 +3,39 @@
 //! Nothing is written. One empty datagram goes to the address, where the kernel does not know its next hop, so that it looks
 //! for it.
 
-mod answers;
-mod beside;
 mod counters;
 mod fault;
+mod firewall;
 mod hops;
 mod ingress;
 mod judge;
+mod messages;
 mod node;
+mod programs;
 mod report;
 #[cfg(test)]
 mod tests;
 
 use std::ffi::OsString;
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::time::{Duration, Instant};
+
+use netlink_packet_route::route::{RouteProtocol, RouteType};
 
 use crate::report::text::plain;
 use crate::setting::{ALL, Family, printable};
-use answers::{Link, RTN_BROADCAST, RTN_LOCAL, RTN_UNICAST, RTPROT_RA, Route, in_subnet};
-use beside::Beside;
 use counters::Counter;
 pub use fault::{Fault, Way};
+use firewall::Flow;
+pub use firewall::Suspect;
+pub use firewall::iptables::mark as parse_mark;
 use hops::Hop;
 use ingress::{Ingress, Packet};
 pub use judge::Stop;
-use judge::{Passage, Settings};
-use node::{Lookup, Node, kind_name};
+use judge::{Marks, Passage, Settings};
+use messages::{Link, Route, in_subnet, kind_name};
+use node::{Lookup, Node};
+use programs::{Firewall, Journal};
 pub use report::{Arrival, Mark, Moved, Report, Step};
 
 /// How long the counters are looked at, and a next hop may take to answer.
@@ -45,6 +51,8 @@ pub struct Request {
     pub to: IpAddr,
     pub from: Option<IpAddr>,
     pub interface: Option<OsString>,
+    /// Its mark, and which bits of it are known.
+    pub mark: Option<(u32, u32)>,
 }
 
 /// Asks the kernel.
@@ -52,7 +60,7 @@ pub struct Request {
 /// # Errors
 /// What is wrong with the request, or why rtnetlink can't be asked; one line.
 pub fn diagnose(request: &Request) -> Result<Report, String> {
-    let Request { to, from, interface } = request;
+    let Request { to, from, interface, mark } = request;
     let family = if to.is_ipv4() { Family::V4 } else { Family::V6 };
     if from.is_some_and(|from| from.is_ipv4() != to.is_ipv4()) {
         return Err("ADDRESS and --from are of two families: give both as IPv4 or both as IPv6".into());
@@ -60,24 +68,31 @@ pub fn diagnose(request: &Request) -> Result<Report, String> {
     let mut node = Node::look(family).map_err(|error| format!("rtnetlink: {}", plain(&error.to_string())))?;
     let interface = match interface {
         None => None,
-        Some(name) => match node.links.values().find(|link| link.name == *name) {
-            Some(link) => Some(link.index),
+        Some(name) => match node.interface(name).and_then(|index| node.links.get(&index)) {
+            // What a port receives, its bridge receives.
+            Some(link) => Some(if node.is_port(link) { link.master } else { link.index }),
             None => return Err(format!("--in {}: no such interface; 'ip link' lists them", printable(name))),
         },
     };
-    let lookup = node.route(*to, Lookup::default());
+    let lookup = node.route(*to, Lookup { mark: mark_of(*mark), ..Lookup::default() });
     if let Ok(route) = &lookup {
         match route.kind {
-            RTN_LOCAL => return Ok(Report::delivered_here(&node, *to, route)),
-            RTN_UNICAST => {}
+            RouteType::Local => return Ok(Report::delivered_here(&node, *to, route)),
+            RouteType::Unicast => {}
             kind => return Err(format!("{to}: a {} address; give a pod's", kind_name(kind).unwrap_or("special"))),
         }
     }
-    let beside = Beside::ask(family);
-    let mut diagnosis = Diagnosis::new(node, Packet { to: *to, from: *from, interface }, lookup);
-    let counters = diagnosis.look();
-    let said = beside.finish(diagnosis.began + LOOK + GRACE);
-    Ok(diagnosis.report(counters, said))
+    let (firewall, journal) = (Firewall::ask(family), Journal::ask());
+    let mut diagnosis = Diagnosis::new(node, Packet { to: *to, from: *from, interface, mark: *mark }, lookup);
+    diagnosis.look(firewall);
+    let (repairs, missing) = journal.finish(diagnosis.began + LOOK + GRACE);
+    diagnosis.missing.extend(missing);
+    Ok(diagnosis.report(repairs))
+}
+
+/// The known bits of a mark.
+fn mark_of(mark: Option<(u32, u32)>) -> u32 {
+    mark.map_or(0, |(value, mask)| value & mask)
 }
 
 /// The diagnosis while it is made.
@@ -91,38 +106,58 @@ struct Diagnosis {
     gone: Option<(String, bool)>,
     /// An interface that loses IPv6 routes to forwarding.
     advertised: Option<String>,
+    /// A route to the address in a table that no rule leads to.
+    beside: Option<Route>,
+    /// Marks that rules ask for.
+    marks: Vec<u32>,
     began: Instant,
     before: Vec<Counter>,
-    watched: Vec<i32>,
+    watched: Vec<String>,
     hops: Vec<Hop>,
+    sent: Vec<UdpSocket>,
     passages: Vec<(Ingress, Passage, Option<Passage>)>,
+    /// The bridge that takes it from one port to another, and whether the firewall sees that.
+    bridged: Option<(String, bool)>,
+    moved: Vec<Moved>,
+    suspects: Vec<Suspect>,
+    missing: Vec<String>,
+    /// All rules of the firewall were looked at.
+    all_rules: bool,
 }
 
 impl Diagnosis {
     /// Everything that is asked at the beginning of the look.
     fn new(mut node: Node, packet: Packet, lookup: Result<Route, i32>) -> Diagnosis {
+        let mark = mark_of(packet.mark);
         let whole = Lookup { whole: true, ..Lookup::default() };
         let reverse = packet.from.and_then(|from| node.route(from, whole).ok());
         let leaves = lookup.as_ref().ok().and_then(|route| route.hops.first()).map(|hop| hop.interface);
-        let arrivals = ingress::candidates(&node, packet, leaves, reverse.as_ref());
+        let bridged = bridge(&node, packet, lookup.as_ref().ok(), reverse.as_ref());
+        let bridged = bridged.map(|bridge| (node.name(bridge), node.is_bridge_filtered()));
+        let arrivals = match bridged {
+            Some(_) => Vec::new(),
+            None => ingress::candidates(&node, packet, leaves, reverse.as_ref()),
+        };
         // A rule may have a route for what arrives there alone (ip-rule(8)).
-        let first = arrivals
-            .first()
-            .map(|ingress| Lookup { arrives: Some((ingress.interface, ingress.from)), ..Lookup::default() });
+        let first = arrivals.first().map(|ingress| Lookup {
+            arrives: Some((ingress.interface, ingress.from)),
+            mark,
+            ..Lookup::default()
+        });
         let ruled = first.filter(|_| lookup.is_err()).and_then(|first| node.route(packet.to, first).ok());
-        let ruled = ruled.filter(|route| route.kind == RTN_UNICAST);
+        let ruled = ruled.filter(Route::is_unicast);
         let taken = lookup.as_ref().ok().or(ruled.as_ref());
-        let hops = taken.map(|route| hops::follow(&mut node, packet.to, route)).unwrap_or_default();
-        hops::provoke(&hops);
+        let hops = taken.map(|route| hops::follow(&mut node, packet.to, route, mark)).unwrap_or_default();
+        let sent = hops::provoke(&hops);
         let egress = hops.first().map(|hop| hop.link.index);
-        let mut watched: Vec<i32> = hops.iter().map(|hop| hop.link.index).collect();
-        watched.extend(arrivals.first().map(|ingress| ingress.interface));
+        let interfaces = hops.iter().map(|hop| hop.link.index).chain(arrivals.first().map(|ingress| ingress.interface));
+        let mut watched: Vec<String> = interfaces.map(|interface| node.name(interface)).collect();
         watched.sort_unstable();
         watched.dedup();
         let refusing = lookup.as_ref().err().and_then(|errno| node.refusing(packet.to, *errno));
         let refusing = refusing.map(|route| (kind_name(route.kind).unwrap_or("special"), node.text(&route)));
-        let began = Instant::now();
-        let before = counters::read(&mut node, packet.to, &watched);
+        let beside = node.beside_the_rules(packet.to);
+        let marks = node.rules.iter().filter_map(|rule| rule.mark).map(|(mark, _)| mark).collect();
         let mut diagnosis = Diagnosis {
             node,
             packet,
@@ -130,11 +165,19 @@ impl Diagnosis {
             refusing,
             gone: None,
             advertised: None,
-            began,
-            before,
+            beside,
+            marks,
+            began: Instant::now(),
+            before: counters::read(packet.to, &watched),
             watched,
             hops,
+            sent,
             passages: Vec::new(),
+            bridged,
+            moved: Vec::new(),
+            suspects: Vec::new(),
+            missing: Vec::new(),
+            all_rules: false,
         };
         diagnosis.gone = diagnosis.gone();
         diagnosis.advertised = diagnosis.advertised();
@@ -150,10 +193,13 @@ impl Diagnosis {
 
     /// The kernel's verdict on one packet, and what its reasons are made of. What is not needed unless it drops is not asked.
     fn passage(&mut self, way: Way, interface: i32, from: IpAddr, to: IpAddr) -> Passage {
+        // Of the mark that an answer has, nothing is known.
+        let given = self.packet.mark.filter(|_| way == Way::There);
+        let mark = mark_of(given);
         let node = &mut self.node;
         let whole = Lookup { whole: true, ..Lookup::default() };
-        let verdict = match node.route(to, Lookup { arrives: Some((interface, from)), ..whole }) {
-            Ok(route) if route.kind == RTN_UNICAST => Ok(()),
+        let verdict = match node.route(to, Lookup { arrives: Some((interface, from)), mark, ..whole }) {
+            Ok(route) if route.is_unicast() => Ok(()),
             Ok(route) => Err(Stop::Keeps(kind_name(route.kind).unwrap_or("special"), node.text(&route))),
             Err(errno) => Err(Stop::Drops(errno)),
         };
@@ -162,14 +208,25 @@ impl Diagnosis {
             // It is asked for where there is a route back.
             Way::Back => (Ok(()), None),
         };
-        let name = |node: &Node, route: &Route| route.hops.iter().map(|hop| node.name(hop.interface)).collect();
-        let reverse = node.route(from, whole);
+        let src_valid_mark = from.is_ipv4() && node.is_on(interface, "src_valid_mark");
+        let reverse = node.route(from, Lookup { mark: if src_valid_mark { mark } else { 0 }, ..whole });
+        let mut marks =
+            Marks { unknown: given.is_none() && (src_valid_mark || !self.marks.is_empty()), ..Marks::default() };
+        if verdict.is_err() {
+            let known = if given.is_some() { vec![mark] } else { self.marks.clone() };
+            marks.leads = known.iter().copied().find(|mark| node.route(to, Lookup { mark: *mark, ..whole }).is_ok());
+            let mut leads_back = |mark: &u32| {
+                node.route(from, Lookup { mark: *mark, ..whole }).is_ok_and(|route| route.leads_to(interface))
+            };
+            marks.hidden = known.into_iter().filter(|mark| !src_valid_mark && *mark != 0).find(|mark| leads_back(mark));
+        }
         let own_source = match reverse.as_ref().map(|route| route.kind) {
-            Ok(RTN_BROADCAST) => Some("a broadcast address"),
-            Ok(RTN_LOCAL) => Some("an address"),
+            Ok(RouteType::Broadcast) => Some("a broadcast address"),
+            Ok(RouteType::Local) => Some("an address"),
             _ => node.is_own(from).then_some("an address"),
         };
-        let reverse = reverse.map(|route| (name(node, &route), node.text(&route)));
+        let reverse =
+            reverse.map(|route| (route.hops.iter().map(|hop| node.name(hop.interface)).collect(), node.text(&route)));
         let link = node.links.get(&interface).cloned().unwrap_or_default();
         let (all, own) = (node.settings(ALL), node.settings(interface));
         let v6 = from.is_ipv6();
@@ -179,6 +236,7 @@ impl Diagnosis {
             all_rp_filter: all.1,
             rp_filter: own.1,
             forced: v6 && all.0 == 0 && node.conf(interface, "force_forwarding").is_some_and(|value| value != "0"),
+            route_localnet: !v6 && from.is_loopback() && node.is_on(interface, "route_localnet"),
             advertised: self.advertised.clone(),
         };
         Passage {
@@ -193,6 +251,8 @@ impl Diagnosis {
             settings,
             own_source,
             reverse,
+            marks,
+            beside: self.beside.as_ref().filter(|_| way == Way::There).map(|route| (node.text(route), route.table)),
         }
     }
 
@@ -201,7 +261,7 @@ impl Diagnosis {
     fn gone(&self) -> Option<(String, bool)> {
         let (node, to) = (&self.node, self.packet.to);
         let closest = match &self.lookup {
-            Ok(_) => node.matching(to, |route| route.kind == RTN_UNICAST).map_or(0, |route| route.prefix),
+            Ok(_) => node.matching(to, Route::is_unicast).map_or(0, |route| route.prefix),
             Err(_) => 0,
         };
         let is_down = |index: i32| node.links.get(&index).is_some_and(|link| !link.is_up());
@@ -220,7 +280,7 @@ impl Diagnosis {
 
     /// The interface that an IPv6 route from a router advertisement is on while its accept_ra is 1.
     fn advertised(&mut self) -> Option<String> {
-        let routes = self.node.routes.iter().filter(|route| route.protocol == RTPROT_RA);
+        let routes = self.node.routes.iter().filter(|route| route.protocol == RouteProtocol::Ra);
         let interface = routes.flat_map(|route| &route.hops).map(|hop| hop.interface).next()?;
         self.only_without_forwarding(interface)
     }
@@ -244,7 +304,7 @@ impl Diagnosis {
             return Some(format!("the routes that {name} has from router advertisements will go; {}", remedy(&name)));
         }
         let lost = self.lookup.is_err() || self.passages.iter().any(|(_, there, _)| there.reverse.is_err());
-        if !lost || self.node.routes.iter().any(|route| route.prefix == 0 && route.kind == RTN_UNICAST) {
+        if !lost || self.node.routes.iter().any(|route| route.prefix == 0 && route.is_unicast()) {
             return None;
         }
         let node = &self.node;
@@ -254,16 +314,56 @@ impl Diagnosis {
         Some(format!("there is no default route; if {name} had it from router advertisements: {}", remedy(&name)))
     }
 
-    /// The end of the look: which next hops have answered, and which counters moved.
-    fn look(&mut self) -> Vec<Moved> {
+    /// The look: what the firewall does, which next hops answer, and which counters move.
+    fn look(&mut self, firewall: Firewall) {
+        let deadline = self.began + LOOK + GRACE;
+        let (suspects, missing, all_rules) = firewall.finish(&self.flows(), deadline);
+        (self.suspects, self.missing, self.all_rules) = (suspects, missing, all_rules);
         std::thread::sleep(LOOK.saturating_sub(self.began.elapsed()));
-        hops::look_again(&mut self.node, &mut self.hops);
-        let after = counters::read(&mut self.node, self.packet.to, &self.watched);
+        if !self.suspects.is_empty() {
+            programs::look_again(self.node.family, &mut self.suspects, deadline);
+        }
+        hops::look_again(&mut self.node, &mut self.hops, &self.sent);
+        let after = counters::read(self.packet.to, &self.watched);
         let moved = |(before, after): (&Counter, Counter)| Moved {
             moved: after.value.saturating_sub(before.value),
             name: after.name,
             since_boot: after.value,
         };
-        self.before.iter().zip(after).map(moved).collect()
+        self.moved = self.before.iter().zip(after).map(moved).collect();
     }
+
+    /// The packet and its answer as the firewall sees them, and whether it is the answer.
+    fn flows(&self) -> Vec<(Flow, bool)> {
+        let (to, (mark, known)) = (self.packet.to, self.packet.mark.unwrap_or((0, u32::MAX)));
+        let (from, arrives, leaves) = match (&self.bridged, self.passages.first(), self.hops.first()) {
+            (Some((bridge, true)), ..) => (self.packet.from.unwrap_or(to), bridge.clone(), bridge.clone()),
+            (Some(_), ..) => return Vec::new(),
+            (None, Some((ingress, there, _)), Some(hop)) => {
+                (ingress.from, there.ingress.0.clone(), printable(&hop.link.name))
+            }
+            _ => return Vec::new(),
+        };
+        let there = Flow { from, to, arrives, leaves, state: "new", mark: mark & known, known };
+        let back = Flow {
+            from: to,
+            to: from,
+            arrives: there.leaves.clone(),
+            leaves: there.arrives.clone(),
+            state: "established",
+            // Whoever keeps a mark for the connection gives it to the answer, too.
+            known: if mark & known == 0 { known } else { 0 },
+            mark: 0,
+        };
+        vec![(there, false), (back, true)]
+    }
+}
+
+/// The bridge that both ends are on, without a gateway between.
+fn bridge(node: &Node, packet: Packet, to: Option<&Route>, from: Option<&Route>) -> Option<i32> {
+    let on_link = |route: &Route| route.hops.first().filter(|hop| hop.gateway.is_none()).map(|hop| hop.interface);
+    let bridge = on_link(to?)?;
+    let is_bridge = node.links.get(&bridge).is_some_and(|link| link.kind == "bridge");
+    let is_there = packet.interface.is_none_or(|interface| interface == bridge);
+    (is_bridge && is_there && on_link(from?)? == bridge && from?.is_unicast()).then_some(bridge)
 }

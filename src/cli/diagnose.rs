@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::table::{Table, Tone, say, say_json};
 use super::{EXIT_DRIFT, EXIT_USAGE};
-use crate::diagnose::{Fault, Mark, Report, Request, Step, Stop, diagnose};
+use crate::diagnose::{Fault, Mark, Report, Request, Step, Stop, Suspect, diagnose, parse_mark};
 use crate::report::text::{duration, errno_text, one_line};
 use crate::setting::printable;
 
@@ -24,6 +24,9 @@ pub struct Arguments {
     /// Where it arrives; without it, every interface that traffic could arrive on is asked
     #[arg(long = "in", value_name = "INTERFACE", value_hint = ValueHint::Other)]
     interface: Option<OsString>,
+    /// Its mark, in decimal or 0x..., and which bits of it are known; 'ip rule' and rp_filter may go by it
+    #[arg(long, value_name = "N[/MASK]", value_hint = ValueHint::Other)]
+    mark: Option<OsString>,
     #[command(flatten)]
     format: super::Format,
 }
@@ -57,7 +60,12 @@ fn request(arguments: &Arguments) -> Result<Request, String> {
         return Err(format!("{to} is {reason}; give a pod's address"));
     }
     let from = arguments.from.as_ref().map(address).transpose()?;
-    Ok(Request { to, from, interface: arguments.interface.clone() })
+    let mark = |text: &OsString| {
+        let wrong = || format!("--mark '{}' is no mark; give one such as 0x100 or 0x100/0xff00", printable(text));
+        text.to_str().and_then(parse_mark).ok_or_else(wrong)
+    };
+    let mark = arguments.mark.as_ref().map(mark).transpose()?;
+    Ok(Request { to, from, interface: arguments.interface.clone(), mark })
 }
 
 fn address(text: &OsString) -> Result<IpAddr, String> {
@@ -87,18 +95,18 @@ fn print(report: &Report, request: &Request) {
         table.print();
     }
     say("");
-    for suspect in &report.said.suspects {
-        say(&format!("Suspect: {}", one_line(suspect)));
+    for suspect in &report.suspects {
+        say(&format!("Suspect: {}", one_line(&suspect.text())));
     }
     for warning in &report.warnings {
         say(&format!("Warning: {}", one_line(warning)));
     }
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
-    for (at, text) in &report.said.repairs {
+    for (at, text) in &report.repairs {
         say(&format!("Repaired {} ago: {}", duration(now.saturating_sub(*at) * 1_000_000), one_line(text)));
     }
-    if !report.said.not_looked_at.is_empty() {
-        say(&format!("Not looked at: {}", one_line(&report.said.not_looked_at.join("; "))));
+    if !report.not_looked_at.is_empty() {
+        say(&format!("Not looked at: {}", one_line(&report.not_looked_at.join("; "))));
     }
     say(&one_line(&report.verdict(request.to)));
     if let Some(mend) = report.mend() {
@@ -132,7 +140,7 @@ fn object(report: &Report, request: &Request) -> Value {
         .counters
         .iter()
         .map(|counter| json!({"name": counter.name, "since_boot": counter.since_boot, "moved": counter.moved}));
-    let repairs = report.said.repairs.iter().map(|(at, text)| json!({"seconds_since_1970": at, "message": text}));
+    let repairs = report.repairs.iter().map(|(at, text)| json!({"seconds_since_1970": at, "message": text}));
     json!({
         "forwarded": report.forwarded(),
         "local": report.local,
@@ -142,13 +150,14 @@ fn object(report: &Report, request: &Request) -> Value {
         "from": report.from.map(|from| from.to_string()),
         "from_assumed": report.assumed,
         "in": request.interface.as_ref().map(|name| printable(name)),
+        "mark": request.mark.map(|(mark, mask)| format!("{mark:#x}/{mask:#x}")),
         "faults": report.faults.iter().map(Fault::json).collect::<Vec<_>>(),
-        "suspects": report.said.suspects,
+        "suspects": report.suspects.iter().map(Suspect::json).collect::<Vec<_>>(),
         "warnings": report.warnings,
         "path": steps.collect::<Vec<_>>(),
         "arrivals": arrivals.collect::<Vec<_>>(),
         "counters": counters.collect::<Vec<_>>(),
         "repairs": repairs.collect::<Vec<_>>(),
-        "not_looked_at": report.said.not_looked_at,
+        "not_looked_at": report.not_looked_at,
     })
 }

@@ -3,8 +3,6 @@
 use std::fs::read_to_string;
 use std::net::IpAddr;
 
-use super::node::Node;
-
 pub const REVERSE_PATH: &str = "TcpExt IPReversePathFilter";
 
 /// One counter at one time.
@@ -14,29 +12,33 @@ pub struct Counter {
     pub value: u64,
 }
 
-/// All that can be read, with those of `interfaces`.
-pub fn read(node: &mut Node, to: IpAddr, interfaces: &[i32]) -> Vec<Counter> {
+/// All that can be read, with those of `interfaces`, by name.
+pub fn read(to: IpAddr, interfaces: &[String]) -> Vec<Counter> {
     let file = |name: &str| read_to_string(format!("/proc/net/{name}")).unwrap_or_default();
     let mut counters = Vec::new();
     let mut add = |name: String, value: Option<u64>| counters.extend(value.map(|value| Counter { name, value }));
     if to.is_ipv4() {
-        let snmp = file("snmp");
-        add("Ip InAddrErrors".into(), in_pairs(&snmp, "Ip:", "InAddrErrors"));
-        add("IpExt InNoRoutes".into(), in_pairs(&file("netstat"), "IpExt:", "InNoRoutes"));
-        add(REVERSE_PATH.into(), in_pairs(&file("netstat"), "TcpExt:", "IPReversePathFilter"));
+        let netstat = file("netstat");
+        add("Ip InAddrErrors".into(), in_pairs(&file("snmp"), "Ip:", "InAddrErrors"));
+        add("IpExt InNoRoutes".into(), in_pairs(&netstat, "IpExt:", "InNoRoutes"));
+        add(REVERSE_PATH.into(), in_pairs(&netstat, "TcpExt:", "IPReversePathFilter"));
     } else {
         let snmp = file("snmp6");
-        let of = |name: &str| {
-            let mut lines = snmp.lines().map(str::split_ascii_whitespace);
-            lines.find_map(|mut words| (words.next() == Some(name)).then(|| words.next()?.parse().ok())?)
-        };
         for name in ["Ip6InAddrErrors", "Ip6InNoRoutes", "Ip6InDiscards"] {
-            add(name.into(), of(name));
+            let value = |line: &str| line.strip_prefix(name)?.strip_prefix([' ', '\t'])?.trim().parse().ok();
+            add(name.into(), snmp.lines().find_map(value));
         }
     }
+    let conntrack = file("stat/nf_conntrack");
+    for name in ["drop", "early_drop", "insert_failed"] {
+        add(format!("nf_conntrack {name}"), by_processor(&conntrack, name));
+    }
+    let table = if to.is_ipv4() { "arp_cache" } else { "ndisc_cache" };
+    add(format!("{table} table_fulls"), by_processor(&file(&format!("stat/{table}")), "table_fulls"));
     add("softnet dropped".into(), softnet(&file("softnet_stat")));
+    let devices = file("dev");
     for interface in interfaces {
-        add(format!("{} dropped", node.name(*interface)), node.dropped(*interface));
+        add(format!("{interface} dropped"), dropped(&devices, interface));
     }
     counters
 }
@@ -48,10 +50,23 @@ fn in_pairs(text: &str, table: &str, name: &str) -> Option<u64> {
     values.nth(names.into_iter().position(|n| n == name)?)?.parse().ok()
 }
 
+/// A line of names, and below it a line of hexadecimal values for each processor.
+fn by_processor(text: &str, name: &str) -> Option<u64> {
+    let at = text.lines().next()?.split_ascii_whitespace().position(|n| n == name)?;
+    text.lines().skip(1).map(|line| u64::from_str_radix(line.split_ascii_whitespace().nth(at)?, 16).ok()).sum()
+}
+
 /// A line for each processor; the second number, hexadecimal, is what it dropped since its backlog was full.
 fn softnet(text: &str) -> Option<u64> {
     let dropped = |line: &str| u64::from_str_radix(line.split_ascii_whitespace().nth(1)?, 16).ok();
     text.lines().map(dropped).sum()
+}
+
+/// The fourth and the twelfth number behind an interface's name: dropped on the way in and on the way out.
+fn dropped(text: &str, interface: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.trim_start().strip_prefix(interface)?.strip_prefix(':'))?;
+    let values: Vec<&str> = line.split_ascii_whitespace().collect();
+    [3, 11].into_iter().map(|at| values.get(at)?.parse::<u64>().ok()).sum()
 }
 
 #[cfg(test)]
@@ -66,5 +81,12 @@ mod tests {
         assert_eq!(in_pairs(snmp, "Ip:", "InNoRoutes"), None);
         assert_eq!(in_pairs("Ip: A B\nIp: 1\n", "Ip:", "B"), None);
         assert_eq!(softnet("0000 0000000a 0\n0001 00000001 0\n"), Some(11));
+        let conntrack = "entries  insert_failed drop early_drop\n00000001  00000000 0000000a 00000002\n00000001  00000000 00000001 00000000\n";
+        assert_eq!(
+            ["drop", "early_drop", "table_fulls"].map(|name| by_processor(conntrack, name)),
+            [Some(11), Some(2), None]
+        );
+        let devices = "Inter-|   Receive  |  Transmit\n face |bytes    packets errs drop\n    lo: 1 2 3 4 5 6 7 8 9 10 11 12\n  eth0: 1 2 3 40 5 6 7 8 9 10 11 2 13\n";
+        assert_eq!([dropped(devices, "eth0"), dropped(devices, "eth")], [Some(42), None]);
     }
 }

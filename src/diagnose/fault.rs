@@ -14,6 +14,7 @@ pub enum Kind {
     NoCarrier,
     NextHop,
     Tunnel,
+    ProxyArp,
     Unexplained,
 }
 
@@ -30,6 +31,7 @@ impl Kind {
             Kind::NoCarrier => "no-carrier",
             Kind::NextHop => "next-hop",
             Kind::Tunnel => "tunnel",
+            Kind::ProxyArp => "proxy-arp",
             Kind::Unexplained => "unexplained",
         }
     }
@@ -53,11 +55,23 @@ pub struct Fault {
     pub key: Option<(String, i32)>,
     pub route: Option<String>,
     pub mend: Option<String>,
+    /// It depends on the packet's mark, which nobody gave.
+    pub suspected: bool,
 }
 
 impl Fault {
     pub fn new(kind: Kind, way: Way, interface: &str, text: String) -> Fault {
-        Fault { kind, way, interface: interface.into(), more: 0, text, key: None, route: None, mend: None }
+        Fault {
+            kind,
+            way,
+            interface: interface.into(),
+            more: 0,
+            text,
+            key: None,
+            route: None,
+            mend: None,
+            suspected: false,
+        }
     }
 
     pub fn at(self, interface: &str) -> Fault {
@@ -74,6 +88,11 @@ impl Fault {
 
     pub fn mend(self, command: String) -> Fault {
         Fault { mend: Some(command), ..self }
+    }
+
+    /// It may not be one: the packet's mark decides, and nobody gave it. So nothing is advised that could break what works.
+    pub fn suspected(self) -> Fault {
+        Fault { suspected: true, mend: None, ..self }
     }
 
     /// Whether mending one mends the other.

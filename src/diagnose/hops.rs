@@ -2,9 +2,11 @@
 
 use std::net::{IpAddr, UdpSocket};
 
-use super::answers::{Link, Neighbour, RTN_UNICAST, Route};
+use netlink_packet_route::neighbour::NeighbourState;
+
 use super::fault::{Fault, Kind, Way};
-use super::node::{Lookup, Node, kind_name, number_of};
+use super::messages::{Link, Neighbour, Route, kind_name};
+use super::node::{Lookup, Node, width};
 use crate::report::text::errno_text;
 use crate::setting::printable;
 
@@ -14,19 +16,6 @@ const DEPTH_MAX: usize = 3;
 const DISCARD_PORT: u16 = 9;
 /// Length of a MAC address that stands for all others in a VXLAN's forwarding table.
 const DEFAULT_ENTRY: [u8; 6] = [0; 6];
-
-/// `NUD_*` of linux/neighbour.h, as `ip neighbour` says them.
-const STATES: [(u16, &str); 8] = [
-    (1, "incomplete"),
-    (2, "reachable"),
-    (4, "stale"),
-    (8, "delay"),
-    (16, "probe"),
-    (32, "failed"),
-    (64, "noarp"),
-    (128, "permanent"),
-];
-const UNRESOLVED: u16 = 1 | 32;
 
 /// What stands behind one lookup.
 #[derive(Clone, Debug)]
@@ -38,14 +27,15 @@ pub struct Hop {
     pub route: String,
     pub neighbour: Resolution,
     pub wrapped: Option<Wrapped>,
+    /// The route is one pod's, and nobody on this side answers when it asks for the link address of its gateway.
+    pub unproxied: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolution {
     NotNeeded,
-    /// By its state.
-    Known(&'static str),
-    Unanswered(&'static str),
+    Known(NeighbourState),
+    Unanswered(NeighbourState),
     /// Nobody has asked for it yet, and asking could not be provoked.
     Unknown,
 }
@@ -65,17 +55,22 @@ pub struct Wrapped {
 }
 
 /// Follows a route to where packets leave the node, through tunnels.
-pub fn follow(node: &mut Node, to: IpAddr, route: &Route) -> Vec<Hop> {
+pub fn follow(node: &mut Node, to: IpAddr, route: &Route, mark: u32) -> Vec<Hop> {
     let (mut hops, mut to, mut route) = (Vec::<Hop>::new(), to, route.clone());
     while hops.len() < DEPTH_MAX {
         let Some(next_hop) = route.hops.first() else { break };
         let Some(link) = node.links.get(&next_hop.interface).cloned() else { break };
         let next = next_hop.gateway.unwrap_or(to);
-        let text = node
-            .route(to, Lookup { whole: true, leaves: 0, arrives: None })
-            .map_or_else(|_| node.text(&route), |r| node.text(&r));
-        let mut hop = Hop { to, next, route: text, neighbour: Resolution::NotNeeded, wrapped: None, link };
-        let neighbours = node.neighbours(hop.link.index, number_of(next));
+        let mark = if hops.is_empty() { mark } else { 0 };
+        let whole = node.route(to, Lookup { whole: true, mark, ..Lookup::default() }).unwrap_or_else(|_| route.clone());
+        let is_the_pods = hops.is_empty() && to.is_ipv4() && whole.prefix == width(to) && next_hop.gateway.is_none();
+        let unproxied = is_the_pods
+            && link.resolves()
+            && node.addresses_of(link.index).is_empty()
+            && !["proxy_arp", "proxy_arp_pvlan"].into_iter().any(|name| node.is_on(link.index, name));
+        let text = node.text(&whole);
+        let mut hop = Hop { to, next, route: text, neighbour: Resolution::NotNeeded, wrapped: None, unproxied, link };
+        let neighbours = node.neighbours(hop.link.index, next);
         let known = neighbours.into_iter().find(|neighbour| neighbour.address == Some(next));
         hop.neighbour = resolution(&hop.link, known.as_ref());
         let outer = wrap(node, &mut hop, next_hop.encapsulated_to, known.as_ref());
@@ -105,7 +100,7 @@ fn wrap(node: &mut Node, hop: &mut Hop, encapsulated_to: Option<IpAddr>, known: 
         let lookup = Lookup { leaves: tunnel.link, ..Lookup::default() };
         wrapped.unrouted = tunnel.link != 0 && node.route(remote, Lookup::default()).is_err();
         match node.route(remote, lookup) {
-            Ok(route) if route.kind != RTN_UNICAST => {
+            Ok(route) if !route.is_unicast() => {
                 let kind = kind_name(route.kind).unwrap_or("special");
                 wrapped.unreachable = Some((format!("that is a {kind} address of this node"), None));
                 wrapped.own = true;
@@ -132,7 +127,7 @@ fn wrap(node: &mut Node, hop: &mut Hop, encapsulated_to: Option<IpAddr>, known: 
                 wrapped.unreachable = Some((why, text));
             }
         }
-    } else if remote.is_none() && known.is_some_and(|known| known.state & UNRESOLVED == 0) && !tunnel.external {
+    } else if remote.is_none() && known.is_some_and(|known| !is_unanswered(known.state)) && !tunnel.external {
         wrapped.unreachable = Some(("it has no remote for that next hop".into(), None));
     }
     hop.wrapped = Some(wrapped);
@@ -146,32 +141,51 @@ fn forwarding_entry(node: &mut Node, interface: i32, known: Option<&Neighbour>) 
     known.and_then(|known| of(&known.lladdr)).or_else(|| of(&DEFAULT_ENTRY))?.address
 }
 
+fn is_unanswered(state: NeighbourState) -> bool {
+    matches!(state, NeighbourState::Incomplete | NeighbourState::Failed)
+}
+
 fn resolution(link: &Link, known: Option<&Neighbour>) -> Resolution {
-    let name = |state: u16| STATES.iter().find(|(bit, _)| state & bit != 0).map_or("none", |(_, name)| *name);
-    match known {
+    match known.map(|neighbour| neighbour.state) {
         _ if !link.resolves() => Resolution::NotNeeded,
-        Some(neighbour) if neighbour.state & UNRESOLVED != 0 => Resolution::Unanswered(name(neighbour.state)),
+        Some(state) if is_unanswered(state) => Resolution::Unanswered(state),
         // Without a state the kernel has not tried.
-        Some(neighbour) if neighbour.state != 0 => Resolution::Known(name(neighbour.state)),
+        Some(state) if state != NeighbourState::None => Resolution::Known(state),
         _ => Resolution::Unknown,
     }
 }
 
-/// Has the kernel look for the neighbours that it does not know, by one empty datagram for each.
-pub fn provoke(hops: &[Hop]) {
-    for hop in hops.iter().filter(|hop| matches!(hop.neighbour, Resolution::Unknown | Resolution::Unanswered(_))) {
+/// Has the kernel look for the neighbours that it does not know, by one empty datagram for each, and a pod answer that the
+/// node does not answer for: who knows the way back says that the port is closed.
+pub fn provoke(hops: &[Hop]) -> Vec<UdpSocket> {
+    let is_open =
+        |hop: &&Hop| matches!(hop.neighbour, Resolution::Unknown | Resolution::Unanswered(_)) || hop.unproxied;
+    let send = |hop: &Hop| {
         let any: IpAddr = if hop.to.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
-        let sent = UdpSocket::bind((any, 0)).and_then(|socket| socket.send_to(&[], (hop.to, DISCARD_PORT)));
+        let socket = UdpSocket::bind((any, 0))
+            .and_then(|socket| socket.connect((hop.to, DISCARD_PORT)).map(|()| socket))
+            .ok()?;
         // What came of it stands in the neighbour table.
-        drop(sent);
-    }
+        _ = socket.send(&[]);
+        Some(socket)
+    };
+    hops.iter().filter(is_open).filter_map(send).collect()
 }
 
-/// Looks again for the neighbours that were not known.
-pub fn look_again(node: &mut Node, hops: &mut [Hop]) {
-    for hop in hops.iter_mut().filter(|hop| matches!(hop.neighbour, Resolution::Unknown | Resolution::Unanswered(_))) {
-        let neighbours = node.neighbours(hop.link.index, number_of(hop.next));
-        hop.neighbour = resolution(&hop.link, neighbours.iter().find(|n| n.address == Some(hop.next)));
+/// Looks again for what was not known.
+pub fn look_again(node: &mut Node, hops: &mut [Hop], sent: &[UdpSocket]) {
+    let refused = |socket: &UdpSocket| {
+        let error = socket.set_nonblocking(true).and_then(|()| socket.recv(&mut [])).err();
+        error.is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+    };
+    let answers: Vec<_> =
+        sent.iter().filter(|socket| refused(socket)).filter_map(|s| Some(s.peer_addr().ok()?.ip())).collect();
+    for hop in hops {
+        hop.unproxied &= !answers.contains(&hop.to);
+        if matches!(hop.neighbour, Resolution::Unknown | Resolution::Unanswered(_)) {
+            let neighbours = node.neighbours(hop.link.index, hop.next);
+            hop.neighbour = resolution(&hop.link, neighbours.iter().find(|n| n.address == Some(hop.next)));
+        }
     }
 }
 
@@ -199,8 +213,11 @@ pub fn faults(hops: &[Hop]) -> (Vec<Fault>, Vec<String>) {
         }
         if let (Resolution::Unanswered(state), true) = (&hop.neighbour, here.is_empty() && faults.is_empty()) {
             let how = if hop.next.is_ipv4() { "ARP" } else { "neighbour discovery" };
-            let mut text =
-                format!("the next hop {} on {link} does not answer {how} ({})", hop.next, state.to_uppercase());
+            let mut text = format!(
+                "the next hop {} on {link} does not answer {how} ({})",
+                hop.next,
+                state.to_string().to_uppercase()
+            );
             if let Some((before, wrapped)) =
                 at.checked_sub(1).and_then(|at| Some((&hops[at], hops[at].wrapped.as_ref()?)))
             {
@@ -209,6 +226,13 @@ pub fn faults(hops: &[Hop]) -> (Vec<Fault>, Vec<String>) {
                 text += if wrapped.unrouted { ", which no route leads to" } else { "" };
             }
             here.push(fault(Kind::NextHop, text).route(&hop.route));
+        }
+        if hop.unproxied && here.is_empty() {
+            let key = format!("net.ipv4.conf.{}.proxy_arp", link.replace('.', "/"));
+            let text = format!("{key} is 0 and {link} has no address: the pod can't resolve its gateway");
+            here.push(
+                Fault::new(Kind::ProxyArp, Way::Back, link, text).key(&key, 0).mend(format!("sysctl -w {key}=1")),
+            );
         }
         here.append(&mut faults);
         faults = here;

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::answers::{Address, Link, RTN_UNICAST, Route, in_subnet};
-use super::node::Node;
+use super::messages::{Address, Link, Route, in_subnet};
+use super::node::{Node, width};
 
 /// Hosts of a subnet that are tried before one that is not the node's own.
 const TRIED: u128 = 64;
@@ -24,6 +24,8 @@ pub struct Packet {
     pub to: IpAddr,
     pub from: Option<IpAddr>,
     pub interface: Option<i32>,
+    /// Its mark, and which bits of it are known.
+    pub mark: Option<(u32, u32)>,
 }
 
 /// The interfaces to be asked, the likeliest first. `reverse` is the route to the source, if one is given.
@@ -33,8 +35,7 @@ pub fn candidates(node: &Node, packet: Packet, egress: Option<i32>, reverse: Opt
         let from = packet.from.or_else(|| sources.get(&interface).copied()).unwrap_or_else(|| documentation(packet.to));
         return vec![Ingress { interface, from, expected: true }];
     }
-    let leads_back =
-        |interface: i32| reverse.is_some_and(|route| route.hops.iter().any(|hop| hop.interface == interface));
+    let leads_back = |interface: i32| reverse.is_some_and(|route| route.leads_to(interface));
     let connected = |interface: i32, from: IpAddr| {
         node.addresses_of(interface)
             .iter()
@@ -43,7 +44,7 @@ pub fn candidates(node: &Node, packet: Packet, egress: Option<i32>, reverse: Opt
     // The address's own subnet is not where others come from.
     let leaves = |interface: i32| egress == Some(interface) || connected(interface, packet.to);
     let could =
-        |link: &Link| !link.is_loopback() && !is_port(node, link) && (!leaves(link.index) || leads_back(link.index));
+        |link: &Link| !link.is_loopback() && !node.is_port(link) && (!leaves(link.index) || leads_back(link.index));
     let alive = |link: &Link| link.is_up() && link.has_carrier();
     let is_connected = packet.from.is_some_and(|from| node.links.keys().any(|interface| connected(*interface, from)));
     let candidate = |link: &Link| {
@@ -63,7 +64,7 @@ pub fn candidates(node: &Node, packet: Packet, egress: Option<i32>, reverse: Opt
     let mut found: Vec<_> = node.links.values().filter(|link| could(link)).filter_map(candidate).collect();
     if found.is_empty() {
         // Nothing but the egress, or nothing that is up.
-        let rest = node.links.values().filter(|link| !link.is_loopback() && !is_port(node, link));
+        let rest = node.links.values().filter(|link| !link.is_loopback() && !node.is_port(link));
         let with_source = rest.filter_map(|link| Some((link, packet.from.or(sources.get(&link.index).copied())?)));
         found.extend(with_source.map(|(link, from)| Ingress { interface: link.index, from, expected: true }));
     }
@@ -73,18 +74,12 @@ pub fn candidates(node: &Node, packet: Packet, egress: Option<i32>, reverse: Opt
         let from = packet.from.unwrap_or_else(|| documentation(packet.to));
         found.extend(any.map(|link| Ingress { interface: link.index, from, expected: true }));
     }
-    let default = node.routes.iter().find(|route| route.prefix == 0 && route.kind == RTN_UNICAST);
-    let is_default =
-        |interface: i32| default.is_some_and(|route| route.hops.iter().any(|hop| hop.interface == interface));
+    let default = node.routes.iter().find(|route| route.prefix == 0 && route.is_unicast());
+    let is_default = |interface: i32| default.is_some_and(|route| route.leads_to(interface));
     found.sort_by_key(|ingress| {
         (!ingress.expected, !leads_back(ingress.interface), !is_default(ingress.interface), ingress.interface)
     });
     found
-}
-
-/// What a bridge's or bond's port receives, the bridge or bond receives.
-fn is_port(node: &Node, link: &Link) -> bool {
-    node.links.get(&link.master).is_some_and(|master| master.kind != "vrf")
 }
 
 /// An address behind each interface: a host of its subnet, else one that a route through it leads to.
@@ -96,7 +91,7 @@ fn sources(node: &Node, to: IpAddr) -> HashMap<i32, IpAddr> {
             sources.entry(own.interface).or_insert(host);
         }
     }
-    let mut routes: Vec<&Route> = node.routes.iter().filter(|route| route.kind == RTN_UNICAST).collect();
+    let mut routes: Vec<&Route> = node.routes.iter().filter(|route| route.is_unicast()).collect();
     // Default routes last: they say least of who is behind.
     routes.sort_by_key(|route| route.prefix == 0);
     for route in routes {
@@ -134,10 +129,6 @@ fn hosts(network: IpAddr, prefix: u8) -> impl Iterator<Item = IpAddr> {
         IpAddr::V4(v4) => IpAddr::V4((v4.to_bits() & u32::MAX.checked_shl(free).unwrap_or(0) | host as u32).into()),
         IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & u128::MAX.checked_shl(free).unwrap_or(0) | host).into()),
     })
-}
-
-fn width(address: IpAddr) -> u8 {
-    if address.is_ipv4() { 32 } else { 128 }
 }
 
 /// Somebody out there (RFC 5737, RFC 3849).

@@ -28,6 +28,21 @@ pub struct Passage {
     pub own_source: Option<&'static str>,
     /// The interfaces that a route back to the source has, by name, and that route.
     pub reverse: Result<(Vec<String>, String), i32>,
+    pub marks: Marks,
+    /// A route that would do, in a table that no rule leads to: its text and its table.
+    pub beside: Option<(String, u32)>,
+}
+
+/// What marks (`fwmark` of ip-rule(8)) have to do with it.
+#[derive(Clone, Debug, Default)]
+pub struct Marks {
+    /// Rules or rp_filter go by the mark, and the packet's is not known.
+    pub unknown: bool,
+    /// A mark with which there is a route to the address.
+    pub leads: Option<u32>,
+    /// A mark with which the route back leads to where it arrived, which rp_filter would see if src_valid_mark were 1
+    /// (`fib_validate_source`).
+    pub hidden: Option<u32>,
 }
 
 /// Why the kernel does not forward a packet.
@@ -48,6 +63,8 @@ pub struct Settings {
     pub rp_filter: i32,
     /// IPv6's `force_forwarding` of the ingress (6.17 and later).
     pub forced: bool,
+    /// What comes from a loopback address is no martian (`ip_route_input_slow`).
+    pub route_localnet: bool,
     /// An interface that has routes from router advertisements, which it loses once IPv6 forwards unless its accept_ra is 2.
     pub advertised: Option<String>,
 }
@@ -82,8 +99,15 @@ pub fn faults(passage: &Passage) -> Vec<Fault> {
     };
     let comes_in = link.is_none();
     faults.extend(link);
-    if let Some(reason) = never_forwarded(*from) {
-        faults.push(passage.fault(Kind::Source, format!("the source {from} is {reason}; no router forwards from it")));
+    if let Some(reason) = passage.never_forwarded() {
+        let fault = passage.fault(Kind::Source, format!("the source {from} is {reason}; no router forwards from it"));
+        let localnet = passage.key(name, "route_localnet");
+        faults.push(match from {
+            IpAddr::V4(v4) if v4.is_loopback() => {
+                Fault { text: format!("{} while {localnet} is 0", fault.text), ..fault }.key(&localnet, 0)
+            }
+            _ => fault,
+        });
         return faults;
     }
     if let Err(Stop::Keeps(kind, route)) = &passage.verdict {
@@ -96,7 +120,7 @@ pub fn faults(passage: &Passage) -> Vec<Fault> {
     let route = passage.route();
     let (first, second) = if from.is_ipv4() { (forwarding, route) } else { (route, forwarding) };
     faults.extend(first.into_iter().chain(second));
-    if let Some(what) = passage.own_source {
+    if let Some(what) = passage.own_source.filter(|_| !passage.is_localnet()) {
         // Linux before 4.14 looks at the source only where rp_filter or a rule has it do so (fib_validate_source).
         let comes_of_it = match passage.verdict {
             Ok(()) => "no answer to it leaves the node",
@@ -121,7 +145,16 @@ impl Passage {
     /// Whether an answer to the source would be forwarded, too.
     pub fn has_answer(&self) -> bool {
         let kept = matches!(self.verdict, Err(Stop::Keeps(..)));
-        self.reverse.is_ok() && self.own_source.is_none() && !kept && never_forwarded(self.from).is_none()
+        self.reverse.is_ok() && self.own_source.is_none() && !kept && self.never_forwarded().is_none()
+    }
+
+    fn never_forwarded(&self) -> Option<&'static str> {
+        never_forwarded(self.from).filter(|_| !self.is_localnet())
+    }
+
+    /// From a loopback address, where that is let in.
+    pub fn is_localnet(&self) -> bool {
+        self.from.is_ipv4() && self.from.is_loopback() && self.settings.route_localnet
     }
 
     fn fault(&self, kind: Kind, text: String) -> Fault {
@@ -169,20 +202,35 @@ impl Passage {
         self.verdict.as_ref().err().and(self.lookup.err())?;
         if let Some((kind, route)) = &self.refusing {
             let fault = self.fault(Kind::Refused, format!("the route '{route}' lets nothing through to {to} ({kind})"));
-            return Some(fault.route(route).mend(format!("ip{} route del {route}", six(to))));
+            return Some(self.by_mark(fault.route(route).mend(format!("ip{} route del {route}", six(to)))));
         }
         if self.lookup != Err(libc::ENETUNREACH) {
             return None;
         }
         let text = format!("no route leads to {to}");
-        let mended = format!("ip{} route add {to} via GATEWAY", six(to));
-        Some(match &self.down {
-            Some((down, _)) => {
+        let fault = match (&self.down, &self.beside) {
+            (_, Some((route, table))) => {
+                let fault =
+                    self.fault(Kind::NoRoute, format!("{text}: '{route}' does, and no rule leads to that table"));
+                fault.route(route).mend(format!("ip{} rule add to {to} lookup {table}", six(to)))
+            }
+            (Some((down, _)), None) => {
                 let text = format!("{text}; {down} is down, and the routes through it are gone");
                 self.fault(Kind::NoRoute, text).at(down).mend(format!("ip link set {down} up"))
             }
-            None => self.fault(Kind::NoRoute, text).mend(mended),
-        })
+            (None, None) => self.fault(Kind::NoRoute, text).mend(format!("ip{} route add {to} via GATEWAY", six(to))),
+        };
+        Some(self.by_mark(fault))
+    }
+
+    /// A route that is not there, or refuses, for a packet without a mark.
+    fn by_mark(&self, fault: Fault) -> Fault {
+        match self.marks.leads.filter(|_| self.marks.unknown) {
+            Some(mark) => {
+                Fault { text: format!("{} without a mark; with {mark:#x} one does", fault.text), ..fault }.suspected()
+            }
+            None => fault,
+        }
     }
 
     fn reverse_path(&self) -> Option<Fault> {
@@ -199,6 +247,12 @@ impl Passage {
             (Err(_), _) => format!("no route leads back to {}", self.from),
         };
         let how = if effective == 1 { "strict" } else { "loose" };
+        if let Some(mark) = self.marks.hidden {
+            let key = "net.ipv4.conf.all.src_valid_mark";
+            let text =
+                format!("{key} is 0, so rp_filter ({how}) on {name} does not heed the mark {mark:#x}, and {stumbles}");
+            return Some(self.fault(Kind::ReversePath, text).key(key, 0).mend(format!("sysctl -w {key}=1")));
+        }
         let all = ("net.ipv4.conf.all.rp_filter".to_string(), settings.all_rp_filter);
         let own = (self.key(name, "rp_filter"), settings.rp_filter);
         // Whichever is as high as the higher makes it.
@@ -207,10 +261,11 @@ impl Passage {
         let text = format!("{} {} {effective} ({how}) on {name}, and {stumbles}", keys.join(" and "), is(keys.len()));
         let zeroes: String = keys.iter().map(|key| format!(" {key}=0")).collect();
         let fault = self.fault(Kind::ReversePath, text).key(keys[0], effective).mend(format!("sysctl -w{zeroes}"));
-        Some(match &self.reverse {
+        let fault = match &self.reverse {
             Ok((_, route)) => fault.route(route),
             Err(_) => fault,
-        })
+        };
+        Some(if self.marks.unknown { fault.suspected() } else { fault })
     }
 
     /// Forwarded or not: nothing can be sent back.

@@ -3,14 +3,15 @@
 use std::net::IpAddr;
 
 use super::Diagnosis;
-use super::answers::{Link, Route};
-use super::beside::Said;
 use super::counters::REVERSE_PATH;
 use super::fault::{Fault, Kind, Way};
+use super::firewall::Suspect;
 use super::hops::{self, Hop, Resolution};
 use super::ingress::Ingress;
 use super::judge::{self, Passage, Stop};
+use super::messages::{Link, Route};
 use super::node::Node;
+use super::programs::Repairs;
 use crate::report::text::errno_text;
 use crate::setting::{Family, printable};
 
@@ -52,6 +53,7 @@ pub struct Moved {
 }
 
 /// All that was found.
+#[derive(Default)]
 pub struct Report {
     /// The address is the node's own: nothing has to be forwarded.
     pub local: bool,
@@ -63,9 +65,16 @@ pub struct Report {
     pub warnings: Vec<String>,
     pub arrivals: Vec<Arrival>,
     pub counters: Vec<Moved>,
-    pub said: Said,
+    /// What may drop it, in the order in which it meets them.
+    pub suspects: Vec<Suspect>,
+    pub repairs: Repairs,
+    pub not_looked_at: Vec<String>,
+    /// All rules of the firewall were looked at.
+    pub all_rules: bool,
     /// Where it leaves, if it does.
     pub egress: Option<String>,
+    /// The bridge that takes it from one port to another, and whether the firewall sees that.
+    pub bridged: Option<(String, bool)>,
 }
 
 /// The faults of one that are not among those that are known: of others it is only counted.
@@ -86,18 +95,7 @@ impl Report {
         let interface = route.hops.first().map(|hop| node.name(hop.interface)).unwrap_or_default();
         let place = node.addresses.iter().find(|own| own.local == to).map_or(interface, |own| node.name(own.interface));
         let step = Step { step: "delivered", place, found: format!("{to} is this node's own"), mark: Mark::Ok };
-        Report {
-            local: true,
-            assumed: false,
-            from: None,
-            steps: vec![step],
-            faults: Vec::new(),
-            warnings: Vec::new(),
-            arrivals: Vec::new(),
-            counters: Vec::new(),
-            said: Said::default(),
-            egress: None,
-        }
+        Report { local: true, steps: vec![step], ..Report::default() }
     }
 
     pub fn forwarded(&self) -> bool {
@@ -109,22 +107,36 @@ impl Report {
         if self.local {
             return format!("Delivered here: {to} is an address of this node, so nothing has to be forwarded");
         }
-        let Some((first, rest)) = self.faults.split_first() else {
-            let arrives = self
-                .arrivals
-                .first()
-                .map(|arrival| format!(" what arrives on {} from {}", arrival.interface, arrival.from));
-            let leaves = self.egress.as_ref().map(|egress| format!(" leaves by {egress}")).unwrap_or_default();
-            return format!("Forwarded:{}{leaves} for {to}", arrives.unwrap_or_default());
+        if let Some((first, rest)) = self.faults.split_first() {
+            let mut sentence = format!("Dropped here: {}", first.sentence());
+            for fault in rest.iter().take(NAMED_MAX - 1) {
+                sentence += &format!("; then {}", fault.sentence());
+            }
+            if rest.len() >= NAMED_MAX {
+                sentence += &format!("; and {} more (--json names them)", rest.len() + 1 - NAMED_MAX);
+            }
+            return sentence;
+        }
+        let way = if self.bridged.is_some() { "Bridged" } else { "Routed" };
+        if !self.suspects.is_empty() {
+            let may = |suspect: &Suspect| format!("{} may drop it: {}", suspect.by(), suspect.text());
+            return format!("{way}; {}", self.suspects.iter().take(NAMED_MAX).map(may).collect::<Vec<_>>().join("; "));
+        }
+        if let Some((bridge, met)) = &self.bridged {
+            let meets = if *met { "meets FORWARD" } else { "does not meet FORWARD" };
+            let from = self.from.map(|from| format!(" from {from}")).unwrap_or_default();
+            return format!("{way}: what arrives on a port of {bridge}{from} for {to} crosses it, and {meets}");
+        }
+        let arrives = self
+            .arrivals
+            .first()
+            .map(|arrival| format!(" what arrives on {} from {}", arrival.interface, arrival.from));
+        let leaves = self.egress.as_ref().map(|egress| format!(" leaves by {egress}")).unwrap_or_default();
+        let (way, but) = match self.all_rules {
+            true => ("Forwarded", ""),
+            false => (way, "; the firewall was not looked at"),
         };
-        let mut sentence = format!("Dropped here: {}", first.sentence());
-        for fault in rest.iter().take(NAMED_MAX - 1) {
-            sentence += &format!("; then {}", fault.sentence());
-        }
-        if rest.len() >= NAMED_MAX {
-            sentence += &format!("; and {} more (--json names them)", rest.len() + 1 - NAMED_MAX);
-        }
-        sentence
+        format!("{way}:{}{leaves} for {to}{but}", arrives.unwrap_or_default())
     }
 
     /// One command line for all that can be mended by one.
@@ -144,7 +156,8 @@ impl Report {
 }
 
 impl Diagnosis {
-    pub(super) fn report(&mut self, counters: Vec<Moved>, mut said: Said) -> Report {
+    pub(super) fn report(&mut self, repairs: Repairs) -> Report {
+        let counters = std::mem::take(&mut self.moved);
         // An interface that the source should not come from may well drop it, unless something is being dropped for it.
         let dropping = counters.iter().any(|counter| counter.name == REVERSE_PATH && counter.moved > 0);
         let counts = |ingress: &Ingress| ingress.expected || dropping;
@@ -172,8 +185,17 @@ impl Diagnosis {
             );
         }
         if self.node.is_silent {
-            said.not_looked_at.push("drops for forwarding that is off (this kernel counts them nowhere)".into());
+            self.missing.push("drops for forwarding that is off (this kernel counts them nowhere)".into());
         }
+        warnings.extend(self.by_marks());
+        warnings.extend(self.better_beside());
+        let (suspected, faults): (Vec<Fault>, Vec<Fault>) = faults.into_iter().partition(|fault| fault.suspected);
+        let filtered = counters.iter().find(|counter| counter.name == REVERSE_PATH);
+        let count =
+            |kind| filtered.filter(|_| kind == Kind::ReversePath).map(|counter| (counter.since_boot, counter.moved));
+        let suspected =
+            suspected.into_iter().map(|fault| Suspect::kernel(fault.sentence(), count(fault.kind), fault.way));
+        let suspects = suspected.chain(self.full_conntrack()).chain(std::mem::take(&mut self.suspects)).collect();
         let mut report = Report {
             local: false,
             assumed: self.packet.from.is_none(),
@@ -182,12 +204,49 @@ impl Diagnosis {
             warnings,
             arrivals: self.passages.iter().map(|(ingress, there, back)| self.arrival(ingress, there, back)).collect(),
             counters,
-            said,
+            suspects,
+            repairs,
+            not_looked_at: std::mem::take(&mut self.missing),
+            all_rules: self.all_rules,
             egress: self.hops.first().map(|hop| printable(&hop.link.name)),
+            bridged: self.bridged.clone(),
             faults,
         };
         report.steps = self.steps(&report, &there);
         report
+    }
+
+    /// That rules or rp_filter go by a mark which nobody gave.
+    fn by_marks(&self) -> Option<String> {
+        let rules = self.node.rules.iter().filter_map(|rule| rule.mark);
+        let rules: Vec<String> = rules
+            .map(|(mark, mask)| if mask == u32::MAX { format!("{mark:#x}") } else { format!("{mark:#x}/{mask:#x}") })
+            .collect();
+        let unknown = self.passages.iter().any(|(_, there, _)| there.marks.unknown);
+        unknown.then(|| match rules.is_empty() {
+            true => "src_valid_mark is 1, so rp_filter goes by the packet's mark: --mark gives it".into(),
+            false => format!("rules of 'ip rule' go by the packet's mark ({}): --mark gives it", listed(&rules)),
+        })
+    }
+
+    /// A closer route than the one that is taken, where no rule leads.
+    fn better_beside(&self) -> Option<String> {
+        let (beside, taken) = (self.beside.as_ref()?, self.lookup.as_ref().ok()?);
+        let taken = self.node.matching(self.packet.to, |route| {
+            route.leads_to(taken.hops.first().map_or(0, |hop| hop.interface)) && route.table != beside.table
+        })?;
+        (beside.prefix > taken.prefix)
+            .then(|| format!("no rule of 'ip rule' leads to the table of '{}'", self.node.text(beside)))
+    }
+
+    /// Connections that nf_conntrack has no room for (`__nf_conntrack_alloc`).
+    fn full_conntrack(&mut self) -> Option<Suspect> {
+        let mut number = |name| self.node.setting(&format!("net/netfilter/nf_conntrack_{name}"))?.parse::<u64>().ok();
+        let (count, max) = (number("count")?, number("max")?);
+        let text = format!(
+            "net.netfilter.nf_conntrack_count is {count} and nf_conntrack_max {max}: new connections are dropped"
+        );
+        (max > 0 && count >= max).then(|| Suspect::kernel(text, None, Way::There))
     }
 
     fn arrival(&self, ingress: &Ingress, there: &Passage, back: &Option<Passage>) -> Arrival {
@@ -261,15 +320,13 @@ impl Diagnosis {
             tunnel_and_next(hop, next, &mut add);
         }
         if let Some(bridge) = self.bridge() {
-            let call = self.node.setting(if self.node.family == Family::V4 {
-                "net/bridge/bridge-nf-call-iptables"
-            } else {
-                "net/bridge/bridge-nf-call-ip6tables"
-            });
-            let found = match call {
-                Some(value) => format!("br_netfilter is loaded, bridge-nf-call is {value}"),
-                None => "br_netfilter is not loaded: bridged frames bypass iptables".into(),
+            let family = if self.node.family == Family::V4 { "iptables" } else { "ip6tables" };
+            let found = match self.node.bridge_setting() {
+                Some(value) => format!("br_netfilter is loaded, bridge-nf-call-{family} is {value}"),
+                None => "br_netfilter is not loaded".into(),
             };
+            let meets = if self.node.is_bridge_filtered() { "meets" } else { "does not meet" };
+            let found = format!("{found}: what crosses {bridge} {meets} FORWARD");
             steps.push(Step { step: "bridge", place: bridge, found, mark: Mark::Ok });
         }
         let back = self.passages.first().and_then(|(_, _, back)| back.as_ref());

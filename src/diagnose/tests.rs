@@ -2,8 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::answers::{Link, NextHop, Route};
-use super::judge::{Passage, Settings, Stop, faults};
+use netlink_packet_route::route::RouteType;
+
+use super::judge::{Marks, Passage, Settings, Stop, faults};
+use super::messages::{Address, Link, Neighbour, NextHop, Route, Rule};
 use super::node::whole;
 use super::{Fault, Way};
 
@@ -26,6 +28,8 @@ fn passage(family: u8) -> Passage {
         settings: Settings { all_forwarding: true, forwarding: true, ..Settings::default() },
         own_source: None,
         reverse: Ok((vec!["eth0".into()], "10.9.0.0/24 dev eth0".into())),
+        marks: Marks::default(),
+        beside: None,
     }
 }
 
@@ -113,7 +117,9 @@ fn tunnels_of_every_kind() {
     for (kind, number, external, overhead) in
         [("ipip", 3, 19, 20), ("gre", 7, 18, 24), ("gretap", 7, 18, 38), ("vxlan", 2, 25, 50), ("geneve", 2, 6, 50)]
     {
-        let data = [attribute(number, &remote), attribute(external, &[])].concat();
+        // A flag, or for VXLAN a byte (`vxlan_fill_info`).
+        let flag: &[u8] = if kind == "vxlan" { &[1] } else { &[] };
+        let data = [attribute(number, &remote), attribute(external, flag)].concat();
         let info = [attribute(1, kind.as_bytes()), attribute(2 | 1 << 15, &data)].concat();
         let mut message = vec![0; 16];
         message[4] = 7;
@@ -132,7 +138,8 @@ fn answer(kind: u8, to: &str, interface: i32, error: i32) -> Route {
         IpAddr::V4(to) => to.octets().to_vec(),
         IpAddr::V6(to) => to.octets().to_vec(),
     };
-    let mut message = vec![0, octets.len() as u8 * 8, 0, 0, 254, 0, 0, kind, 0, 2, 0, 0];
+    let family = if octets.len() == 4 { libc::AF_INET } else { libc::AF_INET6 } as u8;
+    let mut message = vec![family, octets.len() as u8 * 8, 0, 0, 254, 0, 0, kind, 0, 2, 0, 0];
     message.extend(attribute(libc::RTA_DST, &octets));
     message.extend(attribute(libc::RTA_OIF, &interface.to_ne_bytes()));
     let cache = [0, 0, 0, error, 0, 0, 0, 0].map(i32::to_ne_bytes);
@@ -164,7 +171,7 @@ fn an_answer_is_judged_by_its_kind() {
     ] {
         let answer = answer(kind, to, 1, error);
         assert_eq!(answer.is_silent(), to == pods[0] && kind == 7, "{to} {kind} {error}");
-        assert_eq!(answer.answer().map(|route| route.kind), expected, "{to} {kind} {error}");
+        assert_eq!(answer.answer().map(|route| route.kind.into()), expected, "{to} {kind} {error}");
     }
 }
 
@@ -207,7 +214,7 @@ fn a_route_is_found_where_the_answer_has_only_the_address() {
         route("172.16.0.0", 12, 254, &ways),
         route("172.16.0.0", 16, 100, &ways[1..]),
         route("172.16.1.0", 24, 254, &[hop(4, None)]),
-        Route { kind: 7, ..route("172.16.1.1", 32, 254, &ways) },
+        Route { kind: RouteType::Unreachable, ..route("172.16.1.1", 32, 254, &ways) },
     ];
     let to = address("172.16.1.1");
     for (hop, expected) in
@@ -226,7 +233,56 @@ fn answers_never_panic() {
     proptest::proptest!(|(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..120))| {
         Route::parse(&bytes);
         Link::parse(&bytes);
-        super::answers::Address::parse(&bytes);
-        super::answers::Neighbour::parse(&bytes);
+        Address::parse(&bytes);
+        Neighbour::parse(&bytes);
+        Rule::parse(&bytes);
     });
+}
+
+#[test]
+fn the_mark_decides_what_rp_filter_sees() {
+    let strict = || {
+        let mut passage = Passage { verdict: Err(Stop::Drops(libc::EINVAL)), ..passage(4) };
+        passage.settings.all_rp_filter = 1;
+        passage.reverse = Ok((vec!["eth1".into()], "default dev eth1".into()));
+        passage
+    };
+    let one = |passage: &Passage| faults(passage).pop().expect("a fault");
+    let known = one(&strict());
+    assert_eq!((known.suspected, known.mend.as_deref()), (false, Some("sysctl -w net.ipv4.conf.all.rp_filter=0")));
+    let unknown = one(&Passage { marks: Marks { unknown: true, ..Marks::default() }, ..strict() });
+    assert_eq!((unknown.suspected, unknown.mend), (true, None), "nothing that opens what works");
+    // With src_valid_mark the kernel would find the way back.
+    for unknown in [false, true] {
+        let hidden = one(&Passage { marks: Marks { unknown, hidden: Some(0x80), leads: None }, ..strict() });
+        assert_eq!(hidden.key, Some(("net.ipv4.conf.all.src_valid_mark".into(), 0)));
+        assert_eq!(
+            (hidden.suspected, hidden.mend.as_deref()),
+            (false, Some("sysctl -w net.ipv4.conf.all.src_valid_mark=1"))
+        );
+    }
+}
+
+#[test]
+fn a_route_that_only_marked_packets_find() {
+    let errno = libc::ENETUNREACH;
+    let none = Passage { verdict: Err(Stop::Drops(errno)), lookup: Err(errno), ..passage(4) };
+    for (unknown, leads, suspected) in [(true, Some(0x100), true), (true, None, false), (false, Some(0x100), false)] {
+        let found = faults(&Passage { marks: Marks { unknown, leads, hidden: None }, ..none.clone() });
+        assert_eq!((found[0].suspected, found[0].mend.is_none()), (suspected, suspected), "{found:?}");
+        assert_eq!(found[0].text.contains("0x100"), suspected, "{found:?}");
+    }
+    let route = "10.244.0.0/16 dev cali1 table 100".to_string();
+    let beside = faults(&Passage { beside: Some((route.clone(), 100)), ..none });
+    assert_eq!(beside[0].route, Some(route));
+    assert_eq!(beside[0].mend.as_deref(), Some("ip rule add to 10.244.1.5 lookup 100"));
+}
+
+#[test]
+fn a_loopback_source_is_let_in_by_route_localnet() {
+    let mut passage = Passage { from: address("127.0.0.5"), own_source: Some("an address"), ..passage(4) };
+    assert_eq!(keys(&faults(&passage)), ["net.ipv4.conf.eth0.route_localnet"]);
+    assert_eq!(faults(&passage)[0].mend, None, "it lets others at what listens on loopback");
+    passage.settings.route_localnet = true;
+    assert_eq!(names(&passage), [] as [&str; 0]);
 }

@@ -3,6 +3,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod faults;
+mod firewall;
 mod healthy;
+mod marks;
 mod node;
 mod output;

@@ -68,6 +68,20 @@ impl Node {
         object
     }
 
+    /// Whether a connection from the client to the pod's closed port is refused by the pod, and by nobody before it.
+    pub fn passes(&self) -> bool {
+        let connect = format!("echo >/dev/tcp/{POD}/9");
+        let mut client = std::process::Command::new("timeout");
+        client.args(["1", "nsenter", "--net=/run/netns/client", "bash", "-c", &connect]).env("LC_ALL", "C");
+        String::from_utf8_lossy(&client.output().expect("bash runs").stderr).contains("Connection refused")
+    }
+
+    /// The client and the pod know the node as their gateway.
+    pub fn connect(&self) {
+        run("ip -n client route add default via 10.9.0.1");
+        run("ip -n pod route add default via 10.244.1.1");
+    }
+
     /// The command that it names mends it.
     pub fn mends(&self, arguments: &str, object: &Value) {
         let mended = std::process::Command::new("sh").args(["-c", text(object, "mend")]).output().expect("sh runs");

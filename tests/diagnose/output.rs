@@ -67,31 +67,6 @@ fn a_hostile_name_forges_nothing() {
     assert!(!table.contains(['\x1b', '\u{202e}']) && table.contains("e\\u{1b}[31m"), "{table}");
 }
 
-#[test]
-fn a_forward_policy_that_drops_is_a_suspect() {
-    let node = Node::new();
-    let policy = |policy: &str| {
-        fs::write(
-            "/run/rules",
-            format!("table inet guest {{ chain fw {{ type filter hook forward priority 0; policy {policy}; }} }}"),
-        )
-        .expect("a file");
-        let loaded = Command::new("nft").args(["-f", "/run/rules"]).output().expect("nft runs");
-        loaded.status.success()
-    };
-    if !policy("drop") {
-        println!("skipped: this kernel has no nf_tables");
-        return;
-    }
-    let object = node.expect(POD, &[], &["Forwarded"]);
-    let suspect = object["suspects"][0].as_str().expect("a suspect");
-    assert!(suspect.contains("chain fw in table inet guest is drop"), "{object:#}");
-    assert!(node.table(POD).0.contains("Suspect: nftables"));
-    assert!(policy("accept"));
-    let object = node.expect(POD, &[], &[]);
-    assert_eq!(object["suspects"], serde_json::json!([]));
-}
-
 /// A folder with one program that says `text`, before all others.
 fn instead(node: &Node, program: &str, text: &str) -> (String, std::path::PathBuf) {
     let folder = node.ns.path("bin");
