@@ -9,13 +9,14 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueHint};
 use sd_notify::NotifyState;
 
+use crate::kernel::altname::find_by_altname;
 use crate::kernel::memory;
 use crate::policy::{Policy, PolicyError};
 use crate::report::status::notify;
@@ -143,6 +144,13 @@ fn exit_status(all_holds: bool, policy_errors: &[PolicyError]) -> ExitCode {
         (true, false) => ExitCode::from(EXIT_USAGE),
         (true, true) => ExitCode::SUCCESS,
     }
+}
+
+/// The policy below `root`, with what the kernel has other names for.
+fn load(root: &Path) -> Policy {
+    let mut policy = Policy::load(root);
+    policy.note_altnames(find_by_altname);
+    policy
 }
 
 /// Notices and bad lines go to stderr, one line each.

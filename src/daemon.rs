@@ -24,6 +24,7 @@ use crate::guard::resume::{BEFORE, By, Sleeps};
 use crate::guard::settle::Settle;
 use crate::guard::{Move, Summary};
 use crate::keeper::{Command, Handle, Keeper, Outlet};
+use crate::kernel::altname::find_by_altname;
 use crate::kernel::descriptors::ensure_enough;
 use crate::kernel::memory;
 use crate::kernel::privilege::drop_privileges;
@@ -135,7 +136,9 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
     let status = Arc::new(SharedStatus::default());
     // Watch first, then read: no change of a file falls between.
     let watch = Watch::new(root);
-    let policy = Arc::new(Policy::load(root));
+    let mut policy = Policy::load(root);
+    policy.note_altnames(find_by_altname);
+    let policy = Arc::new(policy);
     let witness = groups.and_then(Witness::new);
     let lost_witness = witness.as_ref().err().map(ToString::to_string);
     let (witness, unstarted) = witness.map_or((Witness::absent(), None), |(witness, threads)| (witness, Some(threads)));

@@ -147,6 +147,20 @@ impl Policy {
         policy
     }
 
+    /// Adds a notice for each line that names an interface by an altname, which `find` knows (the kernel has no setting of that
+    /// name, so nothing of it is guarded).
+    pub fn note_altnames(&mut self, find: impl Fn(&OsStr) -> Option<OsString>) {
+        let lines = self.by_interface.iter().filter(|(name, _)| *name != "all" && *name != "default");
+        for (name, own, entry) in lines.filter_map(|(name, entries)| Some((name, find(name)?, *entries.first()?))) {
+            let Entry { source, name: key, .. } = &self.merged.entries[entry];
+            let [name, own] = [name, &own].map(|name| printable(name));
+            let message = format!(
+                "'{key}' does nothing: {name} is an altname of {own}, and the kernel has its settings under {own}"
+            );
+            self.notices.push(PolicyError::at(source.clone(), message));
+        }
+    }
+
     /// The lines that count, in the order in which sysctl.d would apply them.
     pub fn entries(&self) -> &[Entry] {
         &self.merged.entries

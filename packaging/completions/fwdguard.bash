@@ -122,7 +122,7 @@ _fwdguard() {
             return 0
             ;;
         fwdguard__subcmd__diagnose)
-            opts="-h --from --in --json --root --help"
+            opts="-h --from --in --mark --json --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -136,6 +136,13 @@ _fwdguard() {
                     return 0
                     ;;
                 --in)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --mark)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace

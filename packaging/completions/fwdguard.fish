@@ -47,6 +47,7 @@ complete -c fwdguard -n "__fish_fwdguard_using_subcommand policy" -l json -d 'Pr
 complete -c fwdguard -n "__fish_fwdguard_using_subcommand policy" -s h -l help -d 'Print help'
 complete -c fwdguard -n "__fish_fwdguard_using_subcommand diagnose" -l from -d 'Who sends; without it, an address behind each interface is assumed' -r -f
 complete -c fwdguard -n "__fish_fwdguard_using_subcommand diagnose" -l in -d 'Where it arrives; without it, every interface that traffic could arrive on is asked' -r -f
+complete -c fwdguard -n "__fish_fwdguard_using_subcommand diagnose" -l mark -d 'Its mark, in decimal or 0x..., and which bits of it are known; \'ip rule\' and rp_filter may go by it' -r -f
 complete -c fwdguard -n "__fish_fwdguard_using_subcommand diagnose" -l root -d 'Read policy, sysctl.d and TuneD below DIR (settings are still this network namespace\'s)' -r -f -a "(__fish_complete_directories)"
 complete -c fwdguard -n "__fish_fwdguard_using_subcommand diagnose" -l json -d 'Print one JSON object instead of a table'
 complete -c fwdguard -n "__fish_fwdguard_using_subcommand diagnose" -s h -l help -d 'Print help'

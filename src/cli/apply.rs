@@ -9,14 +9,14 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::check::Report;
+use super::load;
 use super::table::{say, say_json};
 use crate::keeper;
-use crate::policy::Policy;
 use crate::report::record::Record;
 use crate::report::text::{count, errno_text};
 
 pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
-    let policy = Arc::new(Policy::load(root));
+    let policy = Arc::new(load(root));
     if policy.is_unreadable() {
         if json {
             say_json(&Report::of(policy.clone(), root, &HashMap::new())?.json());

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use anyhow::{Result, anyhow};
 
 use super::advice::{self, Idle, Numbers, Warning, summary};
+use super::load;
 use super::table::{Table, Tone, say, say_json};
 use crate::kernel::sysctl::{CONF_FOLDER, interfaces, is_absent};
 use crate::policy::conflicts::{self, Conflict, Mend, Origin};
@@ -70,7 +71,7 @@ pub struct Report {
 }
 
 pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
-    let report = Report::of(Arc::new(Policy::load(root)), root, &HashMap::new())?;
+    let report = Report::of(Arc::new(load(root)), root, &HashMap::new())?;
     if json {
         say_json(&report.json());
     } else {

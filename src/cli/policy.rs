@@ -6,13 +6,13 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::check::{error, source};
+use super::load;
 use super::table::{Table, Tone, say_json};
-use crate::policy::Policy;
 use crate::policy::merge::Entry;
 use crate::setting::printable;
 
 pub fn run(root: &Path, json: bool) -> ExitCode {
-    let policy = Policy::load(root);
+    let policy = load(root);
     if json {
         let lines: Vec<Value> = policy.entries().iter().map(entry).collect();
         let errors: Vec<Value> = policy.errors.iter().map(error).collect();

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{Daemon, POLICY_WATCH};
 use crate::keeper::Command;
+use crate::kernel::altname::find_by_altname;
 use crate::kernel::sysctl;
 use crate::policy::conflicts::{self, Conflict, Origin};
 use crate::policy::watch::Watch;
@@ -140,7 +141,8 @@ impl Daemon {
             self.lost(POLICY_WATCH, error.to_string());
         }
         self.tell_unwatched(watch.as_ref());
-        let policy = Policy::load(&self.root);
+        let mut policy = Policy::load(&self.root);
+        policy.note_altnames(find_by_altname);
         let same =
             if policy.is_unreadable() { policy.errors == self.errors } else { policy.says_the_same(&self.policy) };
         self.errors.clone_from(&policy.errors);

@@ -144,6 +144,16 @@ fn another_name_of_an_interface() {
     run("ip link property add dev eth0 altname enp0s1f3np0");
     let object = node.expect(&format!("{POD} --in enp0s1f3np0"), &[], &["arrives on eth0"]);
     assert_eq!(object["arrivals"][0]["interface"], "eth0");
+    // Below /proc/sys it has the one name only, so a line of the policy by the other does nothing.
+    let policy =
+        "net.ipv4.conf.enp0s1f3np0.rp_filter = 0\nnet.ipv4.conf.eth1.rp_filter = 0\nnet.ipv4.conf.no9.rp_filter = 0\n";
+    node.ns.write("etc/fwdguard.d/10.conf", policy);
+    let (object, _) = node.ns.json(&["check", "--json"]);
+    let notices = list(&object, "notices");
+    assert_eq!((notices.len(), &notices[0]["line"]), (1, &1.into()), "{object:#}");
+    assert!(text(&notices[0], "message").contains("altname of eth0"), "{object:#}");
+    let guard = node.ns.guard();
+    guard.wait_message("enp0s1f3np0 is an altname of eth0");
 }
 
 #[test]
