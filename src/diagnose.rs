@@ -9,8 +9,10 @@ mod firewall;
 mod hops;
 mod ingress;
 mod judge;
+mod links;
 mod messages;
 mod node;
+mod path;
 mod programs;
 mod report;
 #[cfg(test)]
@@ -33,10 +35,12 @@ use hops::Hop;
 use ingress::{Ingress, Packet};
 pub use judge::Stop;
 use judge::{Marks, Passage, Settings};
-use messages::{Link, Route, in_subnet, kind_name};
+use links::Link;
+use messages::{Route, in_subnet, kind_name};
 use node::{Lookup, Node};
+pub use path::{Mark, Step};
 use programs::{Firewall, Journal};
-pub use report::{Arrival, Mark, Moved, Report, Step};
+pub use report::{Arrival, Moved, Report};
 
 /// How long the counters are looked at, and a next hop may take to answer.
 const LOOK: Duration = Duration::from_secs(1);

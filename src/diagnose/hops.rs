@@ -5,7 +5,8 @@ use std::net::{IpAddr, UdpSocket};
 use netlink_packet_route::neighbour::NeighbourState;
 
 use super::fault::{Fault, Kind, Way};
-use super::messages::{Link, Neighbour, Route, kind_name};
+use super::links::{Link, Neighbour};
+use super::messages::{Route, kind_name};
 use super::node::{Lookup, Node, width};
 use crate::report::text::errno_text;
 use crate::setting::printable;

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::messages::{Address, Link, Route, in_subnet};
+use super::links::{Address, Link};
+use super::messages::{Route, in_subnet};
 use super::node::{Node, width};
 
 /// Hosts of a subnet that are tried before one that is not the node's own.

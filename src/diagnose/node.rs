@@ -11,7 +11,8 @@ use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage};
 use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteMessage};
 
-use super::messages::{Address, Link, Neighbour, NextHop, Route, Rule, TABLE_LOCAL, TABLE_MAIN, kind_name, refusal};
+use super::links::{Address, Link, Neighbour};
+use super::messages::{NextHop, Route, Rule, TABLE_LOCAL, TABLE_MAIN, kind_name, refusal};
 use crate::kernel::socket::Dumps;
 use crate::kernel::sysctl::Door;
 use crate::setting::{Family, Key, printable};

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use netlink_packet_route::route::RouteType;
 
 use super::judge::{Marks, Passage, Settings, Stop, faults};
-use super::messages::{Address, Link, Neighbour, NextHop, Route, Rule};
+use super::links::{Address, Link, Neighbour};
+use super::messages::{NextHop, Route, Rule};
 use super::node::whole;
 use super::{Fault, Way};
 
