@@ -266,7 +266,6 @@ fn start_guard(policy: Arc<Policy>, pulse: Arc<Pulse>, news: News) -> Result<Sta
         .name("guard".into())
         .spawn(move || {
             ask_for_slices(SHORTEST_NSEC);
-            keeper.wait_asleep();
             keeper.audit(Cause::Start);
             let summary = keeper.summary();
             let Summary { settings, interfaces, repairs, .. } = summary;

@@ -107,11 +107,6 @@ impl<O: Outlet> Keeper<O> {
         })
     }
 
-    /// Waits asleep for whoever holds the kernel's RTNL lock, on the calling thread. See [`Door::wait_asleep`].
-    pub fn wait_asleep(&mut self) {
-        self.door.wait_asleep();
-    }
-
     /// Guards until [`Command::Stop`].
     ///
     /// # Errors

@@ -8,7 +8,6 @@ pub mod message;
 pub mod mute;
 pub mod name;
 pub mod netconf;
-mod patience;
 pub mod privilege;
 pub mod process;
 mod receive;

@@ -121,14 +121,10 @@ fn system_calls(interfaces: usize, key: &str) -> (f64, usize) {
     (0..FLIPS).for_each(|_| flip());
     run(&format!("kill -TERM {}", strace.id()));
     strace.wait().expect("wait");
-    // While strace looks on, a write takes so long that a timer of patience.rs may come: what its handler does is not of
-    // every repair.
-    let (mut calls, mut in_handler) = (0, false);
+    let mut calls = 0;
     let (mut woken_at, mut until_write) = (None, Vec::new());
     for line in fs::read_to_string(&trace).unwrap().lines() {
-        in_handler |= line.starts_with("--- SIGRT");
-        calls += usize::from(!in_handler);
-        in_handler &= !line.starts_with("rt_sigreturn");
+        calls += 1;
         if line.starts_with("epoll_") {
             woken_at = Some(calls);
         } else if line.starts_with("pwrite64") {

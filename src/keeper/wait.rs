@@ -125,7 +125,6 @@ fn sleep(epoll: &OwnedFd, usec: Option<u64>) -> io::Result<Woken> {
         Timespec { tv_sec: (msec / 1000) as i64, tv_nsec: (msec % 1000 * 1_000_000) as i64 }
     });
     let mut room = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; 4];
-    // A timer of `kernel/patience` that comes after its write is no reason for a turn.
     let count = retry_on_intr(|| epoll::wait(epoll, &mut room, timeout.as_ref()))?;
     let events = &room[..count];
     let from = |source: Source| events.iter().any(|event| event.data.u64() == source as u64);
