@@ -51,7 +51,7 @@ impl Node {
     /// The kernel's reason why rtnetlink can't be asked.
     pub fn look(family: Family) -> io::Result<Node> {
         let mut dumps = Dumps::open()?;
-        let settings = dumps.netconf(family, |_| true)?;
+        let settings = dumps.netconf(family)?;
         let (mut links, mut addresses, mut routes) = (BTreeMap::new(), Vec::new(), Vec::new());
         let mut body = vec![0; 16];
         attribute(&mut body, IFLA_EXT_MASK, &RTEXT_FILTER_SKIP_STATS.to_ne_bytes());

@@ -25,6 +25,11 @@ impl Guard {
         self.interfaces.contains_key(&ifindex)
     }
 
+    /// Whether these, which are sorted, are all interfaces that there are.
+    pub fn knows_just(&self, indices: &[i32]) -> bool {
+        self.interfaces.range(1..).map(|(ifindex, _)| ifindex).eq(indices)
+    }
+
     /// Whether the policy names anything of IPv6 that netconf messages tell of.
     pub fn guards_ipv6(&self) -> bool {
         self.policy.guards_forwarding(Family::V6)
