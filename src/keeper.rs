@@ -2,7 +2,6 @@
 
 mod absorb;
 mod cost;
-mod fan_out;
 mod handle;
 mod looks;
 mod once;
@@ -267,7 +266,7 @@ impl<O: Outlet> Keeper<O> {
         let in_doubt = in_doubt.filter(|_| self.door.read(&repair.key).is_ok_and(|value| !repair.holds(&value)));
         let mut outcome = match ahead {
             Some(ahead) => ahead.outcome,
-            None => self.repair(&repair.key, &repair.wanted, |value| repair.holds(value)),
+            None => self.door.repair(&repair.key, &repair.wanted, |value| repair.holds(value)),
         };
         if outcome.write.is_some() {
             if is_new {

@@ -33,8 +33,10 @@ impl Guard {
             }
         }
         self.wrote_all &= self.episodes[Family::V4 as usize].is_some();
-        let of = |these: fn(i32) -> bool| snapshot.netconf.iter().filter(move |message| message.ifindex.is_some_and(these));
-        let in_order = of(|ifindex| ifindex == ALL).chain(of(|ifindex| ifindex == DEFAULT)).chain(of(|ifindex| ifindex > 0));
+        let of =
+            |these: fn(i32) -> bool| snapshot.netconf.iter().filter(move |message| message.ifindex.is_some_and(these));
+        let in_order =
+            of(|ifindex| ifindex == ALL).chain(of(|ifindex| ifindex == DEFAULT)).chain(of(|ifindex| ifindex > 0));
         in_order.for_each(|message| self.hear(message, cause, None));
         if self.redirects.is_none() || self.episodes[Family::V4 as usize].is_none() {
             self.redirects.clone_from(&snapshot.redirects);

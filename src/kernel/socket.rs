@@ -99,17 +99,7 @@ impl Notifications {
     /// # Errors
     /// The kernel refused the filter.
     pub fn listen(&self) -> io::Result<()> {
-        mute::mute(self.socket.as_fd(), &self.muted, None)
-    }
-
-    /// Has `write`, which makes IPv4's `all.forwarding` this `value`, done without hearing the same of each interface.
-    pub fn without_fan_out<T>(&mut self, value: i32, write: impl FnOnce() -> T) -> T {
-        let is_muted = mute::mute(self.socket.as_fd(), &self.muted, Some(value)).is_ok();
-        let done = write();
-        if is_muted && let Err(error) = self.listen() {
-            (self.failed, self.emptied) = (Some(error), false);
-        }
-        done
+        mute::mute(self.socket.as_fd(), &self.muted)
     }
 
     /// The kernel may have said something since the queue was last seen to be empty.

@@ -45,10 +45,8 @@ fn what_else_is_refused_is_named_and_the_rest_goes_on() {
 /// A larger receive buffer, short slices of the processor.
 #[test]
 fn what_only_makes_it_better_is_done_without() {
-    for (calls, what) in [
-        ("setsockopt", "error=ENOBUFS:when=1..2"),
-        ("sched_setattr,sched_setaffinity", "error=EPERM"),
-    ] {
+    for (calls, what) in [("setsockopt", "error=ENOBUFS:when=1..2"), ("sched_setattr,sched_setaffinity", "error=EPERM")]
+    {
         let ns = broken();
         let outcome = attempt(&ns, |command| injecting(command, calls, what));
         assert!(outcome.ended.is_none(), "{calls}: {}", outcome.reason());
