@@ -25,7 +25,6 @@ use crate::guard::settle::Settle;
 use crate::guard::{Move, Summary};
 use crate::keeper::{Command, Handle, Keeper, Outlet};
 use crate::kernel::descriptors::ensure_enough;
-use crate::kernel::memory;
 use crate::kernel::privilege::drop_privileges;
 use crate::kernel::scheduling::{SHORTEST_NSEC, ask_for_slices, stand_alone};
 use crate::kernel::sysctl::Pulse;
@@ -315,7 +314,6 @@ impl Daemon {
         if !std::mem::replace(&mut self.ready, true) {
             self.tell_ready();
             self.tell_conflicts();
-            memory::unmap_code();
         }
         self.tell_status();
     }

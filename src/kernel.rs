@@ -3,7 +3,6 @@
 pub mod descriptors;
 pub mod flood;
 pub mod links;
-pub mod memory;
 pub mod message;
 pub mod mute;
 pub mod name;

@@ -14,7 +14,6 @@ use zbus::proxy::CacheProperties;
 
 use super::bus::{Search, is_absent};
 use super::managers;
-use crate::kernel::memory;
 
 const LOGIND: &str = "org.freedesktop.login1";
 /// A call that takes longer is lost, and so is the bus.
@@ -101,7 +100,6 @@ async fn session(teller: &mut Teller, search: &mut Search, audited: &Notify) -> 
     } else {
         teller.lost(MANAGER, "it is not on the system bus".into()).await;
     }
-    memory::unmap_code(); // a greeting takes more of it than all that follows
     let mut retries = 0;
     loop {
         tokio::select! {
