@@ -26,7 +26,7 @@ use crate::guard::{Move, Summary};
 use crate::keeper::{Command, Handle, Keeper, Outlet};
 use crate::kernel::descriptors::ensure_enough;
 use crate::kernel::privilege::drop_privileges;
-use crate::kernel::scheduling::{SHORTEST_NSEC, ask_for_slices, stand_alone};
+use crate::kernel::scheduling::stand_alone;
 use crate::kernel::sysctl::Pulse;
 use crate::kernel::writers::{self, Groups};
 use crate::policy::watch::Watch;
@@ -264,7 +264,6 @@ fn start_guard(policy: Arc<Policy>, pulse: Arc<Pulse>, news: News) -> Result<Sta
     std::thread::Builder::new()
         .name("guard".into())
         .spawn(move || {
-            ask_for_slices(SHORTEST_NSEC);
             keeper.audit(Cause::Start);
             let summary = keeper.summary();
             let Summary { settings, interfaces, repairs, .. } = summary;
