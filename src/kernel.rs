@@ -1,7 +1,6 @@
 //! The kernel's side: its notifications and dumps over rtnetlink, `/proc/sys`, and who writes there.
 
 pub mod descriptors;
-pub mod flood;
 pub mod links;
 pub mod message;
 pub mod mute;
