@@ -9,6 +9,9 @@ trap 'rm -f "$stripped"' EXIT
 strip -o "$stripped" "$program"
 printf '%s: %d KiB, %d KiB stripped' "${program##*/}" $((size / 1024)) $(($(stat -c %s "$stripped") / 1024))
 
+# As the service has it.
+export "$(sed -n 's/^Environment=//p' "$(dirname "$0")/../systemd/fwdguard.service")"
+
 # A private /run hides the system's bus and journal; an empty root has no policy, so the program's own holds.
 measure() {
     mount -t tmpfs none /run

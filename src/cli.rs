@@ -17,7 +17,6 @@ use clap::{Parser, Subcommand, ValueHint};
 use sd_notify::NotifyState;
 
 use crate::kernel::altname::find_by_altname;
-use crate::kernel::memory;
 use crate::policy::{Policy, PolicyError};
 use crate::report::status::notify;
 use crate::report::text::{ascii_line, one_line};
@@ -81,9 +80,6 @@ struct Format {
 /// Runs the program.
 pub fn main() -> ExitCode {
     let serves = std::env::args_os().any(|argument| argument == "run");
-    if serves {
-        memory::tune(); // the sooner, the less is done twice
-    }
     let Arguments { command, root } = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) if serves && (error.use_stderr() || std::env::var_os("NOTIFY_SOCKET").is_some()) => {

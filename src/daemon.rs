@@ -7,7 +7,6 @@ use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,8 +16,8 @@ use futures_util::FutureExt;
 use rustix::time::{ClockId, clock_gettime};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until, timeout};
 
 use crate::guard::resume::{BEFORE, By, Sleeps};
 use crate::guard::settle::Settle;
@@ -26,9 +25,8 @@ use crate::guard::{Move, Summary};
 use crate::keeper::{Command, Handle, Keeper, Outlet};
 use crate::kernel::altname::find_by_altname;
 use crate::kernel::descriptors::ensure_enough;
-use crate::kernel::memory;
 use crate::kernel::privilege::drop_privileges;
-use crate::kernel::scheduling::{SHORTEST_NSEC, ask_for_slices, stand_alone};
+use crate::kernel::scheduling::stand_alone;
 use crate::kernel::sysctl::Pulse;
 use crate::kernel::writers::{self, Groups};
 use crate::policy::watch::Watch;
@@ -40,7 +38,6 @@ use crate::report::text::{plain, why};
 use crate::wake::clock::Clock;
 use crate::wake::logind;
 use crate::wake::modules::Modules;
-use crate::wake::timer::Timer;
 use crate::witness::{FANOTIFY, Follow, INTERFACE_FILES_MAX, Witness};
 use sleep::Hook;
 
@@ -130,9 +127,9 @@ fn take_and_drop_privileges() -> Result<io::Result<Groups>> {
 }
 
 async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>, mut signals: Signals) -> Result<()> {
-    let audit = Timer::every(audit_interval).context("no timer for audits")?;
+    let mut audit = every(audit_interval);
     let watchdog_period = sd_notify::watchdog_enabled().map(|limit| limit / 3);
-    let watchdog = Timer::every(watchdog_period.unwrap_or(STATUS_EVERY)).context("no timer for the watchdog")?;
+    let mut watchdog = every(watchdog_period.unwrap_or(STATUS_EVERY));
     let status = Arc::new(SharedStatus::default());
     // Watch first, then read: no change of a file falls between.
     let watch = Watch::new(root);
@@ -179,8 +176,7 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
     daemon.clock = Clock::new().inspect_err(|error| daemon.lost(CLOCKS, error.to_string())).ok();
     let (heard, mut logind_events) = mpsc::channel(16);
     let mut modules = Modules::subscribe().inspect_err(|error| daemon.lost(UEVENTS, why(error))).ok();
-    let audited = Rc::new(Notify::new());
-    tokio::task::spawn_local(logind::listen(heard, audited.clone()));
+    tokio::task::spawn_local(logind::listen(heard));
 
     let mut seen_turns = u64::MAX;
     let ready_at_latest = Instant::now() + READY_AT_LATEST;
@@ -202,10 +198,7 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
             jump = sleep::jumped(&mut daemon.clock) => daemon.jumped(jump),
             touched = policy::touched(&mut watch) => daemon.touched(touched, &mut watch),
             Some(event) = logind_events.recv() => daemon.logind(event),
-            Ok(()) = audit.tick() => {
-                daemon.guard.send(Command::Audit(Cause::Audit));
-                audited.notify_one();
-            }
+            _ = audit.tick() => daemon.guard.send(Command::Audit(Cause::Audit)),
             looked = look_for_modules(&mut modules) => match looked {
                 Ok(()) => daemon.guard.send(Command::LookElsewhere),
                 Err(error) => {
@@ -216,7 +209,7 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
             () = until(daemon.settle.due()) => daemon.settle(),
             () = until(daemon.sleeps.due()) => daemon.rest(),
             () = at(daemon.reload_due) => daemon.reload(&mut watch, false).await,
-            Ok(()) = watchdog.tick() => {
+            _ = watchdog.tick() => {
                 let turns = daemon.pulse.turns.load(Ordering::Relaxed);
                 let inside = daemon.pulse.inside_since.load(Ordering::Relaxed) != 0;
                 if watchdog_period.is_some() && (turns != seen_turns || inside) {
@@ -268,8 +261,6 @@ fn start_guard(policy: Arc<Policy>, pulse: Arc<Pulse>, news: News) -> Result<Sta
     std::thread::Builder::new()
         .name("guard".into())
         .spawn(move || {
-            ask_for_slices(SHORTEST_NSEC);
-            keeper.wait_asleep();
             keeper.audit(Cause::Start);
             let summary = keeper.summary();
             let Summary { settings, interfaces, repairs, .. } = summary;
@@ -319,7 +310,6 @@ impl Daemon {
         if !std::mem::replace(&mut self.ready, true) {
             self.tell_ready();
             self.tell_conflicts();
-            memory::unmap_code();
         }
         self.tell_status();
     }
@@ -372,6 +362,13 @@ impl Daemon {
             self.guard.send(Command::Audit(cause));
         }
     }
+}
+
+/// The first turn ends after one period; those that were missed count as one.
+fn every(period: Duration) -> Interval {
+    let mut turns = interval_at(Instant::now() + period, period);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    turns
 }
 
 async fn look_for_modules(modules: &mut Option<Modules>) -> io::Result<()> {

@@ -32,7 +32,7 @@ use crate::setting::{self, ALL, Attribute, DEFAULT, Family, Key, same_value};
 use contest::Contests;
 use episode::Episode;
 use fan_out::Baselines;
-pub use full_read::{Beside, Snapshot};
+pub use full_read::Snapshot;
 use interface::{Cell, Interface, Other};
 use job::Job;
 pub use job::Repair;

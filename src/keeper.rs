@@ -2,7 +2,6 @@
 
 mod absorb;
 mod cost;
-mod fan_out;
 mod handle;
 mod looks;
 mod once;
@@ -26,7 +25,6 @@ use sources::Sources;
 use wait::{Source, Waits};
 
 use crate::guard::{Guard, Repair, Slot, Summary};
-use crate::kernel::flood::Flood;
 use crate::kernel::links::Links;
 use crate::kernel::message::Heard;
 use crate::kernel::socket::{Dumps, Notifications, Received};
@@ -38,6 +36,8 @@ use crate::setting::Key;
 
 /// After this many messages or repairs in a row, the other threads' wishes (a reload, the watchdog's) get their turn.
 const TURN: usize = 256;
+/// Writes that are watched wake the guard this often at most.
+const PAUSE_USEC: u64 = 10_000;
 
 /// The guard with its sockets and its door.
 pub struct Keeper<O> {
@@ -48,7 +48,8 @@ pub struct Keeper<O> {
     links: Links,
     door: Door,
     writes: io::Result<Writes>,
-    touches: Flood,
+    /// When what has woken the guard may wake it again (monotonic microseconds).
+    armed_at: Option<u64>,
     pulse: Arc<Pulse>,
     outlet: O,
     last_summary: Summary,
@@ -95,7 +96,7 @@ impl<O: Outlet> Keeper<O> {
             links: Links::default(),
             door,
             writes,
-            touches: Flood::default(),
+            armed_at: None,
             pulse,
             outlet,
             last_summary: Summary::default(),
@@ -105,11 +106,6 @@ impl<O: Outlet> Keeper<O> {
             charged_at: 0,
             charged: None,
         })
-    }
-
-    /// Waits asleep for whoever holds the kernel's RTNL lock, on the calling thread. See [`Door::wait_asleep`].
-    pub fn wait_asleep(&mut self) {
-        self.door.wait_asleep();
     }
 
     /// Guards until [`Command::Stop`].
@@ -138,9 +134,9 @@ impl<O: Outlet> Keeper<O> {
             }
             self.charge_turn();
             self.mute();
-            let flood = self.mind_floods(now_usec());
+            self.arm();
             let expected = self.expected();
-            let woken = self.waits.sleep(self.timeout(quiet, flood))?;
+            let woken = self.waits.sleep(self.timeout(quiet))?;
             self.notifications.expect_more();
             let woken = self.reflex(expected, &woken).unwrap_or_default().or(woken);
             if woken.rung {
@@ -150,24 +146,19 @@ impl<O: Outlet> Keeper<O> {
                 self.read_written(None);
             }
             if woken.touched {
-                self.touches.came(now_usec());
                 self.outlet.touched();
+            }
+            if woken.written || woken.touched {
+                self.armed_at.get_or_insert(now_usec() + PAUSE_USEC);
             }
         }
     }
 
-    /// Has nobody woken by what comes without end, and says until when.
-    fn mind_floods(&mut self, now: u64) -> Option<u64> {
-        let writes = self.writes.as_ref().ok();
-        let written = writes.and_then(|writes| writes.waits_until(now));
-        if let Some(writes) = writes {
-            self.waits.mind(Source::Writes, writes, written.is_none());
+    fn arm(&mut self) {
+        if self.armed_at.take_if(|at| *at <= now_usec()).is_some() {
+            self.writes.iter().for_each(|writes| self.waits.arm(Source::Writes, writes));
+            self.outlet.touches().into_iter().for_each(|touches| self.waits.arm(Source::Touches, touches));
         }
-        let touched = self.touches.waits_until(now);
-        if let Some(touches) = self.outlet.touches() {
-            self.waits.mind(Source::Touches, touches, touched.is_none());
-        }
-        written.into_iter().chain(touched).min()
     }
 
     fn obey(&mut self, command: Command) {
@@ -272,7 +263,7 @@ impl<O: Outlet> Keeper<O> {
         let in_doubt = in_doubt.filter(|_| self.door.read(&repair.key).is_ok_and(|value| !repair.holds(&value)));
         let mut outcome = match ahead {
             Some(ahead) => ahead.outcome,
-            None => self.repair(&repair.key, &repair.wanted, |value| repair.holds(value)),
+            None => self.door.repair(&repair.key, &repair.wanted, |value| repair.holds(value)),
         };
         if outcome.write.is_some() {
             if is_new {
@@ -327,14 +318,14 @@ impl<O: Outlet> Keeper<O> {
     }
 
     /// How long the guard may sleep if nothing is heard, in microseconds.
-    fn timeout(&self, quiet: bool, flood: Option<u64>) -> Option<u64> {
+    fn timeout(&self, quiet: bool) -> Option<u64> {
         let due = self
             .looks
             .due()
             .into_iter()
             .chain(self.guard.settle_due())
             .chain(self.guard.contest_due())
-            .chain(flood)
+            .chain(self.armed_at)
             .min();
         if !quiet || self.guard.is_busy() || self.guard.awaits_idle() || self.notifications.is_waiting() {
             Some(0)

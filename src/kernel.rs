@@ -2,14 +2,11 @@
 
 pub mod altname;
 pub mod descriptors;
-pub mod flood;
 pub mod links;
-pub mod memory;
 pub mod message;
 pub mod mute;
 pub mod name;
 pub mod netconf;
-mod patience;
 pub mod privilege;
 pub mod process;
 mod receive;

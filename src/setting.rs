@@ -270,11 +270,6 @@ impl Key {
         self.0.iter().any(|b| matches!(b, b'*' | b'?' | b'['))
     }
 
-    /// Whether this is IPv4's `all.forwarding`, which is `net.ipv4.ip_forward`, too.
-    pub fn is_all_forwarding(&self) -> bool {
-        *self.0 == *ALL_FORWARDING
-    }
-
     /// Whether the kernel's RTNL lock stands before a write of this key (`devinet_sysctl_forward`, `addrconf_sysctl_forward`).
     pub fn waits_for_rtnl(&self) -> bool {
         self.0.ends_with(b"/forwarding")

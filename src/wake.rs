@@ -1,8 +1,6 @@
 //! What wakes the guard besides the kernel's notifications.
 
-pub mod bus;
 pub mod clock;
 pub mod logind;
 pub mod managers;
 pub mod modules;
-pub mod timer;

@@ -13,7 +13,6 @@ use std::time::Duration;
 use crate::guard::Move;
 use crate::handle::Handle;
 use crate::kernel::process::Process;
-use crate::kernel::scheduling::{processors, stay_on};
 use crate::kernel::sysctl::now_usec;
 use crate::kernel::writers::Groups;
 use crate::policy::Policy;
@@ -100,26 +99,16 @@ pub struct Unstarted {
 impl Unstarted {
     /// Marks what the policy names, and starts the threads: one for writes and orders, which has time, and one for opened files,
     /// which has none. Writes do not wake the first, for they come together with the repair, and to wake a thread takes as long
-    /// as that: whoever has seen that there are some calls [`Witness::read_writes`]. The other runs where the kernel sends it;
-    /// on a machine of two processors it is two, one on each. There, the processor that does not write often sleeps, and takes a
-    /// millisecond to wake in a virtual machine, while a thread on the writer's own takes it from the writer at once.
+    /// as that: whoever has seen that there are some calls [`Witness::read_writes`].
     ///
     /// # Errors
     /// No thread or descriptor.
     pub fn start(self, policy: Arc<Policy>) -> io::Result<()> {
         let Unstarted { threads: Threads { handle, watcher, .. }, opens, inbox } = self;
         lock(&watcher).follow(Follow::Policy(policy)); // before READY, so that nobody writes `all` or `default` unseen
-        let both = Some(processors()).filter(|all| all.len() == 2);
-        let start = |post: Post, processor: Option<usize>| {
-            std::thread::Builder::new().name("witness".into()).spawn(move || {
-                processor.into_iter().for_each(stay_on);
-                watch(&post)
-            })
-        };
-        for processor in both.map_or(vec![None], |both| both.into_iter().map(Some).collect()) {
-            start(Post::Opens(watcher.clone(), opens.try_clone()?), processor)?;
-        }
-        start(Post::Orders(watcher, handle, inbox), None)?;
+        let start = |post: Post| std::thread::Builder::new().name("witness".into()).spawn(move || watch(&post));
+        start(Post::Opens(watcher.clone(), opens))?;
+        start(Post::Orders(watcher, handle, inbox))?;
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! A node with many interfaces, where what our own write of `ip_forward` does to each is not listened to.
+//! A node with many interfaces, all of which go with `ip_forward`.
 
 mod common;
 
@@ -9,7 +9,7 @@ use common::*;
 const MANY: usize = 300;
 
 #[test]
-fn interfaces_that_are_not_listened_to_are_known_all_the_same() {
+fn interfaces_that_went_with_all_are_known_all_the_same() {
     let ns = Namespace::enter();
     let interfaces: String = (0..MANY).map(|number| format!("link add if{number} type ifb\n")).collect();
     std::fs::write(ns.path("interfaces"), interfaces).expect("write");

@@ -30,27 +30,6 @@ fn ready_comes_after_the_first_full_pass() {
     guard.wait_notified("STATUS=Guarding ");
 }
 
-/// The allocator is told at a program's start alone; who has told it otherwise is obeyed, and no start is the third.
-#[test]
-fn the_allocator_is_tuned_in_the_same_process() {
-    let ns = Namespace::enter();
-    let own = |guard: &Running, file: &str| fs::read_to_string(format!("/proc/{}/{file}", guard.pid())).expect(file);
-    let guard = Running::start(&ns, |command| command.env_remove("GLIBC_TUNABLES").env("A_WORD", "kept"));
-    let variables = own(&guard, "environ");
-    for variable in ["GLIBC_TUNABLES=glibc.malloc.arena_max=1", "A_WORD=kept"] {
-        assert_eq!(variables.split('\0').filter(|text| text.starts_with(variable)).count(), 1, "{variables:?}");
-    }
-    assert_eq!(own(&guard, "comm"), "fwdguard\n");
-    assert!(own(&guard, "cmdline").contains("\0run\0--audit-interval\0"));
-    guard.stop();
-    let guard = Running::start(&ns, |command| command.env("GLIBC_TUNABLES", "glibc.malloc.check=0"));
-    assert!(own(&guard, "environ").split('\0').any(|text| text == "GLIBC_TUNABLES=glibc.malloc.check=0"));
-    guard.stop();
-    // As where glibc has taken the first away.
-    let guard = Running::start(&ns, |command| command.env_remove("GLIBC_TUNABLES").env("FWDGUARD_STARTED_ANEW", "1"));
-    assert!(!own(&guard, "environ").contains("GLIBC_TUNABLES"));
-}
-
 /// Elsewhere niceness counts only within a session (sched(7), "The autogroup feature").
 #[test]
 fn its_niceness_is_its_sessions() {

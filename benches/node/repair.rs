@@ -10,7 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use fwdguard::kernel::scheduling::stay_on;
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::contender::{Contender, Guard, Running};
 use crate::document::{COMPARED, Section, percentile};
@@ -198,6 +198,13 @@ fn waited_for_processor(pid: u32) -> Result<Duration> {
         }
     }
     bail!("no thread of {pid} is the guard's")
+}
+
+/// Keeps the calling thread on one processor.
+fn stay_on(processor: usize) {
+    let mut only = CpuSet::new();
+    only.set(processor);
+    _ = sched_setaffinity(None, &only);
 }
 
 /// SCHED_FIFO for the calling thread, not for its children.

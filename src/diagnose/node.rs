@@ -61,7 +61,7 @@ impl Node {
     pub fn look(family: Family) -> io::Result<Node> {
         let mut dumps = Dumps::open()?;
         let mut settings = HashMap::new();
-        for message in dumps.netconf(family, |_| true)? {
+        for message in dumps.netconf(family)? {
             let value = |value: Option<i32>| value.unwrap_or(0);
             settings
                 .extend(message.ifindex.map(|index| (index, (value(message.forwarding), value(message.rp_filter)))));

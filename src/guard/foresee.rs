@@ -131,6 +131,9 @@ mod tests {
         if let Some(Slot::Announced(_, attribute, ifindex)) = slot {
             let values = if attribute == Attribute::Forwarding { (Some(1), None) } else { (None, Some(0)) };
             guard.netconf(&message(libc::AF_INET, ifindex, values.0, values.1), at);
+            if (attribute, ifindex) == (Attribute::Forwarding, ALL) {
+                guard.netconf(&message(libc::AF_INET, 1, values.0, None), at); // it goes with it
+            }
         }
         family.into_iter().for_each(|family| guard.absorbed(family));
         slot

@@ -1,19 +1,11 @@
-//! What the guard makes of everything read at once.
-//!
-//! A node has thousands of interfaces, and hardly anything is wrong or new: so both are gone through side by side, in the
-//! order of their indices, and only what is wrong or new is heard like a message that came by itself.
-
-use std::collections::btree_map::Range;
-use std::sync::Arc;
+//! What the guard makes of everything read at once: each message of a dump is heard like one that came by itself.
 
 use super::hear::drop_others;
-use super::interface::Interface;
 use super::{Guard, Move, Slot};
 use crate::kernel::message::Link;
 use crate::kernel::netconf::NetconfMessage;
-use crate::policy::Policy;
 use crate::report::record::Cause;
-use crate::setting::{ALL, Attribute, Family};
+use crate::setting::{ALL, Attribute, DEFAULT, Family};
 
 /// Everything read at once.
 #[derive(Debug, Default)]
@@ -41,11 +33,11 @@ impl Guard {
             }
         }
         self.wrote_all &= self.episodes[Family::V4 as usize].is_some();
-        let is_of_all = |message: &&NetconfMessage| message.ifindex == Some(ALL);
-        snapshot.netconf.iter().filter(is_of_all).for_each(|message| self.hear(message, cause, None));
-        for message in self.take_what_is_right(&snapshot.netconf) {
-            self.hear(message, cause, None);
-        }
+        let of =
+            |these: fn(i32) -> bool| snapshot.netconf.iter().filter(move |message| message.ifindex.is_some_and(these));
+        let in_order =
+            of(|ifindex| ifindex == ALL).chain(of(|ifindex| ifindex == DEFAULT)).chain(of(|ifindex| ifindex > 0));
+        in_order.for_each(|message| self.hear(message, cause, None));
         if self.redirects.is_none() || self.episodes[Family::V4 as usize].is_none() {
             self.redirects.clone_from(&snapshot.redirects);
         }
@@ -89,100 +81,4 @@ impl Guard {
             }
         }
     }
-
-    /// What is known, to be gone through beside a dump while it comes.
-    pub fn beside(&self) -> Beside<'_> {
-        Beside { guard: self, checks: Checks::of(self), rest: self.interfaces.range(1..) }
-    }
-
-    /// Takes the messages that say nothing wrong, and nothing that something else follows from, as most of them do. Those
-    /// that are left, but for those of `all`, have to be heard.
-    fn take_what_is_right<'a>(&mut self, netconf: &'a [NetconfMessage]) -> Vec<&'a NetconfMessage> {
-        let mut left: Vec<&NetconfMessage> = netconf.iter().filter(|message| message.ifindex != Some(ALL)).collect();
-        left.sort_by_key(|message| message.ifindex);
-        let (idle, checks) = (self.jobs.is_empty(), Checks::of(self));
-        let mut counts = self.counts;
-        let mut known = self.interfaces.iter_mut().peekable();
-        left.retain(|message| {
-            while known.next_if(|(ifindex, _)| Some(**ifindex) < message.ifindex).is_some() {}
-            let interface = known.peek_mut().filter(|(ifindex, _)| Some(**ifindex) == message.ifindex);
-            let Some((_, interface)) = interface else { return true };
-            if !checks.is_right(interface, message, idle) {
-                return true;
-            }
-            for (family, attribute, value) in said(message) {
-                let cell = interface.cell_mut(family, attribute);
-                if value.is_some() && cell.seen.is_none() {
-                    (cell.seen, cell.settled) = (value, value);
-                    counts = None;
-                }
-            }
-            false
-        });
-        self.counts = counts;
-        left
-    }
-}
-
-/// What a dump of known interfaces is compared with.
-pub struct Beside<'a> {
-    guard: &'a Guard,
-    checks: Checks,
-    /// Newer kernels tell of interfaces in the order of their indices, older ones in that of 256 lists of them
-    /// (`inet_netconf_dump_devconf`, net/ipv4/devinet.c).
-    rest: Range<'a, i32, Box<Interface>>,
-}
-
-impl Beside<'_> {
-    /// Whether there is nothing in it but what is known, and right.
-    pub fn says_nothing_new(&mut self, message: &NetconfMessage) -> bool {
-        let Some(ifindex) = message.ifindex.filter(|ifindex| *ifindex > 0) else { return false };
-        let next = self.rest.next().filter(|(known, _)| **known == ifindex).or_else(|| {
-            self.rest = self.guard.interfaces.range(ifindex..);
-            self.rest.next().filter(|(known, _)| **known == ifindex)
-        });
-        next.is_some_and(|(_, interface)| self.checks.is_right(interface, message, false))
-    }
-
-    /// Whether these, which are sorted, are all interfaces that are known.
-    pub fn are_all(&self, indices: &[i32]) -> bool {
-        self.guard.interfaces.range(1..).map(|(ifindex, _)| ifindex).eq(indices)
-    }
-}
-
-/// What decides whether a message says something wrong, or something that something else follows from.
-struct Checks {
-    policy: Arc<Policy>,
-    nothing_written: bool,
-    in_episode: [bool; 2],
-}
-
-impl Checks {
-    fn of(guard: &Guard) -> Checks {
-        Checks {
-            policy: guard.policy.clone(),
-            nothing_written: guard.written.is_empty(),
-            in_episode: [0, 1].map(|family: usize| guard.episodes[family].is_some()),
-        }
-    }
-
-    /// `news`: what it tells of need not have been told of before.
-    fn is_right(&self, interface: &Interface, message: &NetconfMessage, news: bool) -> bool {
-        said(message).into_iter().all(|(family, attribute, value)| {
-            let cell = interface.cell(family, attribute);
-            let wanted = |entry: usize| self.policy.entries()[entry].number == value.map(i64::from);
-            let right = cell.entry.map_or(self.nothing_written, wanted);
-            let is_known = cell.seen == value && cell.settled == value || news && cell.seen.is_none();
-            !self.in_episode[family as usize] && (value.is_none() || right && is_known)
-        })
-    }
-}
-
-/// The settings that a message of a full read may tell of.
-fn said(message: &NetconfMessage) -> [(Family, Attribute, Option<i32>); 2] {
-    let family = if i32::from(message.family) == libc::AF_INET { Family::V4 } else { Family::V6 };
-    [
-        (family, Attribute::Forwarding, message.forwarding),
-        (family, Attribute::RpFilter, message.rp_filter.filter(|_| family == Family::V4)),
-    ]
 }

@@ -25,6 +25,11 @@ impl Guard {
         self.interfaces.contains_key(&ifindex)
     }
 
+    /// Whether these, which are sorted, are all interfaces that there are.
+    pub fn knows_just(&self, indices: &[i32]) -> bool {
+        self.interfaces.range(1..).map(|(ifindex, _)| ifindex).eq(indices)
+    }
+
     /// Whether the policy names anything of IPv6 that netconf messages tell of.
     pub fn guards_ipv6(&self) -> bool {
         self.policy.guards_forwarding(Family::V6)
@@ -151,10 +156,6 @@ impl Guard {
                 self.all_heard[family as usize] = at.unwrap_or_default();
             }
             self.hear_value(family, Attribute::Forwarding, ifindex, value, cause, at);
-            let is_wanted = || self.all_entry(family).is_some_and(|entry| self.wants(entry, value));
-            if (family, ifindex) == (Family::V4, ALL) && at.is_some() && is_wanted() {
-                self.hear_fan_out(value, cause, at);
-            }
             if (family, ifindex) == (Family::V6, ALL) && at.is_some() && self.episodes[Family::V6 as usize].is_none() {
                 self.check_default_of_ipv6(cause);
             }
@@ -251,16 +252,6 @@ impl Guard {
         }
     }
 
-    /// IPv4's `all.forwarding` has become `value`, and with it every interface's (`inet_forward_change`), which need not be
-    /// said of each where it was our own write.
-    fn hear_fan_out(&mut self, value: i32, cause: Cause, at: Option<u64>) {
-        let was_said = |interface: &Interface| interface.cell(Family::V4, Attribute::Forwarding).seen.is_some();
-        let interfaces = self.interfaces.range(1..).filter(|(_, interface)| was_said(interface));
-        for ifindex in interfaces.map(|(ifindex, _)| *ifindex).collect::<Vec<_>>() {
-            self.hear_value(Family::V4, Attribute::Forwarding, ifindex, value, cause, at);
-        }
-    }
-
     /// Whether the kernel says that it makes every interface what the policy wants of `all`, though `all` was that already.
     ///
     /// A writer of 0 that finds 0 there does nothing, but looks twice (`devinet_sysctl_forward`): if our 1 comes in between,
@@ -276,11 +267,6 @@ impl Guard {
             && self.wrote_all
             && at.is_some()
             && self.episodes[Family::V4 as usize].as_ref().is_none_or(|episode| episode.echoed)
-    }
-
-    /// Something may not have been heard, so everything has to be read again once nothing waits ([`Guard::idle`]).
-    pub fn doubt(&mut self) {
-        self.reread = Some(Cause::Write);
     }
 
     /// Whether something is left to do, or to be read again.

@@ -1,6 +1,5 @@
 //! The guard's decisions in tables: what it hears, what it asks for, what it tells. No kernel, no clock.
 
-mod fan_out;
 mod full_read;
 mod old_kernel;
 mod put_back;
@@ -19,8 +18,6 @@ const CLOSED0: i32 = 3;
 const TUNL0: i32 = 4;
 
 thread_local! {
-    /// What our own write of IPv4's `all.forwarding` did to interfaces is not heard (`keeper/fan_out`).
-    static UNHEARD: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
     /// IPv6 does not tell that `default` follows `all`, as on Linux 3.10.
     static SILENT_DEFAULT: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
@@ -213,12 +210,7 @@ impl Bench {
         if found.is_ok_and(|value| !repair.holds(&value)) {
             let wanted = repair.wanted.clone();
             self.log.push(format!("{key}={wanted}"));
-            let said_before = self.said.len();
             self.write(&key, &wanted);
-            if UNHEARD.get() && repair.key.is_all_forwarding() {
-                let ours = self.said.split_off(said_before);
-                self.said.extend(ours.into_iter().filter(|message| message.ifindex.is_some_and(|ifindex| ifindex < 0)));
-            }
             outcome.write = Some(Ok(()));
             outcome.now = Some(wanted.to_string());
         }

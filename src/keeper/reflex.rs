@@ -10,8 +10,6 @@ use crate::setting::{ALL, Attribute, Key, number};
 
 /// So many repairs come before what follows from the first; in a stream of changes, that is caught up with after every other.
 const IN_A_ROW: usize = 2;
-/// Of more, the socket has no room for several changes of `all`.
-const CROWD: usize = 1000;
 
 /// What was done before the guard has asked for it.
 pub struct Ahead {
@@ -73,7 +71,7 @@ impl<O: Outlet> Keeper<O> {
         let in_a_row = self.in_a_row(&slot);
         let mut may_rest = false;
         while self.ahead.len() < in_a_row {
-            let outcome = self.repair(&key, &wanted, |value| value == said);
+            let outcome = self.door.repair(&key, &wanted, |value| value == said);
             let Some(written) = outcome.write else { break };
             self.ahead.push_back(Ahead { slot: slot.clone(), outcome, received, again: !self.ahead.is_empty() });
             may_rest = self.guard.may_rest(&slot) && !woken.written;
@@ -101,7 +99,6 @@ impl<O: Outlet> Keeper<O> {
 
     fn in_a_row(&self, slot: &Slot) -> usize {
         match slot {
-            slot if is_of_all(slot) && self.guard.known() > CROWD => 1,
             // What changes it next may be a change of `all`, which is one drift with all interfaces.
             Slot::Announced(.., Attribute::Forwarding, ifindex) if *ifindex != ALL => 1,
             _ => IN_A_ROW,

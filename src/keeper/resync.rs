@@ -11,7 +11,7 @@ use super::{Keeper, Outlet};
 use crate::guard::Snapshot;
 use crate::kernel::message::Link;
 use crate::kernel::netconf::NetconfMessage;
-use crate::kernel::socket::{Dumps, Notifications, Received};
+use crate::kernel::socket::{Notifications, Received};
 use crate::kernel::sysctl::{CONF_FOLDER, interfaces, now_usec};
 use crate::report::record::{Cause, INTERFACES, Record};
 use crate::report::text::{count, why};
@@ -87,31 +87,23 @@ impl<O: Outlet> Keeper<O> {
         self.miss_no_interface();
     }
 
-    /// The interfaces, and what is not known already of their settings. Interfaces are `None` where those are all there are
-    /// that are known: of each that comes, goes or gets another name the kernel tells, unless that was lost.
+    /// The interfaces and their settings. Interfaces are `None` where those are all there are that are known: of each that comes,
+    /// goes or gets another name the kernel tells, unless that was lost.
     fn dump(&mut self, cause: Cause) -> io::Result<(Option<Vec<Link>>, Vec<NetconfMessage>)> {
-        let Keeper { dumps, guard, .. } = self;
-        let lost = cause == Cause::Overrun;
-        let families = if guard.guards_ipv6() { &Family::BOTH[..] } else { &[Family::V4] };
-        let mut indices = Vec::with_capacity(guard.known());
-        if !lost && guard.known() > PSEUDO_INTERFACES {
-            let mut beside = guard.beside();
-            let netconf = read(dumps, families, |message| {
-                indices.extend(of_interface(message));
-                !beside.says_nothing_new(message)
-            })?;
-            if beside.are_all(sorted(&mut indices)) {
-                return Ok((None, netconf));
-            }
-            // Under another name, what was right may be wrong: so all of it is needed.
-            indices.clear();
+        let families = if self.guard.guards_ipv6() { &Family::BOTH[..] } else { &[Family::V4] };
+        let mut netconf = Vec::with_capacity(families.len() * self.guard.known());
+        for family in families {
+            netconf.append(&mut self.dumps.netconf(*family)?);
         }
-        let netconf = read(dumps, families, |message| {
-            indices.extend(of_interface(message));
-            true
-        })?;
+        let mut indices: Vec<i32> = netconf.iter().filter_map(|message| message.ifindex).filter(|it| *it > 0).collect();
+        indices.sort_unstable();
+        indices.dedup();
+        let lost = cause == Cause::Overrun;
+        if !lost && self.guard.knows_just(&indices) {
+            return Ok((None, netconf));
+        }
         // One that has gone meanwhile is told of.
-        let links = sorted(&mut indices).iter().filter_map(|ifindex| self.ask_link(*ifindex, lost)).collect();
+        let links = indices.iter().filter_map(|ifindex| self.ask_link(*ifindex, lost)).collect();
         Ok((Some(links), netconf))
     }
 
@@ -173,26 +165,4 @@ impl<O: Outlet> Keeper<O> {
             Err(error) => self.source_is_lost(INTERFACES, format!("{CONF_FOLDER}: {}", why(&error))),
         }
     }
-}
-
-fn of_interface(message: &NetconfMessage) -> Option<i32> {
-    message.ifindex.filter(|ifindex| *ifindex > 0)
-}
-
-fn sorted(indices: &mut Vec<i32>) -> &[i32] {
-    indices.sort_unstable();
-    indices.dedup();
-    indices
-}
-
-fn read(
-    dumps: &mut Dumps,
-    families: &[Family],
-    mut keep: impl FnMut(&NetconfMessage) -> bool,
-) -> io::Result<Vec<NetconfMessage>> {
-    let mut kept = Vec::new();
-    for family in families {
-        kept.append(&mut dumps.netconf(*family, &mut keep)?);
-    }
-    Ok(kept)
 }

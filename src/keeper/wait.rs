@@ -18,16 +18,17 @@ pub enum Source {
     /// To be read until nothing is left before the next [`Waits::sleep`]: it wakes nobody for what was there already.
     Notifications,
     Bell,
+    /// These wake once, until they are armed again ([`Waits::arm`]): who writes without end must not wake the guard without end.
     Writes,
-    /// Wakes nobody for what was there already, nor a guard that rests.
     Touches,
 }
 
 impl Source {
     fn flags(self) -> EventFlags {
         match self {
-            Source::Notifications | Source::Touches => EventFlags::IN | EventFlags::ET,
-            Source::Bell | Source::Writes => EventFlags::IN,
+            Source::Notifications => EventFlags::IN | EventFlags::ET,
+            Source::Bell => EventFlags::IN,
+            Source::Writes | Source::Touches => EventFlags::IN | EventFlags::ONESHOT,
         }
     }
 }
@@ -40,8 +41,6 @@ pub struct Waits {
     /// Past the kernel's next tick (1 or 4 ms), so that the processor's clock need not be set anew (`hrtimer_reprogram`)
     /// before whoever waits for the repair goes on.
     long_rest: Timespec,
-    /// Those that wake nobody now.
-    unminded: [bool; 4],
 }
 
 /// Whom there is something from.
@@ -72,7 +71,7 @@ impl Waits {
         let create = || epoll::create(CreateFlags::CLOEXEC);
         let tick = rustix::time::clock_getres(ClockId::MonotonicCoarse).tv_nsec;
         let long_rest = Timespec { tv_sec: 0, tv_nsec: (tick + REST.tv_nsec).min(LONG_REST_MAX_NSEC) };
-        Ok(Waits { epoll: create()?, resting: create()?, long_rest, unminded: [false; 4] })
+        Ok(Waits { epoll: create()?, resting: create()?, long_rest })
     }
 
     /// A descriptor that is closed goes by itself.
@@ -87,13 +86,9 @@ impl Waits {
         Ok(epoll::add(&self.epoll, fd, data, flags)?)
     }
 
-    /// Whether a source wakes from now on; also for what is there already.
-    pub fn mind(&mut self, source: Source, fd: impl AsFd, mind: bool) {
-        if self.unminded[source as usize] == mind {
-            let flags = if mind { source.flags() } else { EventFlags::empty() };
-            _ = epoll::modify(&self.epoll, fd, EventData::new_u64(source as u64), flags);
-            self.unminded[source as usize] = !mind;
-        }
+    /// Has a source wake again, also for what is there already.
+    pub fn arm(&self, source: Source, fd: impl AsFd) {
+        _ = epoll::modify(&self.epoll, fd, EventData::new_u64(source as u64), source.flags());
     }
 
     /// Sleeps for so many microseconds at most (rounded up to milliseconds); for ever without.
@@ -125,7 +120,6 @@ fn sleep(epoll: &OwnedFd, usec: Option<u64>) -> io::Result<Woken> {
         Timespec { tv_sec: (msec / 1000) as i64, tv_nsec: (msec % 1000 * 1_000_000) as i64 }
     });
     let mut room = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; 4];
-    // A timer of `kernel/patience` that comes after its write is no reason for a turn.
     let count = retry_on_intr(|| epoll::wait(epoll, &mut room, timeout.as_ref()))?;
     let events = &room[..count];
     let from = |source: Source| events.iter().any(|event| event.data.u64() == source as u64);

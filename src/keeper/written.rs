@@ -59,7 +59,7 @@ impl<O: Outlet> Keeper<O> {
     pub(super) fn read_written(&mut self, own: Option<&Key>) {
         let at = now_usec();
         let Ok(writes) = &mut self.writes else { return };
-        for key in writes.take(at) {
+        for key in writes.take() {
             if key == Key::all_accept_redirects() && own != Some(&key) {
                 self.read_redirects();
             }
@@ -106,7 +106,7 @@ impl<O: Outlet> Keeper<O> {
             _ = self.door.read(key);
             let at = now_usec();
             let Ok(writes) = &mut self.writes else { return false };
-            let written = writes.take(at);
+            let written = writes.take();
             let by_others = written.contains(key);
             written.into_iter().for_each(|key| self.guard.written_to(key, at, false));
             if by_others {

@@ -99,17 +99,7 @@ impl Notifications {
     /// # Errors
     /// The kernel refused the filter.
     pub fn listen(&self) -> io::Result<()> {
-        mute::mute(self.socket.as_fd(), &self.muted, None)
-    }
-
-    /// Has `write`, which makes IPv4's `all.forwarding` this `value`, done without hearing the same of each interface.
-    pub fn without_fan_out<T>(&mut self, value: i32, write: impl FnOnce() -> T) -> T {
-        let is_muted = mute::mute(self.socket.as_fd(), &self.muted, Some(value)).is_ok();
-        let done = write();
-        if is_muted && let Err(error) = self.listen() {
-            (self.failed, self.emptied) = (Some(error), false);
-        }
-        done
+        mute::mute(self.socket.as_fd(), &self.muted)
     }
 
     /// The kernel may have said something since the queue was last seen to be empty.
@@ -243,19 +233,12 @@ impl Dumps {
         Ok(Dumps { socket, buffer: Vec::with_capacity(DUMP_BYTES), sequence: 0 })
     }
 
-    /// The announced settings of all, default and every interface, as far as `keep` says so, which is told of each as soon as
-    /// it comes, and again where the dump has to be made again. Empty where the family is not there.
+    /// The announced settings of all, default and every interface. Empty where the family is not there.
     ///
     /// # Errors
     /// The kernel's reason.
-    pub fn netconf(
-        &mut self,
-        family: Family,
-        mut keep: impl FnMut(&NetconfMessage) -> bool,
-    ) -> io::Result<Vec<NetconfMessage>> {
-        let family = family.number();
-        let keep = |message: &NetconfMessage| message.family == family && message.ifindex.is_some() && keep(message);
-        match self.dump(family, keep) {
+    pub fn netconf(&mut self, family: Family) -> io::Result<Vec<NetconfMessage>> {
+        match self.dump(family.number()) {
             // A kernel without the family answers for AF_UNSPEC, or that it can't.
             Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EAFNOSUPPORT)) => Ok(Vec::new()),
             answer => answer,
@@ -290,15 +273,16 @@ impl Dumps {
         _ = self.link(LOOPBACK);
     }
 
-    fn dump(&mut self, family: u8, mut keep: impl FnMut(&NetconfMessage) -> bool) -> io::Result<Vec<NetconfMessage>> {
+    fn dump(&mut self, family: u8) -> io::Result<Vec<NetconfMessage>> {
+        let is_of = |message: &NetconfMessage| message.family == family && message.ifindex.is_some();
         let mut tries = 1;
         loop {
-            let mut kept = Vec::new();
+            let mut messages = Vec::new();
             let interrupted = self.ask(RTM_GETNETCONF, NLM_F_DUMP, &[family, 0, 0, 0], |payload| {
-                kept.extend(NetconfMessage::parse(payload).ok().filter(&mut keep));
+                messages.extend(NetconfMessage::parse(payload).ok().filter(is_of));
             })?;
             if !interrupted || tries == DUMP_TRIES {
-                return Ok(kept);
+                return Ok(messages);
             }
             tries += 1;
         }

@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::descriptors::is_one_of_the_last;
-use super::patience::Patience;
 use crate::setting::{Key, same_value};
 
 /// Values of netconf settings fit; longer ones are read again with room for all. The kernel makes and clears as much for each
@@ -85,7 +84,6 @@ pub struct Door {
     /// Those that stay open for good come first, then what was repaired lately, the last one last.
     open: Vec<Opened>,
     for_good: usize,
-    patience: Option<Patience>,
     pulse: Arc<Pulse>,
 }
 
@@ -111,7 +109,7 @@ impl Opened {
 
 impl Door {
     pub fn new(pulse: Arc<Pulse>) -> Door {
-        Door { open: Vec::new(), for_good: 0, patience: None, pulse }
+        Door { open: Vec::new(), for_good: 0, pulse }
     }
 
     /// The value, without white space around it.
@@ -218,10 +216,7 @@ impl Door {
         }
         let Opened { key, file, read_only } = &self.open[at];
         read_only.map_or(Ok(()), Err)?;
-        let patience = self.patience.as_ref().filter(|_| key.waits_for_rtnl()).map(Patience::begin);
-        let written = self.pulse.inside(Some(key), || write_value(file, value));
-        drop(patience);
-        written
+        self.pulse.inside(Some(key), || write_value(file, value))
     }
 
     fn open(&mut self, key: &Key) -> Result<usize, i32> {
@@ -244,12 +239,6 @@ impl Door {
             self.open.insert(self.for_good, opened);
             self.for_good += 1;
         }
-    }
-
-    /// From now on, writes that have to wait for the kernel's RTNL lock do so asleep, on the calling thread alone. Where
-    /// that can't be had they spin as the kernel has it.
-    pub fn wait_asleep(&mut self) {
-        self.patience = Patience::of_this_thread().ok();
     }
 }
 

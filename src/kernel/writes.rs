@@ -10,7 +10,6 @@ use rustix::fs::{Mode, OFlags, fstat, open};
 use rustix::io::Errno;
 
 use super::descriptors::is_one_of_the_last;
-use super::flood::Flood;
 use super::sysctl::{is_absent, path};
 use crate::setting::Key;
 
@@ -37,7 +36,6 @@ pub struct Writes {
     /// The kernel has refused to watch a setting that is there.
     is_refused: bool,
     buffer: Box<[MaybeUninit<u8>]>,
-    flood: Flood,
 }
 
 impl Writes {
@@ -51,7 +49,6 @@ impl Writes {
             room: WATCHES_MAX,
             is_refused: false,
             buffer: vec![MaybeUninit::uninit(); EVENT_BUFFER_BYTES].into(),
-            flood: Flood::default(),
         })
     }
 
@@ -113,14 +110,8 @@ impl Writes {
         }
     }
 
-    /// As [`Flood::waits_until`].
-    pub fn waits_until(&self, now: u64) -> Option<u64> {
-        self.flood.waits_until(now)
-    }
-
     /// The settings that were written since the last time, each once; all of them if the kernel lost count.
-    pub fn take(&mut self, now: u64) -> Vec<Key> {
-        self.flood.came(now);
+    pub fn take(&mut self) -> Vec<Key> {
         let mut written = HashSet::new();
         let mut reader = inotify::Reader::new(&self.fd, &mut self.buffer);
         while let Ok(event) = reader.next() {

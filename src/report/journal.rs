@@ -17,7 +17,6 @@ use super::status::SharedStatus;
 use super::text::ascii;
 use super::writer::{self, Blame};
 use crate::guard::Summary;
-use crate::kernel::scheduling::step_back;
 use crate::witness::Witness;
 
 /// As many batches of records wait for a journal that does not read; what comes after them is counted.
@@ -60,7 +59,6 @@ impl Reporter {
         let (uncounted, shown) = (unsaid.clone(), status.clone());
         std::thread::Builder::new().name("reporter".into()).spawn(move || {
             let _alive = alive;
-            step_back();
             subscribe();
             write_all(&told, &uncounted, &shown, &witness);
         })?;

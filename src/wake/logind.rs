@@ -2,19 +2,16 @@
 //! (org.freedesktop.login1(5), systemd's inhibitor lock documentation).
 
 use std::io;
-use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use zbus::OwnedFd;
 use zbus::fdo::DBusProxy;
 use zbus::proxy::CacheProperties;
 
-use super::bus::{Search, is_absent};
 use super::managers;
-use crate::kernel::memory;
 
 const LOGIND: &str = "org.freedesktop.login1";
 /// A call that takes longer is lost, and so is the bus.
@@ -23,9 +20,25 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The sleep waits no longer than this for the guard to note it; logind's own limit is 5 s (InhibitDelayMaxSec=).
 const NOTE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Between tries to get an inhibitor that logind refuses, and how many there are before each waits for an audit.
-const RETRY_INHIBITOR: Duration = Duration::from_secs(5);
-const RETRIES_MAX: u32 = 3;
+/// Between tries to reach the bus, or to get an inhibitor that logind refuses.
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+const RETRY_LAST: Duration = Duration::from_secs(60);
+
+/// When to try again: twice as long after each try.
+struct Backoff(Duration);
+
+impl Default for Backoff {
+    fn default() -> Backoff {
+        Backoff(RETRY_FIRST)
+    }
+}
+
+impl Backoff {
+    async fn wait(&mut self) {
+        sleep(self.0).await;
+        self.0 = (self.0 * 2).min(RETRY_LAST);
+    }
+}
 
 /// What was heard.
 #[derive(Debug)]
@@ -66,21 +79,21 @@ trait Manager {
 }
 
 /// Listens for ever; a bus or a logind that goes is waited for.
-pub async fn listen(events: mpsc::Sender<Event>, audited: Rc<Notify>) {
+pub async fn listen(events: mpsc::Sender<Event>) {
     let mut teller = Teller { events, lost: Vec::new() };
-    let mut search = Search::default();
+    let mut backoff = Backoff::default();
     loop {
-        let (reason, absent) = match session(&mut teller, &mut search, &audited).await {
-            Ok(()) => ("the connection was closed".to_string(), false),
-            Err(error) => (error.to_string(), is_absent(&error)),
+        let reason = match session(&mut teller, &mut backoff).await {
+            Ok(()) => "the connection was closed".to_string(),
+            Err(error) => error.to_string(),
         };
         teller.lost(BUS, reason).await;
-        search.wait(absent, &audited).await;
+        backoff.wait().await;
     }
 }
 
 /// One connection's life.
-async fn session(teller: &mut Teller, search: &mut Search, audited: &Notify) -> zbus::Result<()> {
+async fn session(teller: &mut Teller, backoff: &mut Backoff) -> zbus::Result<()> {
     let connect = zbus::connection::Builder::system().method_timeout(CALL_TIMEOUT).build();
     // The handshake is no method call.
     let connection =
@@ -91,7 +104,7 @@ async fn session(teller: &mut Teller, search: &mut Search, audited: &Notify) -> 
     // Signals from anybody but logind's owner don't get through this proxy.
     let manager = ManagerProxy::builder(&connection).cache_properties(CacheProperties::No).build().await?;
     let mut sleeps = manager.receive_prepare_for_sleep().await?;
-    search.end();
+    *backoff = Backoff::default();
     teller.back(BUS).await;
 
     // logind delays a sleep for as long as it is open.
@@ -101,14 +114,13 @@ async fn session(teller: &mut Teller, search: &mut Search, audited: &Notify) -> 
     } else {
         teller.lost(MANAGER, "it is not on the system bus".into()).await;
     }
-    memory::unmap_code(); // a greeting takes more of it than all that follows
-    let mut retries = 0;
+    let mut refused = Backoff::default();
     loop {
         tokio::select! {
             () = connection.closed() => return Ok(()),
             signal = sleeps.next() => {
                 let Some(signal) = signal else { return Ok(()) };
-                retries = 0;
+                refused = Backoff::default();
                 if signal.args()?.start {
                     teller.asleep(inhibitor.is_some()).await;
                     inhibitor = None;
@@ -119,7 +131,7 @@ async fn session(teller: &mut Teller, search: &mut Search, audited: &Notify) -> 
             change = owners.next() => {
                 let Some(change) = change else { return Ok(()) };
                 let change = change.args()?;
-                (inhibitor, retries) = (None, 0);
+                (inhibitor, refused) = (None, Backoff::default());
                 if change.new_owner.is_some() {
                     // Without a gap it was not lost, and is not back.
                     if change.old_owner.is_some() {
@@ -130,8 +142,7 @@ async fn session(teller: &mut Teller, search: &mut Search, audited: &Notify) -> 
                     teller.lost(MANAGER, "it left the system bus".into()).await;
                 }
             }
-            () = until_retry(retries, audited), if teller.lost.contains(&INHIBITOR) => {
-                retries += 1;
+            () = refused.wait(), if teller.lost.contains(&INHIBITOR) => {
                 inhibitor = teller.judge(inhibit(&manager).await).await;
             }
             change = managers.next() => {
@@ -140,10 +151,6 @@ async fn session(teller: &mut Teller, search: &mut Search, audited: &Notify) -> 
             }
         }
     }
-}
-
-async fn until_retry(retries: u32, audited: &Notify) {
-    if retries < RETRIES_MAX { sleep(RETRY_INHIBITOR).await } else { audited.notified().await }
 }
 
 /// logind is there: takes the inhibitor, unless a sleep has begun already, in which logind grants none.

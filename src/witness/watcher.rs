@@ -17,7 +17,6 @@ use crate::guard::interface::ANNOUNCED;
 use crate::handle::Handle;
 use crate::kernel::name::Name;
 use crate::kernel::process::{self, Process};
-use crate::kernel::scheduling::{SHORT_NSEC, ask_for_slices, step_back};
 use crate::kernel::sysctl::now_usec;
 use crate::kernel::writers::{FILES_MAX, Groups, Marks, Touch};
 use crate::policy::Policy;
@@ -55,12 +54,6 @@ pub fn watch(post: &Post) -> ! {
         Post::Opens(watcher, events) => (watcher, events.as_fd(), None),
         Post::Orders(watcher, handle, inbox) => (watcher, handle.bell(), Some((handle, inbox))),
     };
-    if orders.is_some() {
-        // A write wakes the guard, too, often on this very processor; who wrote has been looked at when he opened the file.
-        step_back();
-    } else {
-        ask_for_slices(SHORT_NSEC);
-    }
     let mut pause = None;
     loop {
         // It fails for want of memory alone, and then the pause keeps the loop from being a busy one. What was left unread by

@@ -23,6 +23,7 @@ pub const REPAIRED: &str = "02a3fbd85f774dd6911132d4e66f40b6";
 /// Of a summary of repairs without a record of their own.
 pub const STILL_CONTESTED: &str = "91a3ec93c5b941a594846d69d57e768a";
 pub const NOTIFY_SOCKET: &str = "/run/notify";
+const UNIT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/fwdguard.service"));
 
 /// The namespaces of the calling thread.
 pub struct Namespace {
@@ -128,6 +129,7 @@ impl Running {
         let mut command = ns.command();
         command.args(["run", "--audit-interval", "86400", "--root"]).arg(ns.root());
         command.env("NOTIFY_SOCKET", NOTIFY_SOCKET).stderr(Stdio::piped());
+        command.envs(UNIT.lines().filter_map(|line| line.strip_prefix("Environment=")?.split_once('=')));
         let mut child = adjust(&mut command).spawn().expect("fwdguard runs");
         let (journal, stderr) = (Arc::default(), Arc::default());
         if let Some(socket) = journal_socket {

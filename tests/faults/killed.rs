@@ -12,7 +12,7 @@ use crate::common::{JOURNAL_SOCKET, NOTIFY_SOCKET, Namespace, sysctl_write, wait
 
 /// Any call of any thread, by its number; then those that a start and its repairs are made of.
 const ANY: [u32; 9] = [3, 15, 30, 45, 60, 80, 100, 125, 150];
-const CALLS: [&str; 12] = [
+const CALLS: [&str; 11] = [
     "fanotify_init",
     "fanotify_mark",
     "inotify_add_watch",
@@ -24,7 +24,6 @@ const CALLS: [&str; 12] = [
     "openat",
     "pread64",
     "pwrite64",
-    "timer_settime",
 ];
 
 fn files(folder: &Path, found: &mut BTreeSet<PathBuf>) {

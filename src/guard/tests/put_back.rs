@@ -20,7 +20,7 @@ impl Bench {
 }
 
 #[test]
-pub(super) fn accept_redirects_is_put_back_to_what_stood_before_the_drift() {
+fn accept_redirects_is_put_back_to_what_stood_before_the_drift() {
     let mut bench = Bench::started(POLICY);
     bench.set("net.ipv4.conf.all.accept_redirects", "1");
     bench.guard.redirects(Some("1".into()));
@@ -36,7 +36,7 @@ pub(super) fn accept_redirects_is_put_back_to_what_stood_before_the_drift() {
 }
 
 #[test]
-pub(super) fn an_unnamed_interface_keeps_what_it_had_before_the_drift() {
+fn an_unnamed_interface_keeps_what_it_had_before_the_drift() {
     let mut bench = Bench::started("net.ipv4.ip_forward = 1\n");
     assert_eq!(bench.get("net.ipv4.conf.closed0.forwarding"), "0");
     bench.write("net.ipv4.conf.all.forwarding", "0");
@@ -52,7 +52,7 @@ pub(super) fn an_unnamed_interface_keeps_what_it_had_before_the_drift() {
 }
 
 #[test]
-pub(super) fn a_reload_in_the_middle_of_a_drift_does_not_take_it_for_what_stood_before() {
+fn a_reload_in_the_middle_of_a_drift_does_not_take_it_for_what_stood_before() {
     const POLICY: &str = "net.ipv4.ip_forward = 1\n";
     let mut bench = Bench::started(POLICY);
     bench.write("net.ipv4.conf.all.forwarding", "0");
@@ -66,7 +66,7 @@ pub(super) fn a_reload_in_the_middle_of_a_drift_does_not_take_it_for_what_stood_
 }
 
 #[test]
-pub(super) fn what_an_overrun_may_have_hidden_of_ipv6_is_not_put_back() {
+fn what_an_overrun_may_have_hidden_of_ipv6_is_not_put_back() {
     let mut bench = Bench::started("net.ipv4.ip_forward = 1\n");
     bench.write("net.ipv6.conf.default.forwarding", "0");
     bench.hear();
@@ -81,7 +81,7 @@ pub(super) fn what_an_overrun_may_have_hidden_of_ipv6_is_not_put_back() {
 }
 
 #[test]
-pub(super) fn an_interface_that_another_writer_closes_first_is_not_taken_for_open() {
+fn an_interface_that_another_writer_closes_first_is_not_taken_for_open() {
     let mut bench = Bench::started(POLICY);
     bench.write("net.ipv4.conf.all.forwarding", "0");
     bench.take_in();
@@ -101,7 +101,7 @@ pub(super) fn an_interface_that_another_writer_closes_first_is_not_taken_for_ope
 }
 
 #[test]
-pub(super) fn a_write_that_the_kernel_takes_for_none_leaves_what_stood_before_the_drift_in_mind() {
+fn a_write_that_the_kernel_takes_for_none_leaves_what_stood_before_the_drift_in_mind() {
     let mut bench = Bench::started("net.ipv4.ip_forward = 1\n");
     bench.write("net.ipv4.conf.all.forwarding", "0");
     bench.take_in();
@@ -123,7 +123,7 @@ pub(super) fn a_write_that_the_kernel_takes_for_none_leaves_what_stood_before_th
 }
 
 #[test]
-pub(super) fn what_the_kernel_opens_in_nobodys_name_is_closed_again() {
+fn what_the_kernel_opens_in_nobodys_name_is_closed_again() {
     for policy in [POLICY, "net.ipv4.ip_forward = 1\n"] {
         let mut bench = Bench::started(policy);
         bench.write("net.ipv4.conf.all.forwarding", "0");
@@ -143,7 +143,7 @@ pub(super) fn what_the_kernel_opens_in_nobodys_name_is_closed_again() {
 }
 
 #[test]
-pub(super) fn what_the_kernel_opens_in_nobodys_name_right_after_our_write_is_closed_again() {
+fn what_the_kernel_opens_in_nobodys_name_right_after_our_write_is_closed_again() {
     let mut bench = Bench::started(POLICY);
     bench.write("net.ipv4.conf.all.forwarding", "0");
     bench.take_in();
@@ -157,7 +157,7 @@ pub(super) fn what_the_kernel_opens_in_nobodys_name_right_after_our_write_is_clo
 }
 
 #[test]
-pub(super) fn what_the_kernel_opens_while_nothing_is_heard_is_closed_again() {
+fn what_the_kernel_opens_while_nothing_is_heard_is_closed_again() {
     for policy in [POLICY, "net.ipv4.ip_forward = 1\n"] {
         let mut bench = Bench::started(policy);
         let all = put_off::all_forwarding(Family::V4);
@@ -196,7 +196,7 @@ pub(super) fn what_the_kernel_opens_while_nothing_is_heard_is_closed_again() {
 }
 
 #[test]
-pub(super) fn what_somebody_opens_while_everything_is_read_stays_open() {
+fn what_somebody_opens_while_everything_is_read_stays_open() {
     let mut bench = Bench::started("net.ipv4.ip_forward = 1\n");
     bench.write("net.ipv4.conf.all.forwarding", "0");
     bench.hear();
@@ -210,7 +210,7 @@ pub(super) fn what_somebody_opens_while_everything_is_read_stays_open() {
 }
 
 #[test]
-pub(super) fn a_stream_of_changes_of_one_interface_of_ipv6_does_not_keep_a_drift_open() {
+fn a_stream_of_changes_of_one_interface_of_ipv6_does_not_keep_a_drift_open() {
     let mut bench = Bench::started("net.ipv6.conf.all.forwarding = 1\nnet.ipv6.conf.eth0.forwarding = 1\n");
     for round in 0.. {
         assert!(round < 100, "it is never looked at");
@@ -226,7 +226,7 @@ pub(super) fn a_stream_of_changes_of_one_interface_of_ipv6_does_not_keep_a_drift
 }
 
 #[test]
-pub(super) fn who_opens_all_interfaces_after_a_drift_was_mended_by_another_is_heard() {
+fn who_opens_all_interfaces_after_a_drift_was_mended_by_another_is_heard() {
     let mut bench = Bench::started("net.ipv4.ip_forward = 1\n");
     bench.write("net.ipv4.conf.all.forwarding", "0");
     bench.write("net.ipv4.conf.all.forwarding", "1");
@@ -237,7 +237,7 @@ pub(super) fn who_opens_all_interfaces_after_a_drift_was_mended_by_another_is_he
 }
 
 #[test]
-pub(super) fn the_beginning_of_the_next_drift_of_ipv6_is_not_taken_for_what_stood_before_it() {
+fn the_beginning_of_the_next_drift_of_ipv6_is_not_taken_for_what_stood_before_it() {
     for heard in 1..=4 {
         let mut bench = Bench::started("net.ipv6.conf.all.forwarding = 1\n");
         bench.write("net.ipv6.conf.tunl0.forwarding", "0");
