@@ -16,11 +16,11 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueHint};
 use sd_notify::NotifyState;
 
+use crate::journal::status::notify;
 use crate::kernel::memory;
 use crate::policy::{Policy, PolicyError};
-use crate::report::status::notify;
-use crate::report::text::{ascii_line, one_line};
 use crate::setting::printable;
+use crate::text::{ascii_line, one_line};
 
 /// Drift (check), a repair that failed (apply), or traffic that is dropped (diagnose).
 const EXIT_DRIFT: u8 = 1;

@@ -2,6 +2,7 @@
 
 mod policy;
 mod sleep;
+mod writers;
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
@@ -20,22 +21,23 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::guard::resume::{BEFORE, By, Sleeps};
+use crate::guard::resume::{BEFORE, Sleeps};
 use crate::guard::settle::Settle;
 use crate::guard::{Move, Summary};
+use crate::journal::Reporter;
+use crate::journal::status::{SharedStatus, notify};
 use crate::keeper::{Command, Handle, Keeper, Outlet};
 use crate::kernel::descriptors::ensure_enough;
 use crate::kernel::memory;
 use crate::kernel::privilege::drop_privileges;
 use crate::kernel::scheduling::{SHORTEST_NSEC, ask_for_slices, stand_alone};
 use crate::kernel::sysctl::Pulse;
-use crate::kernel::writers::{self, Groups};
+use crate::kernel::writers::{FILES_MAX, Groups, open};
 use crate::policy::watch::Watch;
 use crate::policy::{Policy, PolicyError};
-use crate::report::journal::Reporter;
 use crate::report::record::{Cause, Record};
-use crate::report::status::{SharedStatus, notify};
-use crate::report::text::{plain, why};
+use crate::report::woke::By;
+use crate::text::{plain, why};
 use crate::wake::clock::Clock;
 use crate::wake::logind;
 use crate::wake::modules::Modules;
@@ -52,7 +54,7 @@ const POLICY_WATCH: &str = "the policy watch";
 const CLOCKS: &str = "the clocks";
 const UEVENTS: &str = "kernel uevents";
 /// There is room for as many before there are threads.
-const DESCRIPTORS: i32 = writers::FILES_MAX as i32 + 200;
+const DESCRIPTORS: i32 = FILES_MAX as i32 + 200;
 /// How often the status is told where there is no watchdog.
 const STATUS_EVERY: Duration = Duration::from_secs(3600);
 /// The kernel holds a write up for longer than this: worth a word in the status.
@@ -122,7 +124,7 @@ fn take_and_drop_privileges() -> Result<io::Result<Groups>> {
     // A table of descriptors that threads share grows by waiting for all processors (expand_fdtable, fs/file.c: some 5 ms
     // each time); one that has had a high number in it is large enough for the witness's files.
     drop(rustix::io::fcntl_dupfd_cloexec(io::stderr(), DESCRIPTORS));
-    let groups = writers::open();
+    let groups = open();
     stand_alone();
     drop_privileges().context("capabilities can't be given up; is capset or prctl filtered?")?;
     Ok(groups)
@@ -139,7 +141,8 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
     let witness = groups.and_then(Witness::new);
     let lost_witness = witness.as_ref().err().map(ToString::to_string);
     let (witness, unstarted) = witness.map_or((Witness::absent(), None), |(witness, threads)| (witness, Some(threads)));
-    let (reporter, finished) = Reporter::start(status.clone(), witness.clone()).context("no thread for the journal")?;
+    let (reporter, finished) =
+        Reporter::start(status.clone(), writers::naming(witness.clone())).context("no thread for the journal")?;
     let mut watch = watch
         .inspect_err(|error| reporter.tell(Record::SourceLost { source: POLICY_WATCH, reason: error.to_string() }))
         .ok();

@@ -19,8 +19,8 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::report::text::plain;
 use crate::setting::{ALL, Family, printable};
+use crate::text::plain;
 use answers::{Link, RTN_BROADCAST, RTN_LOCAL, RTN_UNICAST, RTPROT_RA, Route, in_subnet};
 use beside::Beside;
 use counters::Counter;

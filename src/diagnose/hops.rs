@@ -5,8 +5,8 @@ use std::net::{IpAddr, UdpSocket};
 use super::answers::{Link, Neighbour, RTN_UNICAST, Route};
 use super::fault::{Fault, Kind, Way};
 use super::node::{Lookup, Node, kind_name, number_of};
-use crate::report::text::errno_text;
 use crate::setting::printable;
+use crate::text::errno_text;
 
 /// A tunnel in a tunnel in a tunnel is followed no further.
 const DEPTH_MAX: usize = 3;

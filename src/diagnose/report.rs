@@ -11,8 +11,8 @@ use super::hops::{self, Hop, Resolution};
 use super::ingress::Ingress;
 use super::judge::{self, Passage, Stop};
 use super::node::Node;
-use crate::report::text::errno_text;
 use crate::setting::{Family, printable};
+use crate::text::errno_text;
 
 /// Interfaces that are named one by one in a step.
 const NAMED_MAX: usize = 4;

@@ -4,10 +4,10 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::guard::resume::Woke;
 use crate::guard::{Move, Summary};
 use crate::policy::Policy;
 use crate::report::record::{Cause, Record};
+use crate::report::woke::Woke;
 
 /// What the other threads want of the guard thread.
 pub enum Command {

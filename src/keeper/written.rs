@@ -6,8 +6,8 @@ use super::sources::WRITES;
 use super::{Keeper, Outlet};
 use crate::guard::Repair;
 use crate::kernel::sysctl::now_usec;
-use crate::report::text::why;
 use crate::setting::{Attribute, Family, Key};
+use crate::text::why;
 
 /// Each takes a few microseconds, in which one who writes without end writes more than once.
 const OTHERS_TRIES: u32 = 10;

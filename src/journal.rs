@@ -1,6 +1,10 @@
 //! Records on their way to the journal, or to stderr where there is none, and the status behind them, on a thread that
 //! may wait for either.
 
+#[cfg(test)]
+mod catalog;
+pub mod status;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
@@ -12,13 +16,12 @@ use std::time::{Duration, Instant};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use super::record::{Priority, Record};
-use super::status::SharedStatus;
-use super::text::ascii;
-use super::writer::{self, Blame};
 use crate::guard::Summary;
 use crate::kernel::scheduling::step_back;
-use crate::witness::Witness;
+use crate::report::record::{Priority, Record};
+use crate::report::writer::{self, Blame};
+use crate::text::ascii;
+use status::SharedStatus;
 
 /// As many batches of records wait for a journal that does not read; what comes after them is counted.
 const QUEUE: usize = 1024;
@@ -28,8 +31,6 @@ const STATUS_INTERVAL: Duration = Duration::from_millis(200);
 /// such fields at most, stays below 48 KiB. The kernel takes a datagram of `net.core.wmem_default`, which is 208 KiB, or the
 /// 64 KiB of old guides to tuning; what is larger goes by memfd, and that journald may not read under SELinux.
 pub const FIELD_MAX: usize = 4000;
-/// A record about several writers names the last of them.
-const WRITERS_NAMED: usize = 3;
 
 /// What comes from one turn of the guard: one wake-up of the reporter, however much it is.
 struct Told {
@@ -49,11 +50,15 @@ pub struct Reporter {
 pub struct Finished(Receiver<()>);
 
 impl Reporter {
-    /// Starts the thread. It keeps `status` up to date with what the guard knows.
+    /// Starts the thread. It keeps `status` up to date with what the guard knows. `name_writers`, which may wait a little, fills
+    /// into records who wrote, and may add records of its own.
     ///
     /// # Errors
     /// No thread could be started.
-    pub fn start(status: Arc<SharedStatus>, witness: Witness) -> io::Result<(Reporter, Finished)> {
+    pub fn start(
+        status: Arc<SharedStatus>,
+        name_writers: impl Fn(&mut Vec<Record>) + Send + 'static,
+    ) -> io::Result<(Reporter, Finished)> {
         let (queue, told) = sync_channel(QUEUE);
         let (alive, finished) = sync_channel(0);
         let unsaid = Arc::new(AtomicU64::new(0));
@@ -62,7 +67,7 @@ impl Reporter {
             let _alive = alive;
             step_back();
             subscribe();
-            write_all(&told, &uncounted, &shown, &witness);
+            write_all(&told, &uncounted, &shown, name_writers);
         })?;
         Ok((Reporter { queue, unsaid, status }, Finished(finished)))
     }
@@ -86,7 +91,12 @@ impl Reporter {
 }
 
 /// Writes until every [`Reporter`] is gone.
-fn write_all(told: &Receiver<Told>, unsaid: &AtomicU64, status: &SharedStatus, witness: &Witness) {
+fn write_all(
+    told: &Receiver<Told>,
+    unsaid: &AtomicU64,
+    status: &SharedStatus,
+    name_writers: impl Fn(&mut Vec<Record>),
+) {
     let mut status_due: Option<Instant> = None;
     loop {
         let next = match status_due {
@@ -95,11 +105,10 @@ fn write_all(told: &Receiver<Told>, unsaid: &AtomicU64, status: &SharedStatus, w
         };
         match next {
             Ok(Told { mut records, summary }) => {
-                records.iter_mut().for_each(|record| name_writers(record, witness, status));
-                let refused = witness.take_refusals().into_iter();
-                let refused: Vec<_> = refused.map(|(source, reason)| Record::SourceLost { source, reason }).collect();
-                status.note_sources(&refused);
-                records.extend(refused);
+                let told = records.len();
+                name_writers(&mut records);
+                status.note_sources(&records[told..]);
+                records.iter_mut().for_each(|record| name_conflicts(record, status));
                 let sources = |record: &Record| matches!(record, Record::SourceLost { .. } | Record::SourceBack { .. });
                 if summary.is_some() || records.iter().any(sources) {
                     status_due.get_or_insert_with(|| Instant::now() + STATUS_INTERVAL);
@@ -122,20 +131,10 @@ fn write_all(told: &Receiver<Told>, unsaid: &AtomicU64, status: &SharedStatus, w
     }
 }
 
-/// Asks who did it, and waits for that a little.
-fn name_writers(record: &mut Record, witness: &Witness, status: &SharedStatus) {
-    let names =
-        |key, since| witness.writers(key, since).iter().take(WRITERS_NAMED).map(|by| writer::name(by)).collect();
-    match record {
-        Record::Repaired { subject, key, received, finished, writer, .. } => {
-            *writer = witness.who(key, subject.cause, *received, *finished);
-        }
-        Record::Contested { subject, key, since, writers, conflicts, .. } => {
-            *writers = names(key, *since);
-            *conflicts = status.get().conflicts.get(&subject.key).cloned().unwrap_or_default();
-        }
-        Record::StillContested { key, since, writers, .. } => *writers = names(key, *since),
-        _ => {}
+/// What stands in files against a setting that is contested.
+fn name_conflicts(record: &mut Record, status: &SharedStatus) {
+    if let Record::Contested { subject, conflicts, .. } = record {
+        *conflicts = status.get().conflicts.get(&subject.key).cloned().unwrap_or_default();
     }
 }
 

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
-use super::journal::write;
-use super::record::{Cause, Record, Subject};
-use super::writer::{Blame, Why};
-use crate::guard::resume::{By, Woke};
+use super::write;
 use crate::kernel::process::{Place, Process};
 use crate::policy::Source;
 use crate::policy::conflicts::Origin;
+use crate::report::record::{Cause, Record, Subject};
+use crate::report::woke::{By, Woke};
+use crate::report::writer::{Blame, Why};
 use crate::setting::Key;
 
 const CATALOG: &str = include_str!("../../systemd/fwdguard.catalog");

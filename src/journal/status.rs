@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-use super::record::{Cause, Record};
-use super::text::{ascii_line, count};
 use crate::guard::Summary;
+use crate::report::record::{Cause, Record};
+use crate::text::{ascii_line, count};
 
 /// How long a word for the service manager may wait for room in its queue, which other services fill, too.
 const NOTIFY_TIMEOUT: Duration = Duration::from_millis(100);
