@@ -13,10 +13,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueHint};
+use clap::{ArgAction, Parser, Subcommand, ValueHint};
 use sd_notify::NotifyState;
 
 use crate::journal::status::notify;
+use crate::keeper::Verbosity;
 use crate::kernel::memory;
 use crate::policy::{Policy, PolicyError};
 use crate::setting::printable;
@@ -55,6 +56,9 @@ enum Command {
         #[arg(long, value_name = "SECONDS", value_hint = ValueHint::Other, default_value = "300")]
         #[arg(value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
         audit_interval: u64,
+        /// Log each decision, with -vv each event, too, at priority debug
+        #[arg(short, long, action = ArgAction::Count)]
+        verbose: u8,
     },
     /// Compare kernel and policy, change nothing
     #[command(after_help = EXIT_STATUS_HELP)]
@@ -99,8 +103,13 @@ pub fn main() -> ExitCode {
         return ExitCode::from(EXIT_USAGE);
     }
     let status = match command {
-        Command::Run { audit_interval } => {
-            crate::daemon::run(&root, Duration::from_secs(audit_interval)).map(|()| ExitCode::SUCCESS)
+        Command::Run { audit_interval, verbose } => {
+            let verbosity = match verbose {
+                0 => Verbosity::Records,
+                1 => Verbosity::Decisions,
+                _ => Verbosity::Events,
+            };
+            crate::daemon::run(&root, Duration::from_secs(audit_interval), verbosity).map(|()| ExitCode::SUCCESS)
         }
         Command::Check(format) => check::run(&root, format.json),
         Command::Apply(format) => apply::run(&root, format.json),

@@ -26,7 +26,7 @@ use crate::guard::settle::Settle;
 use crate::guard::{Move, Summary};
 use crate::journal::Reporter;
 use crate::journal::status::{SharedStatus, notify};
-use crate::keeper::{Command, Handle, Keeper, Outlet};
+use crate::keeper::{Command, Handle, Keeper, Outlet, Verbosity};
 use crate::kernel::descriptors::ensure_enough;
 use crate::kernel::memory;
 use crate::kernel::privilege::drop_privileges;
@@ -35,6 +35,7 @@ use crate::kernel::sysctl::Pulse;
 use crate::kernel::writers::{FILES_MAX, Groups, open};
 use crate::policy::watch::Watch;
 use crate::policy::{Policy, PolicyError};
+use crate::report::decision::Log;
 use crate::report::record::{Cause, Record};
 use crate::report::woke::By;
 use crate::text::{plain, why};
@@ -64,14 +65,14 @@ const WAITS_USEC: u64 = 1_000_000;
 ///
 /// # Errors
 /// The guard could not start, or its thread ended: the service manager starts it anew.
-pub fn run(root: &Path, audit_interval: Duration) -> Result<()> {
+pub fn run(root: &Path, audit_interval: Duration, verbosity: Verbosity) -> Result<()> {
     ensure_enough()?; // the event loop panics where it has some, but too few
     // No thread comes of a runtime of this kind, nor of its signal handlers.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no event loop")?;
     let signals = runtime.block_on(async { Signals::catch() }).context("no signal handlers")?;
     let groups = take_and_drop_privileges()?;
     let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, serve(root, audit_interval, groups, signals))
+    local.block_on(&runtime, serve(root, audit_interval, verbosity, groups, signals))
 }
 
 /// Caught before anything else: until then, a HUP or USR1 would end the service.
@@ -106,6 +107,10 @@ impl Outlet for News {
         self.reporter.tell_all(records, summary);
     }
 
+    fn log(&mut self, log: Log) {
+        self.reporter.log(log);
+    }
+
     fn moved(&mut self, moves: Vec<Move>) {
         self.witness.follow(Follow::Moves(moves));
     }
@@ -130,7 +135,13 @@ fn take_and_drop_privileges() -> Result<io::Result<Groups>> {
     Ok(groups)
 }
 
-async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>, mut signals: Signals) -> Result<()> {
+async fn serve(
+    root: &Path,
+    audit_interval: Duration,
+    verbosity: Verbosity,
+    groups: io::Result<Groups>,
+    mut signals: Signals,
+) -> Result<()> {
     let audit = Timer::every(audit_interval).context("no timer for audits")?;
     let watchdog_period = sd_notify::watchdog_enabled().map(|limit| limit / 3);
     let watchdog = Timer::every(watchdog_period.unwrap_or(STATUS_EVERY)).context("no timer for the watchdog")?;
@@ -148,7 +159,7 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
         .ok();
     let pulse = Arc::new(Pulse::default());
     let news = News { reporter: reporter.clone(), witness: witness.clone() };
-    let (mut first_pass, mut ended, guard) = start_guard(policy.clone(), pulse.clone(), news)?;
+    let (mut first_pass, mut ended, guard) = start_guard(policy.clone(), pulse.clone(), news, verbosity)?;
     if let Some(witness) = unstarted {
         // While the guard reads everything.
         witness.start(policy.clone()).context("no thread for the witness")?;
@@ -257,12 +268,13 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
 type Started = (oneshot::Receiver<Summary>, oneshot::Receiver<io::Result<Summary>>, Handle);
 
 /// Starts the guard thread: subscribe, read everything, loop.
-fn start_guard(policy: Arc<Policy>, pulse: Arc<Pulse>, news: News) -> Result<Started> {
+fn start_guard(policy: Arc<Policy>, pulse: Arc<Pulse>, news: News, verbosity: Verbosity) -> Result<Started> {
     let (reporter, witness) = (news.reporter.clone(), news.witness.clone());
     let (handle, inbox) = Handle::new().context("no eventfd")?;
     let (passed, first_pass) = oneshot::channel();
     let (end, ended) = oneshot::channel();
     let mut keeper = Keeper::new(policy.clone(), pulse, news).context("no rtnetlink socket; is AF_NETLINK allowed?")?;
+    keeper.log(verbosity);
     policy::tell(&policy, &reporter); // before the thread has anything to tell
     let own_handle = handle.clone();
     std::thread::Builder::new()

@@ -13,14 +13,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
-use tracing_subscriber::layer::SubscriberExt;
+use tracing::Metadata;
+use tracing_journald::{Layer, PriorityMappings};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::guard::Summary;
 use crate::kernel::scheduling::step_back;
+use crate::report::decision::{Decision, Log};
 use crate::report::record::{Priority, Record};
 use crate::report::writer::{self, Blame};
-use crate::text::ascii;
+use crate::text::{ascii, ascii_line};
 use status::SharedStatus;
 
 /// As many batches of records wait for a journal that does not read; what comes after them is counted.
@@ -31,9 +35,13 @@ const STATUS_INTERVAL: Duration = Duration::from_millis(200);
 /// such fields at most, stays below 48 KiB. The kernel takes a datagram of `net.core.wmem_default`, which is 208 KiB, or the
 /// 64 KiB of old guides to tuning; what is larger goes by memfd, and that journald may not read under SELinux.
 pub const FIELD_MAX: usize = 4000;
+/// What events are called whose priority is notice.
+const NOTICE: &str = "notice";
 
 /// What comes from one turn of the guard: one wake-up of the reporter, however much it is.
+#[derive(Default)]
 struct Told {
+    log: Log,
     records: Vec<Record>,
     summary: Option<Summary>,
 }
@@ -79,11 +87,18 @@ impl Reporter {
 
     /// Takes records, and what the guard knows now. Never waits, as [`Reporter::tell`].
     pub fn tell_all(&self, records: Vec<Record>, summary: Option<Summary>) {
-        let count = records.len() as u64;
         self.status.note_sources(&records);
-        if let Err(TrySendError::Full(told) | TrySendError::Disconnected(told)) =
-            self.queue.try_send(Told { records, summary })
-        {
+        self.send(Told { records, summary, ..Told::default() });
+    }
+
+    /// Takes what is to be logged beside records. Never waits, as [`Reporter::tell`].
+    pub fn log(&self, log: Log) {
+        self.send(Told { log, ..Told::default() });
+    }
+
+    fn send(&self, told: Told) {
+        let count = (told.records.len() + told.log.lines()) as u64;
+        if let Err(TrySendError::Full(told) | TrySendError::Disconnected(told)) = self.queue.try_send(told) {
             self.unsaid.fetch_add(count, Ordering::Relaxed);
             told.summary.into_iter().for_each(|summary| self.status.set_summary(summary, None));
         }
@@ -104,7 +119,9 @@ fn write_all(
             Some(due) => told.recv_timeout(due.saturating_duration_since(Instant::now())),
         };
         match next {
-            Ok(Told { mut records, summary }) => {
+            Ok(Told { log, mut records, summary }) => {
+                log.events.iter().for_each(|event| tracing::trace!("{}", ascii_line(event)));
+                log.decisions.iter().for_each(write_decision);
                 let told = records.len();
                 name_writers(&mut records);
                 status.note_sources(&records[told..]);
@@ -156,16 +173,17 @@ impl Finished {
 
 /// Chooses the journal or stderr for this process, once.
 pub fn subscribe() {
-    match tracing_journald::layer() {
-        Ok(journal) => {
-            let mut priorities = tracing_journald::PriorityMappings::new();
-            priorities.info = tracing_journald::Priority::Informational;
-            priorities.debug = tracing_journald::Priority::Notice; // tracing has no level between info and warn
-            let journal = journal
-                .with_field_prefix(None)
-                .with_syslog_identifier("fwdguard".into())
-                .with_priority_mappings(priorities);
-            tracing_subscriber::registry().with(journal).init();
+    use tracing_journald::Priority::{Debug, Informational, Notice};
+    match Layer::new().and_then(|notices| Ok([notices, Layer::new()?])) {
+        // tracing has no level between info and warn, so notices have a way of their own.
+        Ok([notices, others]) => {
+            let priorities = |info| PriorityMappings { info, debug: Debug, trace: Debug, ..PriorityMappings::new() };
+            let layer = |journal: Layer, info| {
+                let journal = journal.with_field_prefix(None).with_syslog_identifier("fwdguard".into());
+                let is_meant = move |event: &Metadata<'_>| (event.name() == NOTICE) == (info == Notice);
+                journal.with_priority_mappings(priorities(info)).with_filter(filter_fn(is_meant))
+            };
+            tracing_subscriber::registry().with(vec![layer(notices, Notice), layer(others, Informational)]).init();
         }
         Err(_) => {
             let stderr = tracing_subscriber::fmt::layer()
@@ -189,6 +207,17 @@ fn message_only(
 
 fn field(text: Option<&str>) -> Option<Cow<'_, str>> {
     text.map(|text| ascii(text, FIELD_MAX))
+}
+
+/// Writes what was decided about a setting.
+fn write_decision(decision: &Decision) {
+    tracing::debug!(
+        SYSCTL = field(Some(&decision.key)).as_deref(),
+        NEWVALUE = field(decision.found.as_deref()).as_deref(),
+        OURVALUE = field(decision.wanted.as_deref()).as_deref(),
+        "{}",
+        ascii_line(&decision.to_string())
+    );
 }
 
 /// Writes one record with its fields; a field that the record has not is left out.
@@ -231,8 +260,9 @@ pub fn write(record: &Record) {
     let line = record.source().map(|source| u64::from(source.line));
     let process = blame.and_then(Blame::process);
     macro_rules! event {
-        ($level:ident) => {
+        ($level:ident $(, $name:ident: $notice:ident,)?) => {
             tracing::$level!(
+                $($name: $notice,)?
                 MESSAGE_ID = record.message_id(),
                 SYSCTL = field(key).as_deref(),
                 OLDVALUE = field(old).as_deref(),
@@ -268,7 +298,7 @@ pub fn write(record: &Record) {
     match record.priority() {
         Priority::Error => event!(error),
         Priority::Warning => event!(warn),
-        Priority::Notice => event!(debug),
+        Priority::Notice => event!(info, name: NOTICE,),
         Priority::Info => event!(info),
     }
 }

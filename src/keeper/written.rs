@@ -59,10 +59,12 @@ impl<O: Outlet> Keeper<O> {
     pub(super) fn read_written(&mut self, own: Option<&Key>) {
         let at = now_usec();
         let Ok(writes) = &mut self.writes else { return };
-        for key in writes.take(at) {
+        let written = writes.take(at);
+        for key in written {
             if key == Key::all_accept_redirects() && own != Some(&key) {
                 self.read_redirects();
             }
+            self.note(|| format!("inotify: {key} was written"));
             self.guard.written_to(key.clone(), at, own == Some(&key));
         }
         self.read_baselines();
