@@ -15,7 +15,7 @@ else
     shift 2
 fi
 targets=("$@")
-((${#targets[@]})) || targets=(netlink pattern policy process records tuned values)
+((${#targets[@]})) || targets=(netlink pattern policy process records values)
 
 command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
 # Sanitizers take three quarters of the runs, and what they find is not in safe code; watching comparisons takes half of what

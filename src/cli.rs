@@ -13,14 +13,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueHint};
+use clap::{ArgAction, Parser, Subcommand, ValueHint};
 use sd_notify::NotifyState;
 
+use crate::journal::status::notify;
+use crate::keeper::Verbosity;
 use crate::kernel::altname::find_by_altname;
 use crate::policy::{Policy, PolicyError};
-use crate::report::status::notify;
-use crate::report::text::{ascii_line, one_line};
 use crate::setting::printable;
+use crate::text::{ascii_line, one_line};
 
 /// Drift (check), a repair that failed (apply), or traffic that is dropped (diagnose).
 const EXIT_DRIFT: u8 = 1;
@@ -55,6 +56,9 @@ enum Command {
         #[arg(long, value_name = "SECONDS", value_hint = ValueHint::Other, default_value = "300")]
         #[arg(value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
         audit_interval: u64,
+        /// Log each decision, with -vv each event, too, at priority debug
+        #[arg(short, long, action = ArgAction::Count)]
+        verbose: u8,
     },
     /// Compare kernel and policy, change nothing
     #[command(after_help = EXIT_STATUS_HELP)]
@@ -96,8 +100,13 @@ pub fn main() -> ExitCode {
         return ExitCode::from(EXIT_USAGE);
     }
     let status = match command {
-        Command::Run { audit_interval } => {
-            crate::daemon::run(&root, Duration::from_secs(audit_interval)).map(|()| ExitCode::SUCCESS)
+        Command::Run { audit_interval, verbose } => {
+            let verbosity = match verbose {
+                0 => Verbosity::Records,
+                1 => Verbosity::Decisions,
+                _ => Verbosity::Events,
+            };
+            crate::daemon::run(&root, Duration::from_secs(audit_interval), verbosity).map(|()| ExitCode::SUCCESS)
         }
         Command::Check(format) => check::run(&root, format.json),
         Command::Apply(format) => apply::run(&root, format.json),

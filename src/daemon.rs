@@ -2,6 +2,7 @@
 
 mod policy;
 mod sleep;
+mod writers;
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
@@ -19,22 +20,24 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until, timeout};
 
-use crate::guard::resume::{BEFORE, By, Sleeps};
+use crate::guard::resume::{BEFORE, Sleeps};
 use crate::guard::settle::Settle;
 use crate::guard::{Move, Summary};
-use crate::keeper::{Command, Handle, Keeper, Outlet};
+use crate::journal::Reporter;
+use crate::journal::status::{SharedStatus, notify};
+use crate::keeper::{Command, Handle, Keeper, Outlet, Verbosity};
 use crate::kernel::altname::find_by_altname;
 use crate::kernel::descriptors::ensure_enough;
 use crate::kernel::privilege::drop_privileges;
 use crate::kernel::scheduling::stand_alone;
 use crate::kernel::sysctl::Pulse;
-use crate::kernel::writers::{self, Groups};
+use crate::kernel::writers::{FILES_MAX, Groups, open};
 use crate::policy::watch::Watch;
 use crate::policy::{Policy, PolicyError};
-use crate::report::journal::Reporter;
+use crate::report::decision::Log;
 use crate::report::record::{Cause, Record};
-use crate::report::status::{SharedStatus, notify};
-use crate::report::text::{plain, why};
+use crate::report::woke::By;
+use crate::text::{plain, why};
 use crate::wake::clock::Clock;
 use crate::wake::logind;
 use crate::wake::modules::Modules;
@@ -50,7 +53,7 @@ const POLICY_WATCH: &str = "the policy watch";
 const CLOCKS: &str = "the clocks";
 const UEVENTS: &str = "kernel uevents";
 /// There is room for as many before there are threads.
-const DESCRIPTORS: i32 = writers::FILES_MAX as i32 + 200;
+const DESCRIPTORS: i32 = FILES_MAX as i32 + 200;
 /// How often the status is told where there is no watchdog.
 const STATUS_EVERY: Duration = Duration::from_secs(3600);
 /// The kernel holds a write up for longer than this: worth a word in the status.
@@ -60,14 +63,14 @@ const WAITS_USEC: u64 = 1_000_000;
 ///
 /// # Errors
 /// The guard could not start, or its thread ended: the service manager starts it anew.
-pub fn run(root: &Path, audit_interval: Duration) -> Result<()> {
+pub fn run(root: &Path, audit_interval: Duration, verbosity: Verbosity) -> Result<()> {
     ensure_enough()?; // the event loop panics where it has some, but too few
     // No thread comes of a runtime of this kind, nor of its signal handlers.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no event loop")?;
     let signals = runtime.block_on(async { Signals::catch() }).context("no signal handlers")?;
     let groups = take_and_drop_privileges()?;
     let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, serve(root, audit_interval, groups, signals))
+    local.block_on(&runtime, serve(root, audit_interval, verbosity, groups, signals))
 }
 
 /// Caught before anything else: until then, a HUP or USR1 would end the service.
@@ -102,6 +105,10 @@ impl Outlet for News {
         self.reporter.tell_all(records, summary);
     }
 
+    fn log(&mut self, log: Log) {
+        self.reporter.log(log);
+    }
+
     fn moved(&mut self, moves: Vec<Move>) {
         self.witness.follow(Follow::Moves(moves));
     }
@@ -120,13 +127,19 @@ fn take_and_drop_privileges() -> Result<io::Result<Groups>> {
     // A table of descriptors that threads share grows by waiting for all processors (expand_fdtable, fs/file.c: some 5 ms
     // each time); one that has had a high number in it is large enough for the witness's files.
     drop(rustix::io::fcntl_dupfd_cloexec(io::stderr(), DESCRIPTORS));
-    let groups = writers::open();
+    let groups = open();
     stand_alone();
     drop_privileges().context("capabilities can't be given up; is capset or prctl filtered?")?;
     Ok(groups)
 }
 
-async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>, mut signals: Signals) -> Result<()> {
+async fn serve(
+    root: &Path,
+    audit_interval: Duration,
+    verbosity: Verbosity,
+    groups: io::Result<Groups>,
+    mut signals: Signals,
+) -> Result<()> {
     let mut audit = every(audit_interval);
     let watchdog_period = sd_notify::watchdog_enabled().map(|limit| limit / 3);
     let mut watchdog = every(watchdog_period.unwrap_or(STATUS_EVERY));
@@ -139,13 +152,14 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
     let witness = groups.and_then(Witness::new);
     let lost_witness = witness.as_ref().err().map(ToString::to_string);
     let (witness, unstarted) = witness.map_or((Witness::absent(), None), |(witness, threads)| (witness, Some(threads)));
-    let (reporter, finished) = Reporter::start(status.clone(), witness.clone()).context("no thread for the journal")?;
+    let (reporter, finished) =
+        Reporter::start(status.clone(), writers::naming(witness.clone())).context("no thread for the journal")?;
     let mut watch = watch
         .inspect_err(|error| reporter.tell(Record::SourceLost { source: POLICY_WATCH, reason: error.to_string() }))
         .ok();
     let pulse = Arc::new(Pulse::default());
     let news = News { reporter: reporter.clone(), witness: witness.clone() };
-    let (mut first_pass, mut ended, guard) = start_guard(policy.clone(), pulse.clone(), news)?;
+    let (mut first_pass, mut ended, guard) = start_guard(policy.clone(), pulse.clone(), news, verbosity)?;
     if let Some(witness) = unstarted {
         // While the guard reads everything.
         witness.start(policy.clone()).context("no thread for the witness")?;
@@ -250,12 +264,13 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
 type Started = (oneshot::Receiver<Summary>, oneshot::Receiver<io::Result<Summary>>, Handle);
 
 /// Starts the guard thread: subscribe, read everything, loop.
-fn start_guard(policy: Arc<Policy>, pulse: Arc<Pulse>, news: News) -> Result<Started> {
+fn start_guard(policy: Arc<Policy>, pulse: Arc<Pulse>, news: News, verbosity: Verbosity) -> Result<Started> {
     let (reporter, witness) = (news.reporter.clone(), news.witness.clone());
     let (handle, inbox) = Handle::new().context("no eventfd")?;
     let (passed, first_pass) = oneshot::channel();
     let (end, ended) = oneshot::channel();
     let mut keeper = Keeper::new(policy.clone(), pulse, news).context("no rtnetlink socket; is AF_NETLINK allowed?")?;
+    keeper.log(verbosity);
     policy::tell(&policy, &reporter); // before the thread has anything to tell
     let own_handle = handle.clone();
     std::thread::Builder::new()

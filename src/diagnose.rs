@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 
 use netlink_packet_route::route::{RouteProtocol, RouteType};
 
-use crate::report::text::plain;
 use crate::setting::{ALL, Family, printable};
+use crate::text::plain;
 use counters::Counter;
 pub use fault::{Fault, Way};
 use firewall::Flow;

@@ -5,6 +5,7 @@
 
 mod check;
 mod contest;
+mod decide;
 mod episode;
 mod fan_out;
 mod foresee;
@@ -27,6 +28,7 @@ use crate::kernel::name::Name;
 use crate::kernel::netconf;
 use crate::kernel::sysctl::{Outcome, is_absent};
 use crate::policy::Policy;
+use crate::report::decision::{Decision, Verdict};
 use crate::report::record::{Cause, Record};
 use crate::setting::{self, ALL, Attribute, DEFAULT, Family, Key, same_value};
 use contest::Contests;
@@ -109,6 +111,8 @@ pub struct Guard {
     /// What was written lately and has to be looked at again, with what it was put back to if the policy does not name it.
     written: BTreeMap<Slot, Option<Arc<str>>>,
     records: Vec<Record>,
+    /// What was decided, where somebody wants to know ([`Guard::note_decisions`]).
+    decisions: Option<Vec<Decision>>,
     moves: Vec<Move>,
     /// What has been repaired lately, and when last.
     changed: Changes,
@@ -145,6 +149,7 @@ impl Guard {
             failed: HashMap::new(),
             written: BTreeMap::new(),
             records: Vec::new(),
+            decisions: None,
             moves: Vec::new(),
             changed: Changes::default(),
             reread: None,
@@ -211,6 +216,9 @@ impl Guard {
     fn repair(&mut self, slot: Slot, job: Job) -> Option<Repair> {
         // Audits try again: an interface's mtu, for one, may be refused only for now.
         let refused = job.cause == Cause::Write && self.failed.get(&slot) == Some(&libc::EINVAL);
+        if refused {
+            self.decided(&slot, job.new.as_deref(), Verdict::NotRetried);
+        }
         let Some(key) = self.key_of(&slot).filter(|_| !refused) else {
             if let Slot::Announced(family, Attribute::Forwarding, ALL) = slot {
                 self.end_episode(family);
@@ -232,6 +240,7 @@ impl Guard {
     /// ours, it may not be over yet.
     #[must_use]
     pub fn done(&mut self, repair: Repair, outcome: Outcome) -> Option<Family> {
+        self.decided_by(&repair, &outcome);
         let all_of = match repair.slot {
             Slot::Announced(family, Attribute::Forwarding, ALL) => Some(family),
             _ => None,
@@ -326,6 +335,14 @@ impl Guard {
 
     fn all_entry(&self, family: Family) -> Option<usize> {
         self.cell(&put_off::all_forwarding(family))?.entry
+    }
+
+    /// The policy's entry that decides it.
+    fn entry_of(&self, slot: &Slot) -> Option<usize> {
+        match slot {
+            Slot::Announced(..) => self.cell(slot).and_then(|cell| cell.entry),
+            Slot::Other(key) => self.others.get(key).map(|other| other.entry),
+        }
     }
 
     fn key_of(&self, slot: &Slot) -> Option<Key> {

@@ -3,6 +3,7 @@
 mod absorb;
 mod cost;
 mod handle;
+mod log;
 mod looks;
 mod once;
 mod reflex;
@@ -18,6 +19,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 
 pub use handle::{Command, Handle, Outlet};
+pub use log::Verbosity;
 use looks::Looks;
 pub use once::{Applied, apply_once};
 use reflex::Ahead;
@@ -55,6 +57,8 @@ pub struct Keeper<O> {
     last_summary: Summary,
     looks: Looks,
     sources: Sources,
+    /// What came in, where that is logged.
+    events: Option<Vec<String>>,
     /// Of one setting, oldest first.
     ahead: VecDeque<Ahead>,
     /// The thread's processor time when it was last charged to a setting.
@@ -102,6 +106,7 @@ impl<O: Outlet> Keeper<O> {
             last_summary: Summary::default(),
             looks: Looks::default(),
             sources: Sources::default(),
+            events: None,
             ahead: VecDeque::new(),
             charged_at: 0,
             charged: None,
@@ -162,6 +167,7 @@ impl<O: Outlet> Keeper<O> {
     }
 
     fn obey(&mut self, command: Command) {
+        self.note_command(&command);
         match command {
             Command::Audit(cause) => {
                 self.hear_what_waits();
@@ -220,6 +226,7 @@ impl<O: Outlet> Keeper<O> {
     }
 
     fn hear(&mut self, message: &Heard, at: u64) {
+        self.note_heard(message);
         match message {
             Heard::Netconf(message) => {
                 let Some(ifindex) = message.ifindex else { return };
@@ -371,6 +378,7 @@ impl<O: Outlet> Keeper<O> {
     }
 
     fn publish(&mut self) {
+        self.publish_log();
         let moves = self.guard.take_moves();
         if !moves.is_empty() {
             self.outlet.moved(moves);

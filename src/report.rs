@@ -1,9 +1,7 @@
-//! What the guard tells: records for the journal, and the status for the service manager.
+//! Records: what is told, who wrote, and their sentences.
 
-#[cfg(test)]
-mod catalog;
-pub mod journal;
+pub mod decision;
 pub mod record;
-pub mod status;
 pub mod text;
+pub mod woke;
 pub mod writer;

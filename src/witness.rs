@@ -17,9 +17,9 @@ use crate::kernel::sysctl::now_usec;
 use crate::kernel::writers::Groups;
 use crate::policy::Policy;
 use crate::report::record::Cause;
-use crate::report::text::why;
 use crate::report::writer::{Blame, Why};
 use crate::setting::{Attribute, Family, Key};
+use crate::text::why;
 pub use watcher::INTERFACE_FILES_MAX;
 use watcher::{Post, Watcher, lock, watch};
 

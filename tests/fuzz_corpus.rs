@@ -43,11 +43,6 @@ fn process() {
 }
 
 #[test]
-fn tuned() {
-    replay("tuned", properties::tuned::holds);
-}
-
-#[test]
 fn values() {
     replay("values", properties::values::holds);
 }

@@ -140,7 +140,7 @@ fn a_hostile_interface_is_one_well_formed_record_and_no_other_setting() {
         fs::write(&file, "0").expect("a write");
         wait(&holds, name);
         let dots_changed = fwdguard::setting::printable(&swapped(name));
-        let dots_changed = fwdguard::report::text::ascii(&dots_changed, 99);
+        let dots_changed = fwdguard::text::ascii(&dots_changed, 99);
         let key = format!("net.ipv4.conf.{dots_changed}.forwarding");
         guard.wait_record(&key, |_| guard.repairs().iter().skip(settled).any(|r| r["SYSCTL"] == key));
         let told: Vec<Record> = guard.repairs().into_iter().skip(settled).filter(|r| r["SYSCTL"] == key).collect();

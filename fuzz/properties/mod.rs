@@ -8,7 +8,6 @@ pub mod pattern;
 pub mod policy;
 pub mod process;
 pub mod records;
-pub mod tuned;
 pub mod values;
 
 use std::path::{Component, Path};

@@ -10,15 +10,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fwdguard::guard::Summary;
+use fwdguard::journal;
+use fwdguard::journal::status::Status;
 use fwdguard::kernel::process::{Process, cmdline, place};
 use fwdguard::policy::Source;
 use fwdguard::policy::conflicts::{Mend, Origin};
-use fwdguard::report::journal;
 use fwdguard::report::record::{Cause, Record, Subject};
-use fwdguard::report::status::Status;
-use fwdguard::report::text::ascii;
 use fwdguard::report::writer::{Blame, name, short};
 use fwdguard::setting::{Key, printable};
+use fwdguard::text::ascii;
 
 const JOURNAL: &str = "/run/systemd/journal/socket";
 /// What the service manager takes of one notification (systemd, manager.c).

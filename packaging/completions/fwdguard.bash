@@ -283,7 +283,7 @@ _fwdguard() {
             return 0
             ;;
         fwdguard__subcmd__run)
-            opts="-h --audit-interval --root --help"
+            opts="-v -h --audit-interval --verbose --root --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -10,8 +10,8 @@ use crate::kernel::sysctl::Door;
 use crate::policy::effective::{Release, Together, is_unread, release, together};
 use crate::policy::merge::Target;
 use crate::policy::{Policy, Source};
-use crate::report::text::count;
 use crate::setting::{Attribute, Family, Key, Place, number, printable};
+use crate::text::count;
 
 /// More interfaces are not named in one warning.
 const NAMED_MAX: usize = 5;

@@ -13,7 +13,7 @@ use super::load;
 use super::table::{say, say_json};
 use crate::keeper;
 use crate::report::record::Record;
-use crate::report::text::{count, errno_text};
+use crate::text::{count, errno_text};
 
 pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
     let policy = Arc::new(load(root));

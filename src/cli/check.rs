@@ -17,8 +17,8 @@ use crate::kernel::sysctl::{CONF_FOLDER, interfaces, is_absent};
 use crate::policy::conflicts::{self, Conflict, Mend, Origin};
 use crate::policy::value::means;
 use crate::policy::{Policy, PolicyError, Source, Wanted};
-use crate::report::text::{errno_text, one_line, why};
 use crate::setting::{Attribute, Family, Key, printable};
+use crate::text::{errno_text, one_line, why};
 
 /// More interfaces of one pattern are not listed in the table; JSON has all.
 const LISTED_MAX: usize = 20;

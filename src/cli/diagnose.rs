@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::table::{Table, Tone, say, say_json};
 use super::{EXIT_DRIFT, EXIT_USAGE};
 use crate::diagnose::{Fault, Mark, Report, Request, Step, Stop, Suspect, diagnose, parse_mark};
-use crate::report::text::{duration, errno_text, one_line};
 use crate::setting::printable;
+use crate::text::{duration, errno_text, one_line};
 
 #[derive(clap::Args)]
 pub struct Arguments {

@@ -4,8 +4,8 @@ use std::io::{IsTerminal, Write};
 
 use serde_json::Value;
 
-use crate::report::text::one_line;
 use crate::setting::is_obeyed;
+use crate::text::one_line;
 
 /// Wider cells are cut in the middle of what they say, so that both ends stay.
 const COLUMNS: usize = 100;

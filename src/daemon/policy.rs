@@ -11,17 +11,17 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use super::{Daemon, POLICY_WATCH};
+use crate::journal::Reporter;
+use crate::journal::status::notify;
 use crate::keeper::Command;
 use crate::kernel::altname::find_by_altname;
 use crate::kernel::sysctl;
 use crate::policy::conflicts::{self, Conflict, Origin};
 use crate::policy::watch::Watch;
 use crate::policy::{Policy, PolicyError, Source};
-use crate::report::journal::Reporter;
 use crate::report::record::Record;
-use crate::report::status::notify;
-use crate::report::text::why;
 use crate::setting::{Key, printable};
+use crate::text::why;
 use crate::witness::Follow;
 
 /// As records and the status name it.

@@ -9,8 +9,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::{CLOCKS, Daemon, monotonic, since_zero};
-use crate::guard::resume::{Act, BEFORE, By, Jump, Moment};
+use crate::guard::resume::{Act, BEFORE, Jump, Moment};
 use crate::keeper::Command;
+use crate::report::woke::By;
 use crate::wake::clock::Clock;
 
 /// The package's sleep hook speaks by signals that end nobody who does not catch them, be it an older fwdguard or one that

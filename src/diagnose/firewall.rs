@@ -15,7 +15,7 @@ use serde_json::{Value as Json, json};
 
 use super::fault::Way;
 use super::messages::in_subnet;
-use crate::report::text::count;
+use crate::text::count;
 
 /// Who drops what no rule drops.
 const KERNEL: &str = "the kernel";

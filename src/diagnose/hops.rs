@@ -8,8 +8,8 @@ use super::fault::{Fault, Kind, Way};
 use super::links::{Link, Neighbour};
 use super::messages::{Route, kind_name};
 use super::node::{Lookup, Node, width};
-use crate::report::text::errno_text;
 use crate::setting::printable;
+use crate::text::errno_text;
 
 /// A tunnel in a tunnel in a tunnel is followed no further.
 const DEPTH_MAX: usize = 3;

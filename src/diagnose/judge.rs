@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 
 use super::fault::{Fault, Kind, Way};
-use crate::report::text::errno_text;
 use crate::setting::Family;
+use crate::text::errno_text;
 
 /// One packet's way through the node, as far as routing decides it.
 #[derive(Clone, Debug)]

@@ -6,8 +6,8 @@ use super::hops::{Hop, Resolution};
 use super::judge::{Passage, Stop};
 use super::links::Link;
 use super::report::{Arrival, Report, listed};
-use crate::report::text::errno_text;
 use crate::setting::{Family, printable};
+use crate::text::errno_text;
 
 /// How one step of the path stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -48,7 +48,7 @@ fn start(program: &str, arguments: &[&str]) -> Result<Asked, String> {
     });
     let mut child = child.map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => NOT_INSTALLED.to_string(),
-        _ => crate::report::text::plain(&error.to_string()),
+        _ => crate::text::plain(&error.to_string()),
     })?;
     let (sender, output) = channel();
     let pipe = child.stdout.take();

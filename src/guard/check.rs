@@ -43,10 +43,7 @@ impl Guard {
 
     /// The same, where it is known what stood there before.
     pub(super) fn check_knowing(&mut self, slot: Slot, cause: Cause, received: Option<u64>, old: Option<String>) {
-        let entry = match &slot {
-            Slot::Announced(..) => self.cell(&slot).and_then(|cell| cell.entry),
-            Slot::Other(key) => self.others.get(key).map(|other| other.entry),
-        };
+        let entry = self.entry_of(&slot);
         if entry.is_some() {
             let job = Job { received, old, known_good: self.read_at, ..Job::new(entry, cause) };
             self.jobs.entry((rank(&slot), slot)).or_insert(job);

@@ -236,6 +236,11 @@ impl Contests {
         waits
     }
 
+    /// When a repair that waits need not wait any longer.
+    pub fn not_before(&self, slot: &Slot) -> Option<u64> {
+        self.settings.get(slot).map(|contest| contest.not_before)
+    }
+
     /// Whether its repairs are immediate.
     pub fn is_prompt(&self, slot: &Slot) -> bool {
         self.settings.get(slot).is_none_or(|contest| !contest.spaced)

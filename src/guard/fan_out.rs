@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::{Guard, Job, Repair, Slot, rank};
+use crate::report::decision::Verdict;
 use crate::report::record::Cause;
 use crate::setting::{FANNED_OUT_BY_ALL, Key, same_value};
 
@@ -72,6 +73,7 @@ impl Guard {
     /// Has `leader` looked at before `repair`: one drift is one repair, and one record.
     pub fn put_behind(&mut self, repair: Repair, leader: Key) {
         let Repair { slot, job, .. } = repair;
+        self.decided(&slot, job.new.as_deref(), Verdict::Behind(leader.clone()));
         self.check(Slot::Other(leader), job.cause, job.received);
         self.jobs.insert((rank(&slot), slot), Job { after_leader: true, ..job });
     }

@@ -8,7 +8,9 @@ use super::put_off::all_forwarding;
 use super::settle::ELSEWHERE;
 use super::{Guard, Job, Move, Repair, Slot, rank};
 use crate::kernel::message::Link;
+use crate::kernel::name::Name;
 use crate::kernel::netconf::{self, NetconfMessage};
+use crate::report::decision::Verdict;
 use crate::report::record::Cause;
 use crate::setting::{ALL, Attribute, DEFAULT, Family, Key};
 
@@ -28,6 +30,10 @@ impl Guard {
     /// Whether these, which are sorted, are all interfaces that there are.
     pub fn knows_just(&self, indices: &[i32]) -> bool {
         self.interfaces.range(1..).map(|(ifindex, _)| ifindex).eq(indices)
+    }
+
+    pub fn name(&self, ifindex: i32) -> Option<Name> {
+        self.interfaces.get(&ifindex).map(|interface| interface.name)
     }
 
     /// Whether the policy names anything of IPv6 that netconf messages tell of.
@@ -234,6 +240,15 @@ impl Guard {
         if attribute == Attribute::RpFilter && ifindex == DEFAULT && changed && before.is_some() {
             // A write to default changes interfaces in silence (devinet_copy_dflt_conf).
             self.reread = Some(cause);
+        }
+        if self.decisions.is_some() && at.is_some() && !(wrong && (!in_episode || ifindex == ALL)) {
+            let verdict = match cell.entry {
+                Some(_) if wrong => Verdict::AllFirst,
+                Some(_) => Verdict::Holds,
+                None if self.key_of(&slot).is_some_and(|key| self.policy.excludes(&key)) => Verdict::Excluded,
+                None => Verdict::NotNamed,
+            };
+            self.decided(&slot, Some(value), verdict);
         }
         if wrong && (!in_episode || ifindex == ALL) {
             let job = Job {

@@ -5,6 +5,7 @@ use super::episode::Episode;
 use super::{Guard, Job, Rank, Slot, rank};
 use crate::kernel::mute::Muted;
 use crate::kernel::netconf;
+use crate::report::decision::Verdict;
 use crate::report::record::Cause;
 use crate::setting::{ALL, Attribute, Family};
 
@@ -65,7 +66,9 @@ impl Guard {
     /// The settings of which nothing shall be heard, because hearing of them costs too much, if these are others than the
     /// last time this was asked.
     pub fn take_mutes(&mut self) -> Option<Vec<Slot>> {
-        self.contests.take_mutes()
+        let muted = self.contests.take_mutes();
+        muted.iter().flatten().for_each(|slot| self.decided(slot, None::<&str>, Verdict::Muted));
+        muted
     }
 
     /// What tells of changes of a setting, if netconf messages do.
@@ -111,6 +114,10 @@ impl Guard {
         if let Some((family, _)) = all_of.filter(|(_, all)| all == slot) {
             self.episodes[family as usize].get_or_insert(Episode::new(job.cause, job.received));
         }
+        let due = self.contests.not_before(&blamed).filter(|due| *due > now);
+        let reason = if blamed == *slot { "over its budget" } else { "all.forwarding of its family is contested" };
+        let usec = due.or(self.calm_due).unwrap_or(now).saturating_sub(now);
+        self.decided(slot, job.new.as_deref(), Verdict::Deferred { usec, reason });
         self.heard_in_vain = Some(blamed);
         self.waiting.entry((rank, slot.clone())).or_insert_with(|| job.clone());
         true

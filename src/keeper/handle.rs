@@ -4,10 +4,11 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::guard::resume::Woke;
 use crate::guard::{Move, Summary};
 use crate::policy::Policy;
+use crate::report::decision::Log;
 use crate::report::record::{Cause, Record};
+use crate::report::woke::Woke;
 
 /// What the other threads want of the guard thread.
 pub enum Command {
@@ -35,6 +36,8 @@ pub type Handle = crate::handle::Handle<Command>;
 pub trait Outlet {
     /// Takes records, and the summary if it has changed. Must not wait.
     fn tell(&mut self, records: Vec<Record>, summary: Option<Summary>);
+    /// Takes what is to be logged beside records. Must not wait.
+    fn log(&mut self, _log: Log) {}
     /// Takes what interfaces came and went, in order. Must not wait.
     fn moved(&mut self, moves: Vec<Move>);
     /// What becomes readable when somebody has written a setting, if that is watched.

@@ -14,8 +14,8 @@ use crate::kernel::netconf::NetconfMessage;
 use crate::kernel::socket::{Notifications, Received};
 use crate::kernel::sysctl::{CONF_FOLDER, interfaces, now_usec};
 use crate::report::record::{Cause, INTERFACES, Record};
-use crate::report::text::{count, why};
 use crate::setting::{ALL, Attribute, DEFAULT, Family, Key};
+use crate::text::{count, why};
 
 /// A socket that fails this often in a row has to be made anew.
 const RECEIVE_ERRORS_MAX: u32 = 16;

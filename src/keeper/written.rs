@@ -6,8 +6,8 @@ use super::sources::WRITES;
 use super::{Keeper, Outlet};
 use crate::guard::Repair;
 use crate::kernel::sysctl::now_usec;
-use crate::report::text::why;
 use crate::setting::{Attribute, Family, Key};
+use crate::text::why;
 
 /// Each takes a few microseconds, in which one who writes without end writes more than once.
 const OTHERS_TRIES: u32 = 10;
@@ -59,10 +59,12 @@ impl<O: Outlet> Keeper<O> {
     pub(super) fn read_written(&mut self, own: Option<&Key>) {
         let at = now_usec();
         let Ok(writes) = &mut self.writes else { return };
-        for key in writes.take() {
+        let written = writes.take();
+        for key in written {
             if key == Key::all_accept_redirects() && own != Some(&key) {
                 self.read_redirects();
             }
+            self.note(|| format!("inotify: {key} was written"));
             self.guard.written_to(key.clone(), at, own == Some(&key));
         }
         self.read_baselines();

@@ -24,6 +24,9 @@ const UFW_SYSCTL: &str = "/etc/ufw/sysctl.conf";
 /// The kernel itself applies its `sysctl.KEY=VALUE` before it starts init (`do_sysctl_args`, since Linux 5.8).
 const COMMAND_LINE: &str = "/proc/cmdline";
 
+/// What TuneD applies again after its own lines (`reapply_sysctl`), and then sysctl.conf.
+const TUNED_REAPPLIES: [&str; 2] = ["/etc/sysctl.d", "/run/sysctl.d"];
+
 /// What the incident's remedy was called.
 const OWN_FILE: &str = "k8s-forward.conf";
 /// Below it is what packages bring.
@@ -208,7 +211,10 @@ pub fn find(policy: &Policy, root: &Path, settings: &[(Key, usize)]) -> Vec<Conf
     };
     found.extend(settings.iter().filter_map(by_command_line));
     let tuned = Tuned::read(root);
-    let wins = if tuned.reapplies_sysctl_d { tuned.reapplied(root) } else { HashSet::new() };
+    let applied_later = if tuned.keeps_its_lines { Merged::default() } else { merged(root, &TUNED_REAPPLIES) };
+    // It takes the minus sign for a part of the key.
+    let wins =
+        |key: &Key| applied_later.written_out(key).is_some_and(|line| line.value.is_some() && !line.ignore_failure);
     let by_tuned = |(key, entry): &(Key, usize)| {
         let name = key.clone().canonical();
         let (says, source) = tuned.lines.get(&name).cloned()?;
@@ -216,11 +222,11 @@ pub fn find(policy: &Policy, root: &Path, settings: &[(Key, usize)]) -> Vec<Conf
         let says = says.filter(|says| wanted.is_none_or(|wanted| sets_otherwise(&wanted, says)))?;
         let says = Some(says).filter(|says| !value::is_refused(&name, says.trim_start_matches(['<', '>'])))?;
         let says = in_unit_of(key, &name, &says);
-        let mend = (is_vendors(&source) && tuned.reapplies_sysctl_d).then(|| Mend {
+        let mend = (is_vendors(&source) && !tuned.keeps_its_lines).then(|| Mend {
             file: files::below(root, &Path::new(FOLDERS[0]).join(OWN_FILE)),
             lines: vec![own_line(policy, key, *entry, false)],
         });
-        (!wins.contains(&name)).then(|| Conflict {
+        (!wins(&name)).then(|| Conflict {
             key: key.clone(),
             entry: *entry,
             says,

@@ -8,8 +8,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use crate::kernel::sysctl::is_absent;
-use crate::report::text::why;
 use crate::setting::printable;
+use crate::text::why;
 
 /// More links than this on one path are a loop (Linux's MAXSYMLINKS).
 const LINKS_MAX: usize = 40;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::merge::Target;
 use super::{PolicyError, Source};
-use crate::report::text::count;
 use crate::setting::Key;
+use crate::text::count;
 
 /// More notices of one kind are only counted.
 const SHOWN_MAX: usize = 3;

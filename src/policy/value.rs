@@ -3,8 +3,8 @@
 use std::net::Ipv6Addr;
 use std::ops::RangeInclusive;
 
-use crate::report::text::one_line;
 use crate::setting::{Key, number, same_value};
+use crate::text::one_line;
 
 /// Of a value that is refused, as much is shown.
 const SHOWN_MAX_CHARS: usize = 40;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::woke::Woke;
 use super::writer::Blame;
-use crate::guard::resume::Woke;
 use crate::policy::Source;
 use crate::policy::conflicts::{Mend, Origin};
 use crate::setting::Key;

@@ -1,0 +1,209 @@
+//! Holds the journal's catalog and the README's tables to the records that the program writes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+use super::write;
+use crate::kernel::process::{Place, Process};
+use crate::policy::Source;
+use crate::policy::conflicts::Origin;
+use crate::report::record::{Cause, Record, Subject};
+use crate::report::woke::{By, Woke};
+use crate::report::writer::{Blame, Why};
+use crate::setting::Key;
+
+const CATALOG: &str = include_str!("../../systemd/fwdguard.catalog");
+const README: &str = include_str!("../../README.md");
+/// What a terminal of 80 columns shows behind the mark that journalctl sets before each line.
+const WIDTH: usize = 76;
+/// systemd.journal-fields(7) and journal_field_valid().
+const FIELD_NAME_MAX: usize = 64;
+
+/// One record of each kind.
+fn samples(writer: &Blame) -> Vec<Record> {
+    std::iter::successors(sample(None, writer), |last| sample(Some(last), writer)).collect()
+}
+
+/// The sample after `last`: a new kind does not compile until it has one. Without a writer it has nothing that a record
+/// of its kind may lack.
+fn sample(last: Option<&Record>, writer: &Blame) -> Option<Record> {
+    let full = *writer != Blame::Nobody;
+    let some = |text: &str| full.then(|| text.to_string());
+    let source = || Source { file: Path::new("/usr/lib/fwdguard.d/50-kubernetes.conf").into(), line: 9 };
+    let subject =
+        || Subject { key: "net.ipv4.ip_forward".into(), ours: "1".into(), source: source(), cause: Cause::Write };
+    let (key, none) = (Key::ip_forward, Vec::new);
+    Some(match last {
+        None => Record::Started { settings: 0, interfaces: 0, repaired: 0 },
+        Some(Record::Started { .. }) => Record::PolicyLoaded { lines: 0, errors: 0 },
+        Some(Record::PolicyLoaded { .. }) => Record::PolicyError { source: source(), text: String::new() },
+        Some(Record::PolicyError { .. }) => Record::PolicyNotice { source: source(), text: String::new() },
+        Some(Record::PolicyNotice { .. }) => Record::Conflict {
+            key: "net.ipv4.ip_forward".into(),
+            ours: "1".into(),
+            policy: source(),
+            says: some("0").unwrap_or_default().into(),
+            source: source(),
+            origin: Origin::SysctlD,
+            behind: None,
+            mend: None,
+        },
+        Some(Record::Conflict { .. }) => Record::Repaired {
+            subject: subject(),
+            old: some("1"),
+            new: "0".into(), // can be empty, so it stands in quotes
+            key: key(),
+            received: full.then_some(0),
+            finished: 0,
+            interfaces: 0,
+            last_good: full.then_some(0),
+            writer: writer.clone(),
+        },
+        Some(Record::Repaired { .. }) => Record::Contested {
+            subject: subject(),
+            key: key(),
+            repairs: 5,
+            since: 0,
+            writers: none(),
+            conflicts: none(),
+        },
+        Some(Record::Contested { .. }) => {
+            Record::StillContested { subject: subject(), key: key(), count: 1, since: 0, until: 0, writers: none() }
+        }
+        Some(Record::StillContested { .. }) => Record::ContestOver { subject: subject(), repairs: 5, usec: 0 },
+        Some(Record::ContestOver { .. }) => {
+            Record::RepairFailed { subject: subject(), found: some("0"), errno: full.then_some(libc::EINVAL) }
+        }
+        Some(Record::RepairFailed { .. }) => Record::SlowWrite { key: "net.ipv4.ip_forward".into(), usec: 1_000_000 },
+        Some(Record::SlowWrite { .. }) => {
+            let (slept, step_usec) = (full.then_some(Duration::from_secs(1)), full.then_some(1));
+            let woke = Woke { slept, step_usec, noticed_by: BTreeSet::from([By::Logind]), again: false };
+            Record::Resumed { cause: Cause::Resume, woke, changed: none() }
+        }
+        Some(Record::Resumed { .. }) => Record::Resynchronised { reason: String::new() },
+        Some(Record::Resynchronised { .. }) => Record::SourceLost { source: "logind", reason: String::new() },
+        Some(Record::SourceLost { .. }) => Record::SourceBack { source: "logind" },
+        Some(Record::SourceBack { .. }) => Record::Unsaid { count: 1 },
+        Some(Record::Unsaid { .. }) => Record::Stopping { repairs: 0 },
+        Some(Record::Stopping { .. }) => return None,
+    })
+}
+
+fn known_writer() -> Blame {
+    let some = || Some("x".to_string());
+    let place = Place { unit: some(), pod: some(), container: some() };
+    Blame::Process(Arc::new(Process { pid: 1, comm: some(), cmdline: some(), exe: some(), parent: None, place }))
+}
+
+/// The fields that the journal gets of a record, but for those without a value.
+fn fields(record: &Record) -> BTreeSet<&'static str> {
+    struct Collect(Arc<Mutex<BTreeSet<&'static str>>>);
+    impl<S: tracing::Subscriber> Layer<S> for Collect {
+        fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+            event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+                if format!("{value:?}") != "\"\"" {
+                    self.0.lock().unwrap().insert(field.name());
+                }
+            });
+        }
+    }
+    let collected = Arc::default();
+    let journal = tracing_subscriber::registry().with(Collect(Arc::clone(&collected)));
+    tracing::subscriber::with_default(journal, || write(record));
+    std::mem::take(&mut *collected.lock().unwrap())
+}
+
+/// The catalog's entries as MESSAGE_ID and text, sorted.
+fn entries() -> Vec<(&'static str, &'static str)> {
+    let entry = |entry: &'static str| entry.split_once('\n').expect("a text");
+    let mut entries: Vec<_> = CATALOG.split("\n\n-- ").skip(1).map(entry).collect();
+    entries.sort_unstable();
+    entries
+}
+
+fn message_ids() -> Vec<&'static str> {
+    let mut ids: Vec<_> = samples(&Blame::Nobody).iter().map(Record::message_id).collect();
+    ids.sort_unstable();
+    ids
+}
+
+/// The rows of the README's table with this first column: the code in the first cell of each.
+fn readme_table(first: &str) -> Vec<&'static str> {
+    let rows = README.lines().skip_while(|line| !line.starts_with(&format!("| {first} |"))).skip(2);
+    rows.map_while(|row| row.strip_prefix("| ")?.split(" |").next()).collect()
+}
+
+#[test]
+fn every_kind_of_record_has_one_entry_and_one_row() {
+    let entries: Vec<_> = entries().into_iter().map(|(id, _)| id).collect();
+    assert_eq!(entries, message_ids(), "systemd/fwdguard.catalog");
+    let mut rows = readme_table("MESSAGE_ID");
+    rows.sort_unstable();
+    assert_eq!(rows, message_ids(), "README.md");
+}
+
+#[test]
+fn entries_read_well() {
+    let heads = ["Subject: ", "Defined-By: fwdguard", "Documentation: man:fwdguard(8)"];
+    for (id, text) in entries() {
+        let mut lines = text.lines();
+        assert!(heads.iter().all(|head| lines.next().is_some_and(|line| line.starts_with(head))), "{id}: {text}");
+        assert!(lines.next() == Some("") && lines.next().is_some_and(|line| !line.is_empty()), "{id}: {text}");
+    }
+    CATALOG.lines().for_each(|line| assert!(line.len() <= WIDTH, "{} columns: {line}", line.len()));
+}
+
+/// journalctl leaves the bare name of a field that a record has not.
+#[test]
+fn entries_name_only_fields_that_each_record_of_the_kind_has() {
+    let has: BTreeMap<_, _> = samples(&Blame::Nobody).iter().map(|r| (r.message_id(), fields(r))).collect();
+    for (id, text) in entries() {
+        let pieces: Vec<_> = text.split('@').collect();
+        assert_eq!(pieces.len() % 2, 1, "{id}: a single @");
+        let missing: Vec<_> = pieces.iter().skip(1).step_by(2).filter(|field| !has[id].contains(*field)).collect();
+        assert!(missing.is_empty(), "{id}: {missing:?} may be missing; {:?} are always there", has[id]);
+    }
+}
+
+#[test]
+fn the_readme_names_every_field() {
+    let writers = [known_writer(), Blame::Unknown(Why::Unseen)];
+    let mut written: BTreeSet<_> = writers.iter().flat_map(samples).flat_map(|record| fields(&record)).collect();
+    assert!(written.remove("message") && written.remove("MESSAGE_ID"));
+    let cells = readme_table("field");
+    let named: BTreeSet<_> = cells.iter().flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    assert_eq!(named, written);
+    for field in written {
+        // To a record with OBJECT_PID= journald adds OBJECT_ fields of its own, what that process is by then.
+        let reserved = field.starts_with('_') || field.starts_with("OBJECT_");
+        let right = field.bytes().all(|b| b.is_ascii_uppercase() || b == b'_') && !reserved;
+        assert!(right && field.len() <= FIELD_NAME_MAX, "{field}");
+    }
+}
+
+/// What systemd takes for the entries is what stands there; it drops lines that begin with `#` or `;`, and joins two
+/// entries of one MESSAGE_ID.
+#[test]
+fn systemd_takes_the_catalog() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("usr/lib/systemd/catalog");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("fwdguard.catalog"), CATALOG).unwrap();
+    let journalctl = |action: &str| {
+        let output = Command::new("journalctl").arg(action).arg("--root").arg(root.path()).output();
+        let output = output.expect("journalctl is missing: install the package systemd, or run 'make test'");
+        assert!(output.status.success() && output.stderr.is_empty(), "{action}: {output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    assert_eq!(journalctl("--update-catalog"), "");
+    let subject = |text: &'static str| text.lines().next()?.strip_prefix("Subject: ");
+    let line = |(id, text)| format!("{id} fwdguard: {}\n", subject(text).unwrap_or_default());
+    assert_eq!(journalctl("--list-catalog"), entries().into_iter().map(line).collect::<String>());
+    let dump = journalctl("--dump-catalog");
+    entries().iter().for_each(|(id, text)| assert!(dump.contains(&format!("-- {id}\n{text}")), "{id}: {text}\n{dump}"));
+}

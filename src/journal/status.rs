@@ -1,0 +1,166 @@
+//! What `systemctl status` shows, and the other words for the service manager (sd_notify(3)).
+
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+
+use crate::guard::Summary;
+use crate::report::record::{Cause, Record};
+use crate::text::{ascii_line, count};
+
+/// How long a word for the service manager may wait for room in its queue, which other services fill, too.
+const NOTIFY_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// Everything the status line is made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    pub summary: Summary,
+    /// The clock time of the last repair, as `14:03:07`.
+    pub last_at: Option<String>,
+    /// Who made the last repair necessary, as `sysctl[4242]`.
+    pub last_writer: Option<String>,
+    /// Sources that are lost, by name.
+    pub lost: BTreeSet<&'static str>,
+    /// What the guard thread waits for in the kernel.
+    pub waits_for: Option<String>,
+    pub policy_errors: usize,
+    /// Lines that work against a setting, as `FILE:LINE says VALUE`; not shown, but for records that name them.
+    pub conflicts: HashMap<String, Vec<String>>,
+}
+
+impl Status {
+    /// One line: a second one would be another assignment to the service manager.
+    pub fn text(&self) -> String {
+        let Summary { settings, interfaces, repairs, failing, last, contested } = &self.summary;
+        let mut text = format!("Guarding {} on {}", count(*settings, "setting"), count(*interfaces, "interface"));
+        text += &format!("; {} since start", count(*repairs as usize, "repair"));
+        if let (Some((setting, cause)), Some(at)) = (last, &self.last_at) {
+            let by = self.last_writer.as_ref().map(|writer| format!(", written by {writer}")).unwrap_or_default();
+            text += &format!(", last {setting} at {at} ({}{by})", Cause::name(*cause));
+        }
+        if let Some((first, more)) = contested {
+            let more = if *more > 0 { format!(" and {more} more") } else { String::new() };
+            text += &format!("; contested: {first}{more}");
+        }
+        if *failing > 0 {
+            text += &format!("; {} can't be put right", count(*failing, "setting"));
+        }
+        if self.policy_errors > 0 {
+            text += &format!("; {} in the policy", count(self.policy_errors, "bad line"));
+        }
+        if !self.lost.is_empty() {
+            text += &format!("; lost: {}", self.lost.iter().copied().collect::<Vec<_>>().join(", "));
+        }
+        if let Some(what) = &self.waits_for {
+            text += &format!("; waiting for the kernel: {what}");
+        }
+        ascii_line(&text)
+    }
+}
+
+/// The status as several threads know it: the reporter what was repaired, the event loop the rest.
+#[derive(Default)]
+pub struct SharedStatus(Mutex<Status>);
+
+impl SharedStatus {
+    pub fn get(&self) -> MutexGuard<'_, Status> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Takes what the guard knows, and with it who made its last repair necessary: together, so that no repair is shown
+    /// with another's writer.
+    pub fn set_summary(&self, summary: Summary, writer: Option<String>) {
+        let mut status = self.get();
+        if summary.repairs < status.summary.repairs {
+            return; // it waited behind a journal that did not read
+        }
+        if summary.repairs != status.summary.repairs {
+            status.last_at = Some(clock_time());
+            status.last_writer = writer;
+        }
+        status.summary = summary;
+    }
+
+    /// A source that is lost is named until it is back.
+    pub fn note_sources(&self, records: &[Record]) {
+        for record in records {
+            match record {
+                Record::SourceLost { source, .. } => _ = self.get().lost.insert(source),
+                Record::SourceBack { source } => _ = self.get().lost.remove(source),
+                _ => {}
+            }
+        }
+    }
+
+    /// Sends the status line to the service manager.
+    pub fn tell(&self) {
+        let text = self.get().text();
+        notify(&[NotifyState::Status(&text)]);
+    }
+}
+
+/// Tells the service manager; without one, nobody. Whether it has taken that.
+pub fn notify(states: &[NotifyState]) -> bool {
+    // A service manager that can't be reached is not ours to mend, and guarding goes on.
+    std::env::var_os("NOTIFY_SOCKET").is_none_or(|address| send(&address, states).is_ok())
+}
+
+/// sd_notify(3), but that waits for ever for a service manager that hangs, and takes a new descriptor each time: none may be
+/// left, and then the watchdog would end the guard.
+fn send(address: &OsStr, states: &[NotifyState]) -> io::Result<()> {
+    static SOCKET: OnceLock<UnixDatagram> = OnceLock::new();
+    let socket = match SOCKET.get() {
+        Some(socket) => socket,
+        None => {
+            let socket = UnixDatagram::unbound()?;
+            socket.set_write_timeout(Some(NOTIFY_TIMEOUT))?;
+            SOCKET.get_or_init(|| socket)
+        }
+    };
+    let address = match address.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        path => SocketAddr::from_pathname(OsStr::from_bytes(path))?,
+    };
+    let text: String = states.iter().map(|state| format!("{state}\n")).collect();
+    socket.send_to_addr(text.as_bytes(), &address).map(drop)
+}
+
+/// The local clock time, `14:03:07`.
+fn clock_time() -> String {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
+    // SAFETY: all-zero bytes are a valid `tm` (integers and a pointer that may be null).
+    let mut local: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are to live values of the right types; localtime_r keeps neither.
+    unsafe { libc::localtime_r(&now, &mut local) };
+    format!("{:02}:{:02}:{:02}", local.tm_hour, local.tm_min, local.tm_sec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_that_an_operator_can_act_on() {
+        let summary = Summary { settings: 31, interfaces: 12, ..Summary::default() };
+        let mut status = Status { summary, ..Status::default() };
+        assert_eq!(status.text(), "Guarding 31 settings on 12 interfaces; 0 repairs since start");
+        status.summary.repairs = 3;
+        status.summary.last = Some(("net.ipv4.ip_forward".into(), Cause::Write));
+        status.last_at = Some("14:03:07".into());
+        status.last_writer = Some("sysctl[4242]".into());
+        status.summary.contested = Some(("net.ipv4.ip_forward".into(), 1));
+        status.lost = BTreeSet::from(["logind"]);
+        assert_eq!(
+            status.text(),
+            "Guarding 31 settings on 12 interfaces; 3 repairs since start, last net.ipv4.ip_forward at 14:03:07 (write, written by sysctl[4242]); \
+             contested: net.ipv4.ip_forward and 1 more; lost: logind"
+        );
+    }
+}

@@ -1,0 +1,77 @@
+//! What `fwdguard run -v` and `-vv` log: what the guard decided about a setting, and what it was told.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::record::Cause;
+use crate::setting::Key;
+use crate::text::{duration, errno_text};
+
+/// What came in since it was last logged, and what was decided.
+#[derive(Debug, Default)]
+pub struct Log {
+    pub events: Vec<String>,
+    pub decisions: Vec<Decision>,
+}
+
+impl Log {
+    pub fn lines(&self) -> usize {
+        self.events.len() + self.decisions.len()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The name that the policy uses.
+    pub key: String,
+    pub found: Option<String>,
+    pub wanted: Option<Arc<str>>,
+    pub verdict: Verdict,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Holds,
+    Written {
+        cause: Cause,
+        usec: u64,
+    },
+    Failed(i32),
+    Absent,
+    NotNamed,
+    Excluded,
+    /// It goes with the family's `all.forwarding`, which is wrong, too.
+    AllFirst,
+    /// Another setting, which this one follows, is looked at first.
+    Behind(Key),
+    /// So many microseconds, at least.
+    Deferred {
+        usec: u64,
+        reason: &'static str,
+    },
+    /// The kernel refused the value.
+    NotRetried,
+    Muted,
+}
+
+/// `net.ipv4.conf.eth0.forwarding 0, wanted 1, deferred 40.0 ms: over its budget`
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.key)?;
+        self.found.as_ref().map_or(Ok(()), |found| write!(f, " {found}"))?;
+        self.wanted.as_ref().map_or(Ok(()), |wanted| write!(f, ", wanted {wanted}"))?;
+        match &self.verdict {
+            Verdict::Holds => f.write_str(", holds"),
+            Verdict::Written { cause, usec } => write!(f, ", written in {} (cause: {})", duration(*usec), cause.name()),
+            Verdict::Failed(errno) => write!(f, ", failed: {}", errno_text(*errno)),
+            Verdict::Absent => f.write_str(", nothing to do: there is no such setting"),
+            Verdict::NotNamed => f.write_str(", nothing to do: the policy does not name it"),
+            Verdict::Excluded => f.write_str(", nothing to do: the policy excludes it"),
+            Verdict::AllFirst => f.write_str(", deferred: all.forwarding of its family is restored first"),
+            Verdict::Behind(leader) => write!(f, ", deferred: {leader}, which it follows, is restored first"),
+            Verdict::Deferred { usec, reason } => write!(f, ", deferred {}: {reason}", duration(*usec)),
+            Verdict::NotRetried => f.write_str(", not written before the next audit: the kernel refused the value"),
+            Verdict::Muted => f.write_str(", notifications muted: they cost more than repairs may"),
+        }
+    }
+}

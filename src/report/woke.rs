@@ -1,0 +1,48 @@
+//! What a record says of a wake-up.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Who tells of a sleep or of its end, in the order in which a record names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum By {
+    Logind,
+    Hook,
+    Clocks,
+    Hypervisor,
+}
+
+impl By {
+    pub fn name(self) -> &'static str {
+        match self {
+            By::Logind => "logind",
+            By::Hook => "the sleep hook",
+            By::Clocks => "the clocks",
+            By::Hypervisor => "the hypervisor's hook",
+        }
+    }
+}
+
+/// What a record says of a wake-up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Woke {
+    /// As long as the kernel was suspended, by the clocks, or from the announcement to the wake-up; unknown if neither is.
+    pub slept: Option<Duration>,
+    /// How far the clock was set.
+    pub step_usec: Option<i64>,
+    pub noticed_by: BTreeSet<By>,
+    /// It was told before; this is what was put right since.
+    pub again: bool,
+}
+
+impl Woke {
+    /// `logind, the sleep hook and the clocks`
+    pub fn noticed_by(&self) -> String {
+        let names: Vec<_> = self.noticed_by.iter().map(|by| by.name()).collect();
+        match names.split_last() {
+            Some((last, [])) => (*last).into(),
+            Some((last, others)) => format!("{} and {last}", others.join(", ")),
+            None => "nobody".into(),
+        }
+    }
+}
