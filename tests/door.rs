@@ -27,8 +27,8 @@ fn a_file_kept_open_is_never_another_interfaces() {
     run("ip link del a0");
     ns.veth("a0", "d0");
     flip("a0");
-    let named = guard.wait_message("net.ipv4.conf.c0.forwarding was 0");
-    assert_eq!(named["CAUSE"], "write");
+    // Named as it is now, whether the write or the look at a renamed link came first.
+    guard.wait_message("net.ipv4.conf.c0.forwarding was 0");
 }
 
 /// Short ones are read at once, and longer ones again.

@@ -182,10 +182,15 @@ fn drops_of_invalid_packets_are_told_while_they_count() {
     sysctl_write("net/netfilter/nf_conntrack_tcp_loose", "0");
     let send = "import socket,struct,time\n\
         s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)\n\
-        for n in range(60):\n    s.sendto(struct.pack('!HHIIBBHHH', 4000 + n, 80, 1, 1, 80, 16, 99, 0, 0), ('10.244.1.5', 0))\n    time.sleep(0.05)\n";
+        for n in range(400):\n    s.sendto(struct.pack('!HHIIBBHHH', 4000 + n, 80, 1, 1, 80, 16, 99, 0, 0), ('10.244.1.5', 0))\n    time.sleep(0.025)\n";
     let mut sender = Command::new("nsenter");
     sender.args(["--net=/run/netns/client", "python3", "-c", send]).stdin(Stdio::null());
     let Ok(mut sender) = sender.spawn() else { return println!("skipped: no python3 here") };
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while run("iptables-save -c").contains(&format!("[0:0] {invalid}")) {
+        assert!(std::time::Instant::now() < deadline, "none of them is invalid");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
     let object = node.expect(POD, &[], &["Routed; the firewall may drop it: ", invalid]);
     assert!(object["suspects"][0]["moved"].as_u64() > Some(0), "{object:#}");
     sender.kill().and_then(|()| sender.wait()).expect("its end");

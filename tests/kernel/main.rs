@@ -1,6 +1,9 @@
 //! The guard against the real kernel, each test in a network namespace of its own.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod names;
+mod values;
 
 use common::*;
 use std::time::Duration;
@@ -161,38 +164,6 @@ fn one_interface_under_a_global_1() {
 }
 
 #[test]
-fn born_remade_and_renamed() {
-    let ns = Namespace::enter();
-    let guard = ns.guard();
-    // Born while the guard could not look, already closed and strict.
-    guard.signal("STOP");
-    ns.veth("tunl0", "t1");
-    sysctl_write("net/ipv4/conf/tunl0/rp_filter", "1");
-    sysctl_write("net/ipv4/conf/tunl0/forwarding", "0");
-    guard.signal("CONT");
-    wait_sysctl("net/ipv4/conf/tunl0/rp_filter", "0");
-    wait_sysctl("net/ipv4/conf/tunl0/forwarding", "1");
-    // Remade: the new one is made with default's values, here strict.
-    run("ip link del tunl0");
-    sysctl_write("net/ipv4/conf/default/rp_filter", "1");
-    ns.veth("tunl0", "t1");
-    wait_sysctl("net/ipv4/conf/tunl0/rp_filter", "0");
-    // Another interface takes the name.
-    ns.veth("x0", "y0");
-    assert_eq!(sysctl_read("net/ipv4/conf/x0/rp_filter"), "1");
-    run("ip link del tunl0");
-    run("ip link set x0 down");
-    run("ip link set x0 name tunl0");
-    wait_sysctl("net/ipv4/conf/tunl0/rp_filter", "0");
-    // And what lost the name is left alone.
-    run("ip link set tunl0 name z0");
-    sysctl_write("net/ipv4/conf/z0/rp_filter", "2");
-    sysctl_write("net/ipv4/ip_forward", "0");
-    wait_sysctl("net/ipv4/ip_forward", "1");
-    assert_eq!(sysctl_read("net/ipv4/conf/z0/rp_filter"), "2");
-}
-
-#[test]
 fn the_silent_fan_out_of_default_rp_filter() {
     let ns = Namespace::enter();
     ns.veth("tunl0", "t1");
@@ -203,49 +174,6 @@ fn the_silent_fan_out_of_default_rp_filter() {
     assert_eq!(sysctl_read("net/ipv4/conf/t1/rp_filter"), "2", "the kernel fans out in silence");
     wait_sysctl("net/ipv4/conf/tunl0/rp_filter", "0");
     assert_eq!(sysctl_read("net/ipv4/conf/default/rp_filter"), "2", "not the policy's");
-}
-
-#[test]
-fn odd_names() {
-    let ns = Namespace::enter();
-    let names = ["eth0.100", "a@b", "x{y}*[z]", "fifteen-chars-x", "\u{e9}t\u{e9}0", "-v1"];
-    let guard = ns.guard();
-    for (n, name) in names.iter().enumerate() {
-        let peer = format!("p{n}");
-        let status = std::process::Command::new("ip")
-            .args(["link", "add", "name", name, "type", "veth", "peer", "name", &peer])
-            .status()
-            .expect("ip runs");
-        assert!(status.success(), "{name}");
-        let key = format!("net/ipv4/conf/{name}/forwarding");
-        wait_sysctl(&key, "1");
-        sysctl_write(&key, "0");
-        wait_sysctl(&key, "1");
-    }
-    guard.wait_message("net.ipv4.conf.eth0/100.forwarding was 0");
-}
-
-#[test]
-fn a_name_that_is_not_utf8() {
-    use std::os::unix::ffi::OsStrExt;
-    let ns = Namespace::enter();
-    let guard = ns.guard();
-    let name = std::ffi::OsStr::from_bytes(b"b\xff0");
-    let status =
-        std::process::Command::new("ip").args(["link", "add", "name"]).arg(name).args(["type", "veth"]).status();
-    assert!(status.expect("ip runs").success());
-    let path = std::path::Path::new("/proc/sys/net/ipv4/conf").join(name).join("forwarding");
-    for _ in 0..2 {
-        std::fs::write(&path, "0").expect("write");
-        for _ in 0..1000 {
-            if std::fs::read(&path).expect("read") == b"1\n" {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        assert_eq!(std::fs::read(&path).expect("read"), b"1\n");
-    }
-    guard.wait_message("net.ipv4.conf.b\\xff0.forwarding was 0");
 }
 
 #[test]
@@ -356,65 +284,4 @@ fn a_storm_overruns_the_socket_and_nothing_is_missed() {
     guard.wait_message("everything was read again");
     let resyncs = guard.records().iter().filter(|r| r["MESSAGE"].contains("everything was read again")).count();
     assert_eq!(resyncs, 1, "one record");
-}
-
-#[test]
-fn a_refused_value_is_told_once_per_policy() {
-    let ns = Namespace::enter();
-    ns.write("etc/fwdguard.d/10.conf", "net.ipv4.ip_forward = 1\nnet.ipv4.ip_local_reserved_ports = many\nnet.ipv4.conf.all.accept_local = 4294967295\n-net.ipv4.tcp_fastopen_key = x\n");
-    let guard = ns.guard();
-    let failures = |guard: &Running| -> Vec<String> {
-        let refused = |record: &Record| record["MESSAGE"].contains("refuses the value");
-        guard.records().iter().filter(|record| refused(record)).map(|record| record["SYSCTL"].clone()).collect()
-    };
-    guard.wait_message("Guarding");
-    let refused = ["net.ipv4.conf.all.accept_local", "net.ipv4.ip_local_reserved_ports"];
-    assert_eq!(failures(&guard), refused);
-    guard.signal("USR1");
-    guard.wait_message("Resumed");
-    assert_eq!(failures(&guard), refused, "not once per audit");
-    sysctl_write("net/ipv4/ip_forward", "0");
-    wait_sysctl("net/ipv4/ip_forward", "1");
-    let record = guard.wait_message("net.ipv4.ip_local_reserved_ports");
-    assert_eq!((&*record["PRIORITY"], &*record["OURVALUE"]), ("3", "many"));
-}
-
-#[test]
-fn a_value_that_names_what_is_not_there_is_no_absent_setting() {
-    let ns = Namespace::enter();
-    ns.write(
-        "etc/fwdguard.d/10.conf",
-        "net.ipv4.tcp_congestion_control = nosuch\nnet.ipv4.conf.nosuch0.rp_filter = 0\n",
-    );
-    let output = ns.fwdguard(&["apply"]);
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("net.ipv4.tcp_congestion_control is "), "{stderr}");
-    assert!(!stderr.contains("nosuch0"), "{stderr}");
-}
-
-#[test]
-fn a_remark_behind_a_number_is_passed_over_as_the_kernel_does() {
-    let ns = Namespace::enter();
-    ns.veth("a0", "b0");
-    ns.write("etc/fwdguard.d/10.conf", "net.ipv4.conf.a0.rp_filter = 2 # loose\n");
-    let guard = ns.guard();
-    assert_eq!(sysctl_read("net/ipv4/conf/a0/rp_filter"), "2");
-    sysctl_write("net/ipv4/conf/a0/rp_filter", "1");
-    wait_sysctl("net/ipv4/conf/a0/rp_filter", "2");
-    guard.wait_message("net.ipv4.conf.a0.rp_filter was 1, put back to 2");
-    assert_eq!(ns.fwdguard(&["check"]).status.code(), Some(0));
-}
-
-#[test]
-fn settings_made_anew_from_default_are_put_right() {
-    let ns = Namespace::enter();
-    ns.veth("a0", "b0");
-    ns.write("etc/fwdguard.d/10.conf", "net.ipv6.conf.a0.forwarding = 1\nnet.ipv6.conf.a0.accept_ra = 2\n");
-    let _guard = ns.guard();
-    assert_eq!(sysctl_read("net/ipv6/conf/a0/accept_ra"), "2");
-    run("ip link set a0 mtu 1000");
-    run("ip link set a0 mtu 1500");
-    wait_sysctl("net/ipv6/conf/a0/forwarding", "1");
-    wait_sysctl("net/ipv6/conf/a0/accept_ra", "2");
 }
