@@ -77,18 +77,18 @@ selinux-test: ## Prove fwdguard-selinux on a virtual machine with SELinux enforc
 	@git rev-parse HEAD | cmp --quiet - $(RPMS)/commit || $(MAKE) --no-print-directory rpm
 	@exec setpriv --pdeathsig TERM tests/selinux/run.sh $(CARGO_TARGET_DIR)/selinux $(RPMS)/fwdguard-*.x86_64.rpm $(RPMS)/fwdguard-selinux-*.rpm
 
-.PHONY: bench
-bench: HARNESS = $(STATIC) bench --locked --profile harness --target $(TRIPLE) --target-dir $(CARGO_TARGET_DIR)/bench --bench node
-bench: test-programs ## Measure, side by side with the least that can be done, into docs/performance.md (as root, 15 minutes)
-	@mkdir -p $(CARGO_TARGET_DIR)/bench # two that make it at once may meet
-	# The program is linked by one processor, so the harness is built when nothing else is to be done. What both have written
-	# goes to the disk before anything is measured.
-	$(BUILD) --bin fwdguard & program=$$!; nice -n 19 $(HARNESS) --no-run && wait $$program && sync
-	$(HARNESS) -- --program $(abspath $(RELEASE))/fwdguard
+BENCH_RUNS ?= 5
+BENCH_OPTIONS ?=
 
-.PHONY: bench-steps
-bench-steps: ## Measure what runs inside the process: decoding, a lookup, a step of the guard, a dump (2 minutes)
-	$(STATIC) bench --locked --target $(TRIPLE) --bench steps -- --quick --quiet
+.PHONY: bench
+bench: HARNESS = $(CARGO_TARGET_DIR)/bench
+bench: ## Measure the package's service in containers, side by side with others, into docs/performance.md (as root, 15 minutes)
+	@tests/install-programs.sh system
+	@git rev-parse HEAD | cmp --quiet - $(RPMS)/commit || $(MAKE) --no-print-directory rpm
+	$(STATIC) build --locked --profile harness --target $(TRIPLE) --target-dir $(HARNESS) --example bench
+	@sync # what was written goes to the disk before anything is measured
+	@exec setpriv --pdeathsig TERM bench/run.sh $(RPMS)/fwdguard-*.x86_64.rpm $(HARNESS)/$(TRIPLE)/harness/examples/bench \
+		docs/performance.md $(BENCH_RUNS) $(BENCH_OPTIONS)
 
 .PHONY: test
 test: test-programs ## Run every test, in namespaces of its own (installs missing test programs when root)

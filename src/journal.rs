@@ -231,7 +231,7 @@ pub fn write(record: &Record) {
             (interfaces, blame) = (Some(*with as u64), Some(writer));
         }
         Record::RepairFailed { found, errno: number, .. } => {
-            (new, errno) = (found.as_deref(), number.map(|number| number as u64));
+            (new, errno) = (found.as_deref(), number.map(|number| number.raw_os_error() as u64));
         }
         Record::Resumed { woke, .. } => {
             slept = woke.slept.map(|time| time.as_micros() as u64);

@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod daemon;
 pub mod diagnose;
+pub mod error;
 pub mod guard;
 pub mod handle;
 pub mod journal;

@@ -115,7 +115,7 @@ impl Policy {
             let shown = files::below(root, path);
             match files::read(root, path, writers) {
                 Ok(bytes) => merger.add(&shown.into(), &bytes, &mut errors),
-                Err(reason) => errors.push(PolicyError::whole(shown, reason)),
+                Err(error) => errors.push(PolicyError::whole(shown, error.to_string())),
             }
         }
         Policy::of(merger.finish(), errors, vendor_file, &conflicts::sysctl_d(root))

@@ -5,6 +5,8 @@ use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::Arc;
 
+use crate::error::Error;
+
 /// The two families that have per-interface settings and netconf messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
@@ -105,18 +107,18 @@ impl Key {
     ///
     /// # Errors
     /// The reason, for people, why the key can't be one of the policy's.
-    pub fn parse(text: &str) -> Result<Key, String> {
+    pub fn parse(text: &str) -> Result<Key, Error> {
         if text.is_empty() {
-            return Err("no key before '='".into());
+            return Err(Error::NoKey);
         }
         if text.chars().any(char::is_control) {
-            return Err("a control character in the key".into());
+            return Err(Error::ControlInKey);
         }
         if text.contains(is_unseen) {
-            return Err(format!("a character that can't be seen in the key '{}'", printable(text.as_ref())));
+            return Err(Error::UnseenInKey(printable(text.as_ref())));
         }
         if text.contains(' ') {
-            return Err(format!("white space in the key '{text}'"));
+            return Err(Error::SpaceInKey(text.into()));
         }
         let mut path = text.as_bytes().to_vec();
         if path.iter().find(|b| matches!(b, b'/' | b'.')) == Some(&b'.') {
@@ -125,20 +127,19 @@ impl Key {
         let path = path.strip_prefix(b"/").unwrap_or(&path);
         for part in path.split(|b| *b == b'/') {
             match part {
-                b"" => return Err(format!("an empty part in the key '{text}'")),
-                b"." | b".." => return Err(format!("'.' or '..' as a part of the key '{text}'")),
+                b"" => return Err(Error::EmptyPart(text.into())),
+                b"." | b".." => return Err(Error::DotPart(text.into())),
                 _ => {}
             }
         }
         if let Some(below) = path.strip_prefix(b"proc/sys/") {
-            let key = printable(OsStr::from_bytes(below));
-            return Err(format!("'{text}' is a path; drop /proc/sys/ and write {key}"));
+            return Err(Error::Path { text: text.into(), key: printable(OsStr::from_bytes(below)) });
         }
         if !path.starts_with(b"net/") {
-            return Err(format!("'{text}' is not below net.; only network settings are guarded"));
+            return Err(Error::NotNet(text.into()));
         }
         if path.ends_with(b"/route/flush") {
-            return Err(format!("'{text}' can only be written, so nothing can be kept there"));
+            return Err(Error::WriteOnly(text.into()));
         }
         Ok(Key(path.into()))
     }

@@ -88,7 +88,11 @@ pub fn holds(data: &[u8]) {
         2 => Record::Contested { subject, key, repairs: 9, since: 0, writers, conflicts: vec![reason] },
         3 => Record::StillContested { subject, key, count: 9, since: 0, until: 9, writers },
         4 => Record::ContestOver { subject, repairs: 9, usec: 9 },
-        5 => Record::RepairFailed { subject, found: Some(reason), errno: Some(i32::from(kind)) },
+        5 => Record::RepairFailed {
+            subject,
+            found: Some(reason),
+            errno: Some(rustix::io::Errno::from_raw_os_error(kind.into())),
+        },
         6 => Record::SlowWrite { key: key.to_string(), usec: 9 },
         7 => Record::Resynchronised { reason },
         8 => Record::SourceLost { source: "logind", reason },
@@ -147,7 +151,7 @@ fn judge(record: &Record, fields: BTreeMap<String, String>) {
         }
         Record::RepairFailed { found, errno, .. } => {
             expected.insert("NEWVALUE", found.clone());
-            expected.insert("ERRNO", errno.map(|errno| errno.to_string()));
+            expected.insert("ERRNO", errno.map(|errno| errno.raw_os_error().to_string()));
         }
         Record::Conflict { key, ours, says, source, .. } => {
             expected.insert("SYSCTL", Some(key.clone()));

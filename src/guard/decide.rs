@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 
+use rustix::io::Errno;
+
 use super::{Guard, Repair, Slot};
 use crate::kernel::sysctl::{Outcome, is_absent};
 use crate::report::decision::{Decision, Verdict};
@@ -37,7 +39,7 @@ impl Guard {
         let verdict = match (&outcome.found, &outcome.write) {
             (Err(errno), _) if is_absent(*errno) => Verdict::Absent,
             (_, Some(Ok(()))) => Verdict::Written { cause: repair.job.cause, usec: outcome.write_usec },
-            (_, Some(Err(errno))) | (Err(errno), None) => Verdict::Failed(*errno),
+            (_, Some(Err(errno))) | (Err(errno), None) => Verdict::Failed(Errno::from_raw_os_error(*errno)),
             (Ok(_), None) => Verdict::Holds,
         };
         let name = |entry| self.policy.name(&repair.key, entry);

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use rustix::io::Errno;
+
 use super::episode::Episode;
 use super::resume::BEFORE_HYPERVISOR;
 use super::{Guard, Job, Move, Repair, Slot};
@@ -87,6 +89,7 @@ impl Guard {
         let known = self.failed.insert(repair.slot.clone(), errno.unwrap_or(0)) == Some(errno.unwrap_or(0));
         let ignored = repair.job.entry.is_some_and(|entry| self.policy.entries()[entry].ignore_failure);
         if !known && !ignored {
+            let errno = errno.map(Errno::from_raw_os_error);
             self.records.extend(self.subject(repair).map(|subject| Record::RepairFailed { subject, found, errno }));
         }
     }

@@ -76,9 +76,11 @@ fn sample(last: Option<&Record>, writer: &Blame) -> Option<Record> {
             Record::StillContested { subject: subject(), key: key(), count: 1, since: 0, until: 0, writers: none() }
         }
         Some(Record::StillContested { .. }) => Record::ContestOver { subject: subject(), repairs: 5, usec: 0 },
-        Some(Record::ContestOver { .. }) => {
-            Record::RepairFailed { subject: subject(), found: some("0"), errno: full.then_some(libc::EINVAL) }
-        }
+        Some(Record::ContestOver { .. }) => Record::RepairFailed {
+            subject: subject(),
+            found: some("0"),
+            errno: full.then_some(rustix::io::Errno::INVAL),
+        },
         Some(Record::RepairFailed { .. }) => Record::SlowWrite { key: "net.ipv4.ip_forward".into(), usec: 1_000_000 },
         Some(Record::SlowWrite { .. }) => {
             let (slept, step_usec) = (full.then_some(Duration::from_secs(1)), full.then_some(1));

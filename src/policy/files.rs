@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
+use crate::error::Error;
 use crate::kernel::sysctl::is_absent;
 use crate::setting::printable;
 use crate::text::why;
@@ -157,14 +158,14 @@ pub fn refusal(root: &Path, path: &Path) -> Option<String> {
 /// # Errors
 /// The reason, for people, with the remedy: whatever open(2) and read(2) say; a link that leads nowhere; anything but a
 /// regular file or `/dev/null`; too large a file; one that others than `writers` can change, or lead elsewhere.
-pub fn read(root: &Path, path: &Path, writers: Writers) -> Result<Vec<u8>, String> {
+pub fn read(root: &Path, path: &Path, writers: Writers) -> Result<Vec<u8>, Error> {
     let Chased { end, refused: unseen, others: untrusted, .. } = chase(root, path);
     let refused = |others: Option<String>| match others.filter(|_| writers == Writers::Root) {
-        Some(others) => Err(format!("refused: {others}")),
+        Some(others) => Err(Error::Untrusted(others)),
         None => Ok(()),
     };
     refused(untrusted)?;
-    let unreadable = |reason: &str| format!("can't be read ({reason}); mend or remove it");
+    let unreadable = |reason: &str| Error::Unreadable(reason.into());
     let end = end.ok_or_else(|| unreadable(unseen.as_deref().unwrap_or("not there, or a link that leads nowhere")))?;
     if end == Path::new("/dev/null") {
         return Ok(Vec::new());

@@ -9,6 +9,7 @@ use super::notices::{Kind, Notices, idle_exclusion, strange_name};
 use super::parse::{RawLine, Reading, lines, without_remark};
 use super::pattern::Pattern;
 use super::{PolicyError, Source, value};
+use crate::error::Error;
 use crate::setting::{self, Attribute, Family, Key, same_value};
 
 /// What a line is about.
@@ -66,7 +67,7 @@ impl Merger {
         for line in lines(file, text, self.reading) {
             let outcome = line.and_then(|line| {
                 let source = Source { file: file.clone(), line: line.number };
-                self.add_line(&line, &source, &mut notices).map_err(|message| PolicyError::at(source, message))
+                self.add_line(&line, &source, &mut notices).map_err(|error| PolicyError::at(source, error.to_string()))
             });
             errors.extend(outcome.err());
         }
@@ -75,7 +76,7 @@ impl Merger {
         }
     }
 
-    fn add_line(&mut self, line: &RawLine, source: &Source, notices: &mut Notices) -> Result<(), String> {
+    fn add_line(&mut self, line: &RawLine, source: &Source, notices: &mut Notices) -> Result<(), Error> {
         let of_policy = self.reading == Reading::Policy;
         if of_policy && Key::is_of_other_tree(line.key) {
             notices.other_trees += 1;
@@ -95,10 +96,10 @@ impl Merger {
         if of_policy {
             line.value.map_or(Ok(()), |value| value::check(&named, value))?;
             if key.lacks_interface() {
-                return Err(format!("'{name}' names no setting of an interface, as net.ipv4.conf.all.rp_filter does"));
+                return Err(Error::NoInterface(name));
             }
             if key.is_folder() {
-                return Err(format!("'{name}' is a folder; name a setting in it"));
+                return Err(Error::Folder(name));
             }
             let mut note = |kind, message| notices.add(kind, line.number, message);
             if is_dotted {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{PolicyError, Source};
+use crate::error::Error;
 use crate::setting::is_unseen;
 
 /// Longer lines are mistakes; systemd's own limit is 1 MiB (`LONG_LINE_MAX`), CentOS 7's is 2 KiB.
@@ -46,24 +47,24 @@ pub fn lines<'a>(
     let text = text.strip_prefix(BYTE_ORDER_MARK).filter(|_| reading == Reading::Policy).unwrap_or(text);
     physical_lines(text).zip(1..).filter_map(move |(bytes, number)| {
         line(bytes, number, reading)
-            .map_err(|message| PolicyError::at(Source { file: file.clone(), line: number }, message))
+            .map_err(|error| PolicyError::at(Source { file: file.clone(), line: number }, error.to_string()))
             .transpose()
     })
 }
 
-fn line(bytes: &[u8], number: u32, reading: Reading) -> Result<Option<RawLine<'_>>, String> {
+fn line(bytes: &[u8], number: u32, reading: Reading) -> Result<Option<RawLine<'_>>, Error> {
     let bytes = bytes.trim_ascii();
     if bytes.is_empty() || matches!(bytes[0], b'#' | b';') {
         return Ok(None);
     }
     if bytes.len() > LINE_MAX_BYTES {
-        return Err(format!("the line has {} bytes, more than {LINE_MAX_BYTES}; shorten it", bytes.len()));
+        return Err(Error::LineTooLong { length: bytes.len(), most: LINE_MAX_BYTES });
     }
     let remark = remark(bytes).filter(|_| reading == Reading::Policy);
     let (bytes, has_remark) = (&bytes[..remark.unwrap_or(bytes.len())], remark.is_some());
-    let text = str::from_utf8(bytes).map_err(|_| "the line is not valid UTF-8; write it in ASCII".to_string())?;
+    let text = str::from_utf8(bytes).map_err(|_| Error::NotUtf8)?;
     if let Some(unseen) = text.chars().find(|c| is_unseen(*c)) {
-        return Err(format!("the character {} can't be seen; remove it", unseen.escape_default()));
+        return Err(Error::Unseen(unseen));
     }
     let (minus, rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -73,14 +74,14 @@ fn line(bytes: &[u8], number: u32, reading: Reading) -> Result<Option<RawLine<'_
         if minus {
             return Ok(Some(RawLine { number, key: rest.trim(), value: None, ignore_failure: false, has_remark }));
         }
-        return Err("no value: write 'key = value', or '-key' to exclude the key from patterns".into());
+        return Err(Error::NoAssignment);
     };
     let value = value.trim();
     if value.is_empty() || reading == Reading::Policy && value.starts_with(['#', ';']) {
-        return Err("no value after '='; write one, or '-key' to exclude the key from patterns".into());
+        return Err(Error::NoValue);
     }
     if value.chars().any(|c| c.is_control() && c != '\t') {
-        return Err("a control character in the value".into());
+        return Err(Error::ControlInValue);
     }
     Ok(Some(RawLine { number, key: key.trim(), value: Some(value), ignore_failure: minus, has_remark }))
 }

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use nix::NixPath;
 
+use crate::error::Error;
 use crate::setting::{Key, Place, canonical_name};
 
 /// More alternatives than this in one pattern are a mistake (or an attack), not a policy.
@@ -25,15 +26,12 @@ pub struct Pattern {
 impl Pattern {
     /// # Errors
     /// A reason for people: the wildcard is not in the interface's place, or the braces make too many alternatives.
-    pub fn new(key: &Key) -> Result<Pattern, String> {
-        let place = key.place().filter(|p| !p.name.contains(['*', '?', '['])).ok_or_else(|| {
-            format!("'{key}': a pattern may only stand for an interface, as in net.ipv4.conf.*.forwarding")
-        })?;
+    pub fn new(key: &Key) -> Result<Pattern, Error> {
+        let place = key.place().filter(|p| !p.name.contains(['*', '?', '[']));
+        let place = place.ok_or_else(|| Error::PatternElsewhere(key.to_string()))?;
         let mut alternatives = Vec::new();
         if !expand_braces(place.interface.as_bytes(), &mut { EXPANDED_MAX_BYTES }, &mut alternatives) {
-            return Err(format!(
-                "the braces make more than {ALTERNATIVES_MAX} alternatives, or long ones; write several lines"
-            ));
+            return Err(Error::TooManyAlternatives(ALTERNATIVES_MAX));
         }
         let whole = |mut bytes: Vec<u8>| {
             // glob drops a backslash that stands before a slash.
@@ -198,7 +196,7 @@ mod tests {
         let new = |text| Pattern::new(&Key::parse(&format!("net/ipv4/conf/{text}*/rp_filter")).unwrap());
         // Many, deep in each other, and one behind the other, as long as a line of the policy may be.
         for bomb in ["{a,b}".repeat(40), "{".repeat(100_000) + &"}".repeat(100_000), "{a}".repeat(80_000)] {
-            assert!(new(bomb).is_err_and(|message| message.len() < 200));
+            assert!(new(bomb).is_err_and(|error| error.to_string().len() < 200));
         }
         assert!(new("{a,b}".repeat(10)).is_ok());
         assert!(new("\\".repeat(200_000) + "{a,b}").is_ok());

@@ -3,6 +3,7 @@
 use std::net::Ipv6Addr;
 use std::ops::RangeInclusive;
 
+use crate::error::Error;
 use crate::setting::{Key, number, same_value};
 use crate::text::one_line;
 
@@ -167,26 +168,25 @@ fn fastopen_keys(text: &str) -> Option<Vec<[u32; 4]>> {
 }
 
 /// # Errors
-/// Why no kernel takes `value` for `key`, for people.
-pub fn check(key: &Key, value: &str) -> Result<(), String> {
+/// Why no kernel takes `value` for `key`.
+pub fn check(key: &Key, value: &str) -> Result<(), Error> {
+    let name = || key.to_string();
     if key.path().as_encoded_bytes().starts_with(b"net/core/bpf_jit_") {
         // proc_dointvec_minmax_bpf_enable and _restricted (net/core/sysctl_net_core.c)
-        return Err(format!("'{key}' takes CAP_SYS_ADMIN, which the guard gives up; leave it to sysctl.d"));
+        return Err(Error::TakesSysAdmin(name()));
     }
-    let shown = one_line(&value.chars().take(SHOWN_MAX_CHARS).collect::<String>());
+    let shown = || one_line(&value.chars().take(SHOWN_MAX_CHARS).collect::<String>());
     if let Some(count) = vector(key)
         && value.split_ascii_whitespace().take(count).any(|word| number(word).is_none())
     {
-        return Err(format!("'{shown}' is not {count} numbers, which '{key}' has to be"));
+        return Err(Error::NotNumbers { key: name(), value: shown(), count });
     }
     let Some(range) = numbers(key) else { return Ok(()) };
     match number(first_number(key, value)) {
         Some(number) if range.contains(&number) => Ok(()),
-        Some(_) if *range.start() == 0 && *range.end() == 2 => {
-            Err(format!("'{key}' is 0 (off), 1 (strict) or 2 (loose), and not '{shown}'"))
-        }
-        Some(_) => Err(format!("'{shown}' is no number that '{key}' takes")),
-        None => Err(format!("'{shown}' is no number, which '{key}' has to be; write the number alone")),
+        Some(_) if range == (0..=2) => Err(Error::NotRpFilter { key: name(), value: shown() }),
+        Some(_) => Err(Error::OutOfRange { key: name(), value: shown() }),
+        None => Err(Error::NotNumber { key: name(), value: shown() }),
     }
 }
 

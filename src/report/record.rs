@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use super::woke::Woke;
 use super::writer::Blame;
 use crate::policy::Source;
@@ -140,7 +142,7 @@ pub enum Record {
     RepairFailed {
         subject: Subject,
         found: Option<String>,
-        errno: Option<i32>,
+        errno: Option<Errno>,
     },
     SlowWrite {
         key: String,

@@ -1,5 +1,7 @@
 //! The sentences that people read in the journal.
 
+use rustix::io::Errno;
+
 use super::record::{INTERFACES, Record, Subject};
 use super::woke::Woke;
 use super::writer::written_by;
@@ -101,11 +103,14 @@ impl Record {
             Record::RepairFailed { subject, found, errno } => {
                 let found = found.as_ref().map(|found| format!(" is {found} and")).unwrap_or_default();
                 let reason = match errno {
-                    Some(libc::EINVAL) => "the kernel refuses the value; correct the policy".to_string(),
-                    Some(errno @ (libc::EPERM | libc::EACCES | libc::EROFS)) => {
-                        format!("{}; CAP_NET_ADMIN and a writable /proc/sys/net are needed", errno_text(*errno))
+                    Some(Errno::INVAL) => "the kernel refuses the value; correct the policy".to_string(),
+                    Some(errno @ (Errno::PERM | Errno::ACCESS | Errno::ROFS)) => {
+                        format!(
+                            "{}; CAP_NET_ADMIN and a writable /proc/sys/net are needed",
+                            errno_text(errno.raw_os_error())
+                        )
                     }
-                    Some(errno) => errno_text(*errno),
+                    Some(errno) => errno_text(errno.raw_os_error()),
                     None => "the kernel accepted the write and kept another value".to_string(),
                 };
                 format!("{}{found} could not be set to {}: {reason} ({})", subject.key, subject.ours, origin(subject))
@@ -245,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_failure_names_the_remedy() {
-        let record = Record::RepairFailed { subject: subject(), found: Some("0".into()), errno: Some(libc::EROFS) };
+        let record = Record::RepairFailed { subject: subject(), found: Some("0".into()), errno: Some(Errno::ROFS) };
         assert_eq!(
             record.text(),
             "net.ipv4.ip_forward is 0 and could not be set to 1: Read-only file system; CAP_NET_ADMIN and a writable \

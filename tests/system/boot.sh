@@ -5,7 +5,7 @@
 # Where the copy is: on a tmpfs that hides the host's /run, in which systemd-nspawn keeps its locks.
 readonly copy=/run/copy/root
 # As long as one command inside may take, in seconds.
-readonly command_limit=120
+[[ ${command_limit-} ]] || readonly command_limit=120
 
 # The control groups that systemd uses, of either version: one line for each mounted hierarchy.
 cgroup_hierarchies() {
@@ -33,7 +33,8 @@ boot() {
     # systemd 256 and later ask for the variable where the host still has version 1 control groups.
     SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1 systemd-nspawn --quiet --directory="$copy" --boot --private-network \
         --machine=node --register=no --keep-unit --resolv-conf=off --timezone=off --link-journal=no \
-        --system-call-filter="fanotify_init fanotify_mark" --console=read-only </dev/null >/run/console 2>&1 &
+        --system-call-filter="fanotify_init fanotify_mark" --console=read-only \
+        ${nspawn_options[@]+"${nspawn_options[@]}"} </dev/null >/run/console 2>&1 &
     supervisor=$!
     leader=
     local tries

@@ -7,11 +7,11 @@ use std::sync::mpsc::channel;
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
-use crate::contender::{Contender, Guard};
-use crate::document::Section;
-use crate::node::{Node, What, run, unshare};
+use crate::contender::Contender;
+use crate::document::Run;
+use crate::node::{Node, What, run as run_line};
 use crate::repair::{Flips, Look};
 
 const PER_SECOND: u64 = 100_000;
@@ -20,12 +20,9 @@ const BETWEEN: Duration = Duration::from_millis(50);
 const TURNS: usize = 3;
 
 /// client 10.9.1.2 ── 10.9.1.1 node 10.9.2.1 ── 10.9.2.2 pod; 100,000 packets of UDP a second from one to the other.
-pub fn lost(node: &Node, guard: &Guard, rounds: &dyn Fn(usize) -> usize) -> Result<Section> {
-    let mut section = Section::new(
-        format!("Packets lost per flip of a stream of {PER_SECOND}/s"),
-        &["who", "lost per flip", "of the floor's", "flips"],
-    );
-    let flips_in_turn = rounds(200).div_ceil(TURNS);
+pub fn lost(node: &Node, run: &mut Run, rounds: usize) -> Result<()> {
+    const TITLE: &str = "A stream of 100,000 packets a second";
+    let flips_in_turn = rounds.div_ceil(TURNS);
     let (ends, sent) = (AtomicBool::new(false), AtomicU64::new(0));
     let (ends, sent) = (&ends, &sent);
     scope(|threads| -> Result<()> {
@@ -60,7 +57,7 @@ pub fn lost(node: &Node, guard: &Guard, rounds: &dyn Fn(usize) -> usize) -> Resu
             let arrived = format!("/proc/{pod}/net/dev");
             for _ in 0..TURNS {
                 for (contender, lost) in &mut lost {
-                    let running = contender.start(guard, &node.target(What::IpForward))?;
+                    let running = contender.start(&node.target(What::IpForward), true)?;
                     let before = difference(sent, &arrived)?;
                     flips.unwatched(flips_in_turn, BETWEEN)?;
                     sleep(Duration::from_millis(50));
@@ -70,9 +67,9 @@ pub fn lost(node: &Node, guard: &Guard, rounds: &dyn Fn(usize) -> usize) -> Resu
             }
             let count = (flips_in_turn * TURNS) as f64;
             for (contender, all) in lost {
-                section.value(format!("lost, {}", contender.name()), all / count);
-                let cells = [all / count, all / lost[0].1].map(|number| format!("{number:.2}"));
-                section.row([contender.name().into()].into_iter().chain(cells).chain([count.to_string()]));
+                run.take(TITLE, contender.name(), "lost per flip", all / count);
+                run.take(TITLE, contender.name(), "lost / floor's", all / lost[0].1);
+                run.take(TITLE, contender.name(), "flips", count);
             }
             Ok(())
         })();
@@ -80,17 +77,23 @@ pub fn lost(node: &Node, guard: &Guard, rounds: &dyn Fn(usize) -> usize) -> Resu
         drop(go);
         let ended = [pod_thread, client_thread].map(|thread| thread.join().unwrap_or(Ok(())));
         measured.and(ended.into_iter().collect())
-    })?;
-    Ok(section)
+    })
+}
+
+/// A network of its own for the calling thread.
+fn unshare(flags: libc::c_int) -> Result<()> {
+    // SAFETY: no memory is involved; the thread gets namespaces of its own, or an error.
+    ensure!(unsafe { libc::unshare(flags) } == 0, "unshare: {}", std::io::Error::last_os_error());
+    Ok(())
 }
 
 fn lay_out(client: i32, pod: i32) -> Result<()> {
-    let inside = |thread: i32, line: &str| run(&format!("nsenter --net=/proc/{thread}/ns/net ip {line}"));
+    let inside = |thread: i32, line: &str| run_line(&format!("nsenter --net=/proc/{thread}/ns/net ip {line}"));
     for (side, thread, name) in [(1, client, "client"), (2, pod, "pod")] {
-        run(&format!("ip link add {name} type veth peer name end{side}"))?;
-        run(&format!("ip link set end{side} netns {thread}"))?;
-        run(&format!("ip addr add 10.9.{side}.1/24 dev {name}"))?;
-        run(&format!("ip link set {name} up"))?;
+        run_line(&format!("ip link add {name} type veth peer name end{side}"))?;
+        run_line(&format!("ip link set end{side} netns {thread}"))?;
+        run_line(&format!("ip addr add 10.9.{side}.1/24 dev {name}"))?;
+        run_line(&format!("ip link set {name} up"))?;
         inside(thread, &format!("addr add 10.9.{side}.2/24 dev end{side}"))?;
         inside(thread, &format!("link set end{side} up"))?;
         inside(thread, &format!("route add default via 10.9.{side}.1"))?;

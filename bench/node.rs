@@ -1,22 +1,20 @@
-//! A node with so many interfaces, in namespaces of the calling thread's own, and the settings that are broken on it.
+//! The container's network with so many interfaces, and the settings that are broken on it.
 
+use std::ffi::CString;
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 const NETCONFA_FORWARDING: u16 = 2;
 const NETCONFA_RP_FILTER: u16 = 3;
 /// linux/netconf.h
 const NETCONFA_IFINDEX_ALL: i32 = -1;
 
-pub const ROOT: &str = "/run/root";
-pub const POLICY: &str = "net.ipv4.ip_forward = 1\n\
-                      net.ipv4.conf.*.forwarding = 1\n\
-                      net.ipv4.conf.*.rp_filter = 0\n\
-                      net.ipv4.conf.new*.rp_filter = 2\n";
+/// Beside what the package brings.
+const POLICY: &str = "net.ipv4.conf.*.rp_filter = 0\nnet.ipv4.conf.newpod*.rp_filter = 2\n";
 
 /// What is broken.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -74,26 +72,24 @@ pub struct Node {
     last: (String, i32),
 }
 
-/// Does `measure` on a node with so many interfaces, `lo` included, in a thread whose namespaces go with it.
-pub fn within<T: Send>(interfaces: usize, measure: impl FnOnce(&Node) -> Result<T> + Send) -> Result<T> {
-    let node = move || measure(&Node::enter(interfaces)?);
-    std::thread::scope(|scope| scope.spawn(node).join()).unwrap_or_else(|_| bail!("a measurement panicked"))
-}
-
 impl Node {
-    fn enter(interfaces: usize) -> Result<Node> {
+    /// The container's network as it was booted, with the policy and the options of the service.
+    pub fn new() -> Result<Node> {
+        fs::write("/etc/fwdguard.d/10-bench.conf", POLICY)?;
+        fs::write("/etc/sysconfig/fwdguard", "OPTIONS=\"--audit-interval 86400\"\n")?;
+        // It looks at each interface that comes, for itself.
+        _ = run("systemctl stop NetworkManager");
+        Ok(Node { interfaces: fs::read_dir("/sys/class/net")?.count(), last: ("lo".into(), 1) })
+    }
+
+    /// Adds interfaces until there are so many.
+    pub fn grow(&mut self, interfaces: usize) -> Result<()> {
         eprintln!("bench: {interfaces} interfaces");
-        unshare(libc::CLONE_NEWNET | libc::CLONE_NEWNS)?;
-        run("mount --make-rprivate /")?;
-        run("mount -t tmpfs tmpfs /run")?;
-        run("ip link set lo up")?;
-        let names: Vec<_> = (1..interfaces).map(|number| format!("ifb{number}")).collect();
+        let names: Vec<_> = (self.interfaces..interfaces).map(|number| format!("ifb{number}")).collect();
         batch(names.iter().map(|name| format!("link add {name} type ifb")))?;
-        fs::create_dir_all(format!("{ROOT}/etc/fwdguard.d"))?;
-        fs::write(format!("{ROOT}/etc/fwdguard.d/10-bench.conf"), POLICY)?;
-        fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
-        let last = names.last().context("more than one interface")?;
-        Ok(Node { interfaces, last: (last.clone(), index_of(last)?) })
+        let last = names.last().context("it has as many already")?;
+        (self.interfaces, self.last) = (interfaces, (last.clone(), index_of(last)?));
+        Ok(())
     }
 
     pub fn target(&self, what: What) -> Target {
@@ -109,29 +105,23 @@ impl Node {
 }
 
 fn index_of(name: &str) -> Result<i32> {
-    let name = std::ffi::CString::new(name)?;
+    let name = CString::new(name)?;
     // SAFETY: `name` ends with a NUL and lives through the call.
     let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
     if index == 0 { bail!("no interface {name:?}") } else { Ok(index as i32) }
 }
 
-/// Namespaces of its own for the calling thread.
-pub fn unshare(flags: libc::c_int) -> Result<()> {
-    // SAFETY: no memory is involved; the thread gets namespaces of its own, or an error.
-    if unsafe { libc::unshare(flags) } != 0 {
-        bail!("unshare: {}; run this as root", std::io::Error::last_os_error());
-    }
-    Ok(())
-}
-
 /// Runs a command line without quoting, and insists that it succeeds.
 pub fn run(line: &str) -> Result<()> {
-    let mut words = line.split_whitespace();
-    let status = Command::new(words.next().context("a command")?).args(words).status().context(line.to_owned())?;
-    if !status.success() {
-        bail!("{line}: {status}");
-    }
-    Ok(())
+    output(&line.split_whitespace().collect::<Vec<_>>()).map(drop)
+}
+
+/// What a command prints, without white space around it.
+pub fn output(words: &[&str]) -> Result<String> {
+    let output = Command::new(words[0]).args(&words[1..]).output().context(words.join(" "))?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}: {}: {error}", words.join(" "), output.status);
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// Has `ip` do all of this, in one process.
@@ -141,8 +131,6 @@ pub fn batch(lines: impl Iterator<Item = String>) -> Result<()> {
     text.push('\n');
     child.stdin.take().context("piped")?.write_all(text.as_bytes())?;
     let status = child.wait()?;
-    if !status.success() {
-        bail!("ip -batch: {status}");
-    }
+    ensure!(status.success(), "ip -batch: {status}");
     Ok(())
 }

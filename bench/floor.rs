@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use crate::node::Target;
 
-pub const RTNLGRP_LINK: u32 = 1;
 pub const RTNLGRP_IPV4_NETCONF: u32 = 24;
-const RTM_NEWLINK: u16 = 16;
 const RTM_NEWNETCONF: u16 = 80;
 const RTM_GETNETCONF: u8 = 82;
 const NLMSG_ERROR: u8 = 2;
@@ -103,52 +101,16 @@ pub fn hear(socket: &OwnedFd, target: &Target, value: &str) -> io::Result<bool> 
     Ok(false)
 }
 
-/// Waits until there is an interface of this name for all who listen to links. False: it was not told of in time.
-pub fn hear_of_link(socket: &OwnedFd, name: &str) -> io::Result<bool> {
-    let name = CString::new(name)?;
-    let mut buffer = [0; 8192];
-    while let Some(message) = receive(socket, &mut buffer)? {
-        let wanted = name.as_bytes_with_nul();
-        if kind(message) == Some(RTM_NEWLINK) && message.windows(wanted.len()).any(|part| part == wanted) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
 /// Receives netconf messages, looks for the one value, and writes: with direct system calls and without a policy, a
 /// second setting, a record, or a look at what it did. Never returns without an error.
 pub fn floor(target: &Target) -> io::Result<()> {
     let socket = listen(RTNLGRP_IPV4_NETCONF)?;
     let file = OpenOptions::new().write(true).open(target.path())?;
-    println!("ready");
     loop {
         if hear(&socket, target, &target.wrong)? {
             // SAFETY: one byte is read of a live constant.
             checked(unsafe { libc::pwrite(file.as_raw_fd(), target.right.as_ptr().cast(), 1, 0) } as libc::c_long)?;
         }
-    }
-}
-
-/// The same for every interface that comes: asks for its name, opens its file, and writes.
-pub fn floor_of_new(target: &Target) -> io::Result<()> {
-    let socket = listen(RTNLGRP_IPV4_NETCONF)?;
-    let right: i32 = target.right.parse().map_err(io::Error::other)?;
-    let mut buffer = [0; 4096];
-    println!("ready");
-    loop {
-        let said = receive(&socket, &mut buffer)?.and_then(|message| setting(message, target.attribute));
-        let Some((ifindex, _)) = said.filter(|(ifindex, value)| *ifindex > 0 && *value != right) else { continue };
-        // SAFETY: all zero is a valid ifreq.
-        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-        request.ifr_ifru.ifru_ifindex = ifindex;
-        // SAFETY: the request reads and writes one ifreq, which lives through the call.
-        if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFNAME, &raw mut request) } != 0 {
-            continue; // it has gone
-        }
-        let name: String = request.ifr_name.iter().map(|byte| *byte as u8 as char).take_while(|c| *c != '\0').collect();
-        let file = OpenOptions::new().write(true).open(format!("/proc/sys/net/ipv4/conf/{name}/rp_filter"));
-        _ = file.and_then(|file| file.write_at(target.right.as_bytes(), 0));
     }
 }
 
@@ -176,7 +138,6 @@ pub fn inotify_loop(target: &Target) -> io::Result<()> {
     checked(unsafe { libc::inotify_add_watch(inotify.as_raw_fd(), path.as_ptr(), libc::IN_MODIFY) }.into())?;
     let file = OpenOptions::new().read(true).write(true).open(target.path())?;
     let mut buffer = [0_u8; 4096];
-    println!("ready");
     loop {
         // SAFETY: the buffer is writable for its whole length.
         checked(unsafe { libc::read(inotify.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) } as libc::c_long)?;
@@ -191,7 +152,7 @@ pub fn inotify_loop(target: &Target) -> io::Result<()> {
 /// What people type for `ip_forward`: `ip monitor netconf`, and `sysctl -w` for each line that says so.
 pub fn monitor_loop(target: &Target) -> String {
     format!(
-        "echo ready; ip monitor netconf | while read -r line; do case $line in \
+        "ip monitor netconf | while read -r line; do case $line in \
          *'all forwarding off'*) sysctl -q -w {}={} ;; esac; done",
         target.key.replace('/', "."),
         target.right

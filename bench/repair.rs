@@ -4,23 +4,20 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
-use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::thread::{CpuSet, sched_setaffinity};
 
-use crate::contender::{Contender, Guard, Running};
-use crate::document::{COMPARED, Section, percentile};
+use crate::contender::{Contender, Running};
+use crate::document::Run;
 use crate::floor;
-use crate::node::{Node, Target, What, run, within};
+use crate::node::{Node, Target, What};
 
 /// A contender that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Contenders take turns so often, so that what else the machine does falls on all of them.
-const TURNS: usize = 3;
+const TURNS: usize = 2;
 
 /// A setting to break, and what changes last when it is put right.
 pub struct Flips {
@@ -69,12 +66,6 @@ impl Flips {
         Ok(since.elapsed())
     }
 
-    /// Breaks the setting and puts it right.
-    fn once_oneself(&self) -> io::Result<()> {
-        self.file.write_at(self.target.wrong.as_bytes(), 0)?;
-        self.file.write_at(self.target.right.as_bytes(), 0).map(drop)
-    }
-
     fn is_right(&self, file: &File) -> io::Result<bool> {
         let mut now = [0];
         file.read_at(&mut now, 0)?;
@@ -109,28 +100,28 @@ impl Flips {
 }
 
 /// Nothing else runs but who looks.
-pub fn unloaded(node: &Node, guard: &Guard, rounds: &dyn Fn(usize) -> usize) -> Result<Section> {
-    let mut section = Section::new(format!("Time to repair, {} interfaces", node.interfaces), COMPARED);
+pub fn unloaded(node: &Node, run: &mut Run, rounds: &dyn Fn(usize) -> usize) -> Result<()> {
+    let title = format!("Time to repair, {} interfaces", node.interfaces);
     for what in What::ALL {
         let flips = Flips::new(node, what, Look::Always)?;
         let contenders = Contender::ALL.into_iter().filter(|contender| contender.can(what, node.interfaces));
         let mut times: Vec<(Contender, Vec<Duration>)> = contenders.map(|contender| (contender, Vec::new())).collect();
         let count = rounds(match (what, node.interfaces) {
-            (What::IpForward, 10_000) => 12,
-            (What::IpForward, 1000) => 150,
-            (_, 4) => 600,
-            _ => 300,
+            (What::IpForward, 10_000) => 6,
+            (What::IpForward, 1000) => 60,
+            (_, 4) => 200,
+            _ => 60,
         });
         for _ in 0..TURNS {
             for (contender, times) in &mut times {
-                let running = contender.start(guard, &node.target(what))?;
+                let running = contender.start(&node.target(what), true)?;
                 times.extend(flips.many(count.div_ceil(TURNS), between(what, node.interfaces))?);
                 drop(running);
             }
         }
-        section.compare(what.name(), &format!("{}, {}", what.name(), node.interfaces), times);
+        run.compare(&title, what.name(), times);
     }
-    Ok(section)
+    Ok(())
 }
 
 /// No two drifts come as fast as the guard's rest after a repair is long.
@@ -145,13 +136,12 @@ fn between(what: What, interfaces: usize) -> Duration {
 /// As many on each processor that compute without end.
 const BUSY_LOOPS: usize = 3;
 
-/// Three busy loops on each processor. Who looks has a real-time policy, so that its own waiting is not measured.
-pub fn busy(node: &Node, guard: &Guard, rounds: &dyn Fn(usize) -> usize) -> Result<Section> {
-    let mut section = Section::new("Time to repair on a busy node, 4 interfaces", COMPARED);
+/// Three busy loops on each processor, as pods have them in their slice, or daemons in the service's own. Who looks has a real-time
+/// policy, so that its own waiting is not measured.
+pub fn busy(node: &Node, slice: &str, run: &mut Run, rounds: usize) -> Result<()> {
+    let title = format!("Time to repair beside busy loops in {slice}");
     let processors = std::thread::available_parallelism()?.get();
-    let busy =
-        (0..processors * BUSY_LOOPS).map(|_| Running::start(Command::new("sh").args(["-c", "while :; do :; done"])));
-    let busy: Vec<Running> = busy.collect::<Result<_>>()?;
+    let loops = loops(slice, processors * BUSY_LOOPS)?;
     real_time()?;
     let flips = Flips::new(node, What::IpForward, Look::Told)?;
     let mut times = [(Contender::Floor, Vec::new()), (Contender::Guard, Vec::new())];
@@ -159,25 +149,38 @@ pub fn busy(node: &Node, guard: &Guard, rounds: &dyn Fn(usize) -> usize) -> Resu
     let before = processors_time()?;
     for _ in 0..TURNS {
         for (contender, times) in &mut times {
-            let running = contender.start_ordinary(guard, &node.target(What::IpForward))?;
-            let wait = || if *contender == Contender::Guard { waited_for_processor(running.pid()) } else { Ok(waited) };
+            let running = contender.start(&node.target(What::IpForward), false)?;
+            let pid = running.pid()?;
+            groups::place("system.slice", pid)?;
+            let wait = || if *contender == Contender::Guard { waited_for_processor(pid) } else { Ok(waited) };
             let before = wait()?;
-            times.extend(flips.many(rounds(600).div_ceil(TURNS), Duration::from_millis(10))?);
+            times.extend(flips.many(rounds.div_ceil(TURNS), Duration::from_millis(10))?);
             waited += wait()?.saturating_sub(before);
             drop(running);
         }
     }
     let now = processors_time()?;
     let [stolen, all] = [0, 1].map(|at| now[at] - before[at]);
-    drop(busy);
+    drop(loops);
+    ordinary()?;
     let repairs = times[1].1.len();
-    section.compare("ip_forward", "busy", times.into());
-    let mean = format!("{:.0} on average", waited.as_secs_f64() * 1e6 / repairs as f64);
-    let what = "its thread waits for a processor";
-    section.row([what, "fwdguard", "", "", &mean, "", &repairs.to_string()].map(str::to_owned));
-    let stolen = format!("{:.1} %", stolen as f64 / all as f64 * 100.0);
-    section.row(["the host takes of the processors' time", "all", "", "", &stolen, "", ""].map(str::to_owned));
-    Ok(section)
+    run.compare(&title, "ip_forward", times.into());
+    let waited = waited.as_secs_f64() * 1e6 / repairs as f64;
+    run.take("The busy node", slice, "the guard thread waits for a processor, of each repair, µs", waited);
+    run.take("The busy node", slice, "the host takes of the processors' time, %", stolen as f64 / all as f64 * 100.0);
+    Ok(())
+}
+
+/// So many loops that compute without end.
+fn loops(slice: &str, count: usize) -> Result<Vec<Running>> {
+    let start = |number: usize| {
+        let command = ["sh", "-c", "while :; do :; done"].map(str::to_owned);
+        let unit = format!("loop{number}.service");
+        let running = Running::transient(&unit, &[&format!("--slice={slice}")], &command)?;
+        groups::place(slice, running.pid()?)?;
+        Ok(running)
+    };
+    (0..count).map(start).collect()
 }
 
 /// In ticks: what a virtual machine's host took of it (`steal`, proc_stat(5)), and all.
@@ -200,92 +203,44 @@ fn waited_for_processor(pid: u32) -> Result<Duration> {
     bail!("no thread of {pid} is the guard's")
 }
 
-/// Keeps the calling thread on one processor.
-fn stay_on(processor: usize) {
-    let mut only = CpuSet::new();
-    only.set(processor);
-    _ = sched_setaffinity(None, &only);
-}
-
 /// SCHED_FIFO for the calling thread, not for its children.
 fn real_time() -> io::Result<()> {
-    let parameter = libc::sched_param { sched_priority: 1 };
+    schedule(libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, 1)
+}
+
+fn ordinary() -> io::Result<()> {
+    schedule(libc::SCHED_OTHER, 0)
+}
+
+fn schedule(policy: libc::c_int, sched_priority: libc::c_int) -> io::Result<()> {
+    let parameter = libc::sched_param { sched_priority };
     // SAFETY: `parameter` lives through the call; 0 is the calling thread.
-    match unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const parameter) } {
+    match unsafe { libc::sched_setscheduler(0, policy, &raw const parameter) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// How many interfaces another node has, whose changes hold the RTNL lock that all share.
-const HOLDERS_INTERFACES: usize = 1000;
-const HELD_FOR: Duration = Duration::from_secs(1);
-/// More than elsewhere: what else the machine does shows in the holder's time.
-const HOLDERS_TURNS: usize = 8;
+/// The processor's control groups of version 1, which a container's systemd can't write: `run.sh` binds the container's own, and
+/// processes are put where systemd and kubelet have them on a node. With version 2 systemd does it.
+mod groups {
+    use std::fs;
+    use std::path::Path;
 
-/// Another node on the same processor as the guard changes its own `ip_forward` without end: what does it lose by repairs
-/// here, and how long do these take?
-pub fn rtnl_held(node: &Node, guard: &Guard) -> Result<Section> {
-    let columns = ["who repairs, each 20 ms", "the holder's time, of that with nobody", "p50, µs", "p99, µs"];
-    let mut section = Section::new("RTNL is held on the guard's own processor", &columns);
-    let (ends, changes) = (AtomicBool::new(false), AtomicU64::new(0));
-    let (ends, changes) = (&ends, &changes);
-    std::thread::scope(|threads| -> Result<()> {
-        let holder = threads.spawn(move || {
-            within(HOLDERS_INTERFACES, |holder| {
-                stay_on(1);
-                let file = OpenOptions::new().write(true).open(holder.target(What::IpForward).path())?;
-                while !ends.load(Ordering::Relaxed) {
-                    file.write_at(["0", "1"][changes.fetch_add(1, Ordering::Relaxed) as usize % 2].as_bytes(), 0)?;
-                }
-                Ok(())
-            })
-        });
-        let measured = (|| {
-            stay_on(0);
-            while changes.load(Ordering::Relaxed) == 0 && !holder.is_finished() {
-                sleep(Duration::from_millis(10));
-            }
-            let flips = Flips::new(node, What::IpForward, Look::Told)?;
-            let contenders = [None, Some(Contender::Floor), Some(Contender::Guard)];
-            let mut held = contenders.map(|contender| (contender, Duration::ZERO, 0, Vec::new()));
-            for _ in 0..HOLDERS_TURNS {
-                for (contender, time, count, times) in &mut held {
-                    let start = |contender: Contender| contender.start(guard, &node.target(What::IpForward));
-                    let running = contender.map(start).transpose()?;
-                    if let Some(running) = &running {
-                        run(&format!("taskset --all-tasks --cpu-list --pid 1 {}", running.pid()))?;
-                    }
-                    let (since, before) = (Instant::now(), changes.load(Ordering::Relaxed));
-                    while since.elapsed() < HELD_FOR {
-                        match running {
-                            Some(_) => times.push(flips.once()?),
-                            None => flips.once_oneself()?,
-                        }
-                        sleep(Duration::from_millis(20));
-                    }
-                    *time += since.elapsed();
-                    *count += changes.load(Ordering::Relaxed) - before;
-                }
-            }
-            let mut nobody = None;
-            for (contender, time, count, mut times) in held {
-                let each = time.as_secs_f64() / count as f64;
-                let nobody = *nobody.get_or_insert(each);
-                let name = contender.map_or("nobody but who breaks it", Contender::name);
-                section.value(format!("holder, {}", contender.map_or("nobody", Contender::name)), each);
-                let [p50, p99] = [50, 99].map(|percent| percentile(&mut times, percent));
-                let mut cells =
-                    [name.into(), format!("{:.2}", each / nobody), format!("{p50:.0}"), format!("{p99:.0}")];
-                if times.is_empty() {
-                    cells[2..].fill("".into());
-                }
-                section.row(cells);
-            }
-            Ok(())
-        })();
-        ends.store(true, Ordering::Relaxed);
-        measured.and(holder.join().unwrap_or(Ok(())))
-    })?;
-    Ok(section)
+    use anyhow::Result;
+
+    const ROOT: &str = "/run/bench-cpu";
+
+    /// kubelet gives its slice 1024 shares for each processor.
+    pub fn place(slice: &str, pid: u32) -> Result<()> {
+        if !Path::new(ROOT).join("cpu.shares").exists() {
+            return Ok(());
+        }
+        let group = Path::new(ROOT).join(slice);
+        fs::create_dir_all(&group)?;
+        if slice == "kubepods.slice" {
+            fs::write(group.join("cpu.shares"), (1024 * std::thread::available_parallelism()?.get()).to_string())?;
+        }
+        Ok(fs::write(group.join("cgroup.procs"), pid.to_string())?)
+    }
 }
