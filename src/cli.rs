@@ -17,7 +17,6 @@ use clap::{Parser, Subcommand, ValueHint};
 use sd_notify::NotifyState;
 
 use crate::policy::{Policy, PolicyError};
-use crate::report::status::notify;
 use crate::report::text::{ascii_line, one_line};
 use crate::setting::printable;
 
@@ -116,7 +115,7 @@ pub fn main() -> ExitCode {
 fn end_service(status: u8, why: &str) -> ExitCode {
     let why = ascii_line(why);
     eprintln!("fwdguard: {why}");
-    notify(&[NotifyState::Status(&why)]);
+    _ = sd_notify::notify(&[NotifyState::Status(&why)]);
     ExitCode::from(status)
 }
 

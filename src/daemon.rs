@@ -32,7 +32,7 @@ use crate::policy::watch::Watch;
 use crate::policy::{Policy, PolicyError};
 use crate::report::journal::Reporter;
 use crate::report::record::{Cause, Record};
-use crate::report::status::{SharedStatus, notify};
+use crate::report::status::SharedStatus;
 use crate::report::text::{plain, why};
 use crate::wake::clock::Clock;
 use crate::wake::logind;
@@ -210,7 +210,7 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
                 let turns = daemon.pulse.turns.load(Ordering::Relaxed);
                 let inside = daemon.pulse.inside_since.load(Ordering::Relaxed) != 0;
                 if watchdog_period.is_some() && (turns != seen_turns || inside) {
-                    notify(&[NotifyState::Watchdog]);
+                    _ = sd_notify::notify(&[NotifyState::Watchdog]);
                 }
                 seen_turns = turns;
                 if daemon.owes_ready {
@@ -221,7 +221,7 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
             }
         }
     }
-    notify(&[NotifyState::Stopping]);
+    _ = sd_notify::notify(&[NotifyState::Stopping]);
     // What came with the signal to stop is told, too.
     if signals.usr1.recv().now_or_never().is_some() {
         daemon.woke(By::Hypervisor);
@@ -293,7 +293,7 @@ struct Daemon {
     settle: Settle,
     status: Arc<SharedStatus>,
     ready: bool,
-    /// The service manager had no room for READY=1.
+    /// READY=1 could not be sent.
     owes_ready: bool,
     reload_due: Option<Instant>,
     /// What the kernel does not let the service read or watch of policy and sysctl.d, as has been told.
@@ -313,7 +313,7 @@ impl Daemon {
 
     /// At the start and after a reload, the service manager waits for this.
     fn tell_ready(&mut self) {
-        self.owes_ready = !notify(&[NotifyState::Ready]);
+        self.owes_ready = sd_notify::notify(&[NotifyState::Ready]).is_err();
     }
 
     fn tell_status(&self) {

@@ -18,7 +18,6 @@ use crate::policy::watch::Watch;
 use crate::policy::{Policy, PolicyError, Source};
 use crate::report::journal::Reporter;
 use crate::report::record::Record;
-use crate::report::status::notify;
 use crate::report::text::why;
 use crate::setting::{Key, printable};
 use crate::witness::Follow;
@@ -152,7 +151,7 @@ impl Daemon {
             self.conflicts.clear();
             let mut states = vec![NotifyState::Reloading];
             states.extend(NotifyState::monotonic_usec_now().ok());
-            notify(&states);
+            _ = sd_notify::notify(&states);
         }
         let usable = !policy.is_unreadable();
         if usable {
