@@ -24,7 +24,7 @@ use crate::guard::resume::{BEFORE, Sleeps};
 use crate::guard::settle::Settle;
 use crate::guard::{Move, Summary};
 use crate::journal::Reporter;
-use crate::journal::status::{SharedStatus, notify};
+use crate::journal::status::SharedStatus;
 use crate::keeper::{Command, Handle, Keeper, Outlet, Verbosity};
 use crate::kernel::altname::find_by_altname;
 use crate::kernel::descriptors::ensure_enough;
@@ -227,7 +227,7 @@ async fn serve(
                 let turns = daemon.pulse.turns.load(Ordering::Relaxed);
                 let inside = daemon.pulse.inside_since.load(Ordering::Relaxed) != 0;
                 if watchdog_period.is_some() && (turns != seen_turns || inside) {
-                    notify(&[NotifyState::Watchdog]);
+                    _ = sd_notify::notify(&[NotifyState::Watchdog]);
                 }
                 seen_turns = turns;
                 if daemon.owes_ready {
@@ -238,7 +238,7 @@ async fn serve(
             }
         }
     }
-    notify(&[NotifyState::Stopping]);
+    _ = sd_notify::notify(&[NotifyState::Stopping]);
     // What came with the signal to stop is told, too.
     if signals.usr1.recv().now_or_never().is_some() {
         daemon.woke(By::Hypervisor);
@@ -311,7 +311,7 @@ struct Daemon {
     settle: Settle,
     status: Arc<SharedStatus>,
     ready: bool,
-    /// The service manager had no room for READY=1.
+    /// READY=1 could not be sent.
     owes_ready: bool,
     reload_due: Option<Instant>,
     /// What the kernel does not let the service read or watch of policy and sysctl.d, as has been told.
@@ -331,7 +331,7 @@ impl Daemon {
 
     /// At the start and after a reload, the service manager waits for this.
     fn tell_ready(&mut self) {
-        self.owes_ready = !notify(&[NotifyState::Ready]);
+        self.owes_ready = sd_notify::notify(&[NotifyState::Ready]).is_err();
     }
 
     fn tell_status(&self) {

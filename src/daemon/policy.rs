@@ -12,7 +12,6 @@ use tokio::time::{Instant, timeout};
 
 use super::{Daemon, POLICY_WATCH};
 use crate::journal::Reporter;
-use crate::journal::status::notify;
 use crate::keeper::Command;
 use crate::kernel::altname::find_by_altname;
 use crate::kernel::sysctl;
@@ -154,7 +153,7 @@ impl Daemon {
             self.conflicts.clear();
             let mut states = vec![NotifyState::Reloading];
             states.extend(NotifyState::monotonic_usec_now().ok());
-            notify(&states);
+            _ = sd_notify::notify(&states);
         }
         let usable = !policy.is_unreadable();
         if usable {

@@ -1,13 +1,7 @@
 //! What `systemctl status` shows, and the other words for the service manager (sd_notify(3)).
 
 use std::collections::{BTreeSet, HashMap};
-use std::ffi::OsStr;
-use std::io;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::sync::{Mutex, MutexGuard, OnceLock};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard};
 
 use sd_notify::NotifyState;
 
@@ -15,14 +9,11 @@ use crate::guard::Summary;
 use crate::report::record::{Cause, Record};
 use crate::text::{ascii_line, count};
 
-/// How long a word for the service manager may wait for room in its queue, which other services fill, too.
-const NOTIFY_TIMEOUT: Duration = Duration::from_millis(100);
-
 /// Everything the status line is made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     pub summary: Summary,
-    /// The clock time of the last repair, as `14:03:07`.
+    /// The clock time of the last repair, as `14:03:07 UTC`.
     pub last_at: Option<String>,
     /// Who made the last repair necessary, as `sysctl[4242]`.
     pub last_writer: Option<String>,
@@ -102,44 +93,14 @@ impl SharedStatus {
     /// Sends the status line to the service manager.
     pub fn tell(&self) {
         let text = self.get().text();
-        notify(&[NotifyState::Status(&text)]);
+        _ = sd_notify::notify(&[NotifyState::Status(&text)]);
     }
 }
 
-/// Tells the service manager; without one, nobody. Whether it has taken that.
-pub fn notify(states: &[NotifyState]) -> bool {
-    // A service manager that can't be reached is not ours to mend, and guarding goes on.
-    std::env::var_os("NOTIFY_SOCKET").is_none_or(|address| send(&address, states).is_ok())
-}
-
-/// sd_notify(3), but that waits for ever for a service manager that hangs, and takes a new descriptor each time: none may be
-/// left, and then the watchdog would end the guard.
-fn send(address: &OsStr, states: &[NotifyState]) -> io::Result<()> {
-    static SOCKET: OnceLock<UnixDatagram> = OnceLock::new();
-    let socket = match SOCKET.get() {
-        Some(socket) => socket,
-        None => {
-            let socket = UnixDatagram::unbound()?;
-            socket.set_write_timeout(Some(NOTIFY_TIMEOUT))?;
-            SOCKET.get_or_init(|| socket)
-        }
-    };
-    let address = match address.as_bytes() {
-        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
-        path => SocketAddr::from_pathname(OsStr::from_bytes(path))?,
-    };
-    let text: String = states.iter().map(|state| format!("{state}\n")).collect();
-    socket.send_to_addr(text.as_bytes(), &address).map(drop)
-}
-
-/// The local clock time, `14:03:07`.
+/// The time of day in UTC, `14:03:07 UTC`.
 fn clock_time() -> String {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
-    // SAFETY: all-zero bytes are a valid `tm` (integers and a pointer that may be null).
-    let mut local: libc::tm = unsafe { std::mem::zeroed() };
-    // SAFETY: both pointers are to live values of the right types; localtime_r keeps neither.
-    unsafe { libc::localtime_r(&now, &mut local) };
-    format!("{:02}:{:02}:{:02}", local.tm_hour, local.tm_min, local.tm_sec)
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec.rem_euclid(24 * 60 * 60);
+    format!("{:02}:{:02}:{:02} UTC", now / 3600, now / 60 % 60, now % 60)
 }
 
 #[cfg(test)]
@@ -153,13 +114,13 @@ mod tests {
         assert_eq!(status.text(), "Guarding 31 settings on 12 interfaces; 0 repairs since start");
         status.summary.repairs = 3;
         status.summary.last = Some(("net.ipv4.ip_forward".into(), Cause::Write));
-        status.last_at = Some("14:03:07".into());
+        status.last_at = Some("14:03:07 UTC".into());
         status.last_writer = Some("sysctl[4242]".into());
         status.summary.contested = Some(("net.ipv4.ip_forward".into(), 1));
         status.lost = BTreeSet::from(["logind"]);
         assert_eq!(
             status.text(),
-            "Guarding 31 settings on 12 interfaces; 3 repairs since start, last net.ipv4.ip_forward at 14:03:07 (write, written by sysctl[4242]); \
+            "Guarding 31 settings on 12 interfaces; 3 repairs since start, last net.ipv4.ip_forward at 14:03:07 UTC (write, written by sysctl[4242]); \
              contested: net.ipv4.ip_forward and 1 more; lost: logind"
         );
     }

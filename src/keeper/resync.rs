@@ -111,9 +111,9 @@ impl<O: Outlet> Keeper<O> {
     fn read_files(&mut self) -> (Option<Vec<Link>>, Vec<NetconfMessage>) {
         let (mut links, mut netconf) = (Vec::new(), Vec::new());
         for name in interfaces().unwrap_or_default() {
-            let Ok(Some(ifindex)) = self.links.index(&name) else { continue };
+            let Some(ifindex) = name.to_str().and_then(|name| self.links.index(name).ok()?) else { continue };
             netconf.extend(self.read_settings(&name, ifindex));
-            links.extend(self.ask_link(ifindex, true));
+            links.extend(self.ask_link(ifindex, false));
         }
         links.sort_unstable_by_key(|link| link.ifindex);
         for (name, ifindex) in [("all", ALL), ("default", DEFAULT)] {

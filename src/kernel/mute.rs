@@ -2,7 +2,9 @@
 //! Documentation/networking/filter.rst): of settings that somebody changes without end.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
+
+use socket2::{SockFilter, SockRef};
 
 use super::netconf::RTM_NEWNETCONF;
 use crate::setting::{ALL, Family};
@@ -29,7 +31,7 @@ const BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
 type Test = (u32, u32, u32);
 
 /// Lets through what does not tell of one of `muted`. A change of [`ALL`] is told for each interface, too.
-fn program(muted: &[Muted]) -> Vec<libc::sock_filter> {
+fn program(muted: &[Muted]) -> Vec<SockFilter> {
     let mut program = Vec::new();
     for (family, attribute, ifindex) in muted.iter().take(MUTED_MAX) {
         // The filter loads in network byte order, and netlink is in the host's.
@@ -49,12 +51,12 @@ fn program(muted: &[Muted]) -> Vec<libc::sock_filter> {
 }
 
 /// Drops a message that is what all tests want, and goes on behind this with others.
-fn drop_if_all(tests: &[Test]) -> Vec<libc::sock_filter> {
+fn drop_if_all(tests: &[Test]) -> Vec<SockFilter> {
     let mut program = Vec::new();
     for (number, (load, at, value)) in tests.iter().enumerate() {
         program.push(op(*load, *at));
         let jf = (2 * (tests.len() - number - 1) + 1) as u8;
-        program.push(libc::sock_filter { jf, ..op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, *value) });
+        program.push(jump_unless(*value, jf));
     }
     program.push(op(libc::BPF_RET | libc::BPF_K, 0));
     program
@@ -65,7 +67,7 @@ fn drop_if_all(tests: &[Test]) -> Vec<libc::sock_filter> {
 /// # Errors
 /// The kernel refused.
 pub fn mute(socket: BorrowedFd<'_>, muted: &[Muted]) -> io::Result<()> {
-    attach(socket, program(muted))
+    attach(socket, &program(muted))
 }
 
 /// Drops every message.
@@ -73,19 +75,18 @@ pub fn mute(socket: BorrowedFd<'_>, muted: &[Muted]) -> io::Result<()> {
 /// # Errors
 /// The kernel refused.
 pub fn deafen(socket: BorrowedFd<'_>) -> io::Result<()> {
-    attach(socket, vec![op(libc::BPF_RET | libc::BPF_K, 0)])
+    attach(socket, &[op(libc::BPF_RET | libc::BPF_K, 0)])
 }
 
-pub(super) fn op(code: u32, k: u32) -> libc::sock_filter {
-    libc::sock_filter { code: code as u16, jt: 0, jf: 0, k }
+pub(super) fn op(code: u32, k: u32) -> SockFilter {
+    SockFilter::new(code as u16, 0, 0, k)
 }
 
-pub(super) fn attach(socket: BorrowedFd<'_>, mut program: Vec<libc::sock_filter>) -> io::Result<()> {
-    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-    let size = size_of::<libc::sock_fprog>() as libc::socklen_t;
-    // SAFETY: the kernel copies `len` instructions from a live vector, and keeps no pointer.
-    let result = unsafe {
-        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, (&raw const filter).cast(), size)
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+/// Passes over so many instructions where what was loaded is not `value`.
+pub(super) fn jump_unless(value: u32, jf: u8) -> SockFilter {
+    SockFilter::new((libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, 0, jf, value)
+}
+
+pub(super) fn attach(socket: BorrowedFd<'_>, program: &[SockFilter]) -> io::Result<()> {
+    SockRef::from(&socket).attach_filter(program)
 }

@@ -7,8 +7,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::netlink::{KOBJECT_UEVENT, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
+use socket2::SockFilter;
 
-use super::mute::{WORD, attach, op};
+use super::mute::{WORD, attach, jump_unless, op};
 
 /// The group of the kernel's messages; udevd's own go to another.
 const KERNEL: u32 = 1;
@@ -24,7 +25,7 @@ const MESSAGE_BYTES: usize = 2 << 10;
 pub fn subscribe() -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(KOBJECT_UEVENT))?;
-    attach(socket.as_fd(), program())?;
+    attach(socket.as_fd(), &program())?;
     bind(&socket, &SocketAddrNetlink::new(0, KERNEL))?;
     Ok(socket)
 }
@@ -46,14 +47,13 @@ pub fn read(socket: impl AsFd) -> io::Result<bool> {
 }
 
 /// Lets through what begins with [`LOADED`].
-fn program() -> Vec<libc::sock_filter> {
+fn program() -> Vec<SockFilter> {
     let words = LOADED.as_chunks::<4>().0;
     let mut program = Vec::new();
     for (number, word) in words.iter().enumerate() {
         let rest = (2 * (words.len() - number - 1) + 1) as u8;
         program.push(op(WORD, 4 * number as u32));
-        let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
-        program.push(libc::sock_filter { jf: rest, ..op(equal, u32::from_be_bytes(*word)) });
+        program.push(jump_unless(u32::from_be_bytes(*word), rest));
     }
     program.push(op(libc::BPF_RET | libc::BPF_K, u32::MAX));
     program.push(op(libc::BPF_RET | libc::BPF_K, 0));
