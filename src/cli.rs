@@ -16,6 +16,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, Subcommand, ValueHint};
 use sd_notify::NotifyState;
 
+use crate::journal::status::notify;
 use crate::keeper::Verbosity;
 use crate::kernel::altname::find_by_altname;
 use crate::policy::{Policy, PolicyError};
@@ -125,7 +126,7 @@ pub fn main() -> ExitCode {
 fn end_service(status: u8, why: &str) -> ExitCode {
     let why = ascii_line(why);
     eprintln!("fwdguard: {why}");
-    _ = sd_notify::notify(&[NotifyState::Status(&why)]);
+    notify(&[NotifyState::Status(&why)]);
     ExitCode::from(status)
 }
 

@@ -24,7 +24,7 @@ use crate::guard::resume::{BEFORE, Sleeps};
 use crate::guard::settle::Settle;
 use crate::guard::{Move, Summary};
 use crate::journal::Reporter;
-use crate::journal::status::SharedStatus;
+use crate::journal::status::{SharedStatus, notify};
 use crate::keeper::{Command, Handle, Keeper, Outlet, Verbosity};
 use crate::kernel::altname::find_by_altname;
 use crate::kernel::descriptors::ensure_enough;
@@ -227,7 +227,7 @@ async fn serve(
                 let turns = daemon.pulse.turns.load(Ordering::Relaxed);
                 let inside = daemon.pulse.inside_since.load(Ordering::Relaxed) != 0;
                 if watchdog_period.is_some() && (turns != seen_turns || inside) {
-                    _ = sd_notify::notify(&[NotifyState::Watchdog]);
+                    notify(&[NotifyState::Watchdog]);
                 }
                 seen_turns = turns;
                 if daemon.owes_ready {
@@ -238,7 +238,7 @@ async fn serve(
             }
         }
     }
-    _ = sd_notify::notify(&[NotifyState::Stopping]);
+    notify(&[NotifyState::Stopping]);
     // What came with the signal to stop is told, too.
     if signals.usr1.recv().now_or_never().is_some() {
         daemon.woke(By::Hypervisor);
@@ -331,7 +331,7 @@ impl Daemon {
 
     /// At the start and after a reload, the service manager waits for this.
     fn tell_ready(&mut self) {
-        self.owes_ready = sd_notify::notify(&[NotifyState::Ready]).is_err();
+        self.owes_ready = !notify(&[NotifyState::Ready]);
     }
 
     fn tell_status(&self) {

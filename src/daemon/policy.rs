@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{Daemon, POLICY_WATCH};
 use crate::journal::Reporter;
+use crate::journal::status::notify;
 use crate::keeper::Command;
 use crate::kernel::altname::find_by_altname;
 use crate::kernel::sysctl;
@@ -153,7 +154,7 @@ impl Daemon {
             self.conflicts.clear();
             let mut states = vec![NotifyState::Reloading];
             states.extend(NotifyState::monotonic_usec_now().ok());
-            _ = sd_notify::notify(&states);
+            notify(&states);
         }
         let usable = !policy.is_unreadable();
         if usable {

@@ -1,13 +1,22 @@
 //! What `systemctl status` shows, and the other words for the service manager (sd_notify(3)).
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, MutexGuard};
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 
 use crate::guard::Summary;
 use crate::report::record::{Cause, Record};
 use crate::text::{ascii_line, count};
+
+/// How long a notification may wait for room in the service manager's queue, which other services fill, too.
+const NOTIFY_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Everything the status line is made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,8 +102,34 @@ impl SharedStatus {
     /// Sends the status line to the service manager.
     pub fn tell(&self) {
         let text = self.get().text();
-        _ = sd_notify::notify(&[NotifyState::Status(&text)]);
+        notify(&[NotifyState::Status(&text)]);
     }
+}
+
+/// Notifies the service manager; without one, nobody. Whether it has taken that.
+pub fn notify(states: &[NotifyState]) -> bool {
+    // A service manager that can't be reached is not ours to mend, and guarding goes on.
+    std::env::var_os("NOTIFY_SOCKET").is_none_or(|address| send(&address, states).is_ok())
+}
+
+/// sd_notify(3), which the crate does by a new descriptor each time (none may be left, and then the watchdog would end the
+/// guard) and waits for ever for a service manager that hangs.
+fn send(address: &OsStr, states: &[NotifyState]) -> io::Result<()> {
+    static SOCKET: OnceLock<UnixDatagram> = OnceLock::new();
+    let socket = match SOCKET.get() {
+        Some(socket) => socket,
+        None => {
+            let socket = UnixDatagram::unbound()?;
+            socket.set_write_timeout(Some(NOTIFY_TIMEOUT))?;
+            SOCKET.get_or_init(|| socket)
+        }
+    };
+    let address = match address.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        path => SocketAddr::from_pathname(OsStr::from_bytes(path))?,
+    };
+    let text: String = states.iter().map(|state| format!("{state}\n")).collect();
+    socket.send_to_addr(text.as_bytes(), &address).map(drop)
 }
 
 /// The time of day in UTC, `14:03:07 UTC`.

@@ -187,9 +187,15 @@ impl Running {
 
     /// The service manager takes nothing more, until its notifications are read.
     pub fn fill_notifications(&self) {
-        let filler = UnixDatagram::unbound().expect("a socket");
-        filler.set_nonblocking(true).expect("not blocking");
-        while filler.send_to(b"", NOTIFY_SOCKET).is_ok() {}
+        // The room of one socket may end before that of the queue.
+        loop {
+            let filler = UnixDatagram::unbound().expect("a socket");
+            filler.set_nonblocking(true).expect("not blocking");
+            if filler.send_to(b"", NOTIFY_SOCKET).is_err() {
+                break;
+            }
+            while filler.send_to(b"", NOTIFY_SOCKET).is_ok() {}
+        }
     }
 
     /// Reads the journal from here on, where [`Running::start_with`] was given none.
