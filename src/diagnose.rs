@@ -19,7 +19,8 @@ mod report;
 mod tests;
 
 use std::ffi::OsString;
-use std::net::{IpAddr, UdpSocket};
+use std::net::IpAddr;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use netlink_packet_route::route::{RouteProtocol, RouteType};
@@ -34,7 +35,7 @@ pub use firewall::iptables::mark as parse_mark;
 use hops::Hop;
 use ingress::{Ingress, Packet};
 pub use judge::Stop;
-use judge::{Marks, Passage, Settings};
+use judge::{Marks, Passage, Refusing, Settings};
 use links::Link;
 use messages::{Route, in_subnet, kind_name};
 use node::{Lookup, Node};
@@ -105,7 +106,7 @@ struct Diagnosis {
     packet: Packet,
     lookup: Result<Route, i32>,
     /// The route that lets nothing through: its kind, and its text.
-    refusing: Option<(&'static str, String)>,
+    refusing: Option<Refusing>,
     /// An interface that is down, and whether the address is behind it.
     gone: Option<(String, bool)>,
     /// An interface that loses IPv6 routes to forwarding.
@@ -118,7 +119,7 @@ struct Diagnosis {
     before: Vec<Counter>,
     watched: Vec<String>,
     hops: Vec<Hop>,
-    sent: Vec<UdpSocket>,
+    probe: Option<JoinHandle<bool>>,
     passages: Vec<(Ingress, Passage, Option<Passage>)>,
     /// The bridge that takes it from one port to another, and whether the firewall sees that.
     bridged: Option<(String, bool)>,
@@ -137,29 +138,31 @@ impl Diagnosis {
         let reverse = packet.from.and_then(|from| node.route(from, whole).ok());
         let leaves = lookup.as_ref().ok().and_then(|route| route.hops.first()).map(|hop| hop.interface);
         let bridged = bridge(&node, packet, lookup.as_ref().ok(), reverse.as_ref());
-        let bridged = bridged.map(|bridge| (node.name(bridge), node.is_bridge_filtered()));
+        let bridged = bridged.map(|bridge| (node.name(bridge), node.is_bridge_filtered(bridge)));
         let arrivals = match bridged {
             Some(_) => Vec::new(),
             None => ingress::candidates(&node, packet, leaves, reverse.as_ref()),
         };
-        // A rule may have a route for what arrives there alone (ip-rule(8)).
-        let first = arrivals.first().map(|ingress| Lookup {
-            arrives: Some((ingress.interface, ingress.from)),
-            mark,
-            ..Lookup::default()
-        });
-        let ruled = first.filter(|_| lookup.is_err()).and_then(|first| node.route(packet.to, first).ok());
-        let ruled = ruled.filter(Route::is_unicast);
-        let taken = lookup.as_ref().ok().or(ruled.as_ref());
-        let hops = taken.map(|route| hops::follow(&mut node, packet.to, route, mark)).unwrap_or_default();
-        let sent = hops::provoke(&hops);
+        // A rule may have a route for what arrives there alone, and one of several next hops is chosen by both addresses
+        // (ip-rule(8), `fib_multipath_hash`).
+        let arrives = arrivals.first().map(|ingress| (ingress.interface, ingress.from));
+        let first = Lookup { arrives, mark, ..Lookup::default() };
+        let ruled = arrives.and_then(|_| node.route(packet.to, first).ok()).filter(Route::is_unicast);
+        let first = if ruled.is_some() { first } else { Lookup { arrives: None, ..first } };
+        let taken = ruled.as_ref().or(lookup.as_ref().ok());
+        let hops = taken.map(|route| hops::follow(&mut node, packet.to, route, first)).unwrap_or_default();
+        let probe = hops::provoke(&hops);
         let egress = hops.first().map(|hop| hop.link.index);
         let interfaces = hops.iter().map(|hop| hop.link.index).chain(arrivals.first().map(|ingress| ingress.interface));
         let mut watched: Vec<String> = interfaces.map(|interface| node.name(interface)).collect();
         watched.sort_unstable();
         watched.dedup();
         let refusing = lookup.as_ref().err().and_then(|errno| node.refusing(packet.to, *errno));
-        let refusing = refusing.map(|route| (kind_name(route.kind).unwrap_or("special"), node.text(&route)));
+        let refusing = refusing.map(|route| Refusing {
+            kind: kind_name(route.kind).unwrap_or("special"),
+            route: node.text(&route),
+            by_hand: matches!(route.protocol, RouteProtocol::Boot | RouteProtocol::Static | RouteProtocol::Unspec),
+        });
         let beside = node.beside_the_rules(packet.to);
         let marks = node.rules.iter().filter_map(|rule| rule.mark).map(|(mark, _)| mark).collect();
         let mut diagnosis = Diagnosis {
@@ -175,7 +178,7 @@ impl Diagnosis {
             before: counters::read(packet.to, &watched),
             watched,
             hops,
-            sent,
+            probe,
             passages: Vec::new(),
             bridged,
             moved: Vec::new(),
@@ -186,17 +189,18 @@ impl Diagnosis {
         diagnosis.gone = diagnosis.gone();
         diagnosis.advertised = diagnosis.advertised();
         for ingress in arrivals {
-            let there = diagnosis.passage(Way::There, ingress.interface, ingress.from, packet.to);
-            let back = egress
-                .filter(|_| there.has_answer())
-                .map(|egress| diagnosis.passage(Way::Back, egress, packet.to, ingress.from));
+            let there = diagnosis.passage(Way::There, ingress.interface, egress, ingress.from, packet.to);
+            let back = egress.filter(|_| there.has_answer());
+            let back = back
+                .map(|egress| diagnosis.passage(Way::Back, egress, Some(ingress.interface), packet.to, ingress.from));
             diagnosis.passages.push((ingress, there, back));
         }
         diagnosis
     }
 
-    /// The kernel's verdict on one packet, and what its reasons are made of. What is not needed unless it drops is not asked.
-    fn passage(&mut self, way: Way, interface: i32, from: IpAddr, to: IpAddr) -> Passage {
+    /// The kernel's verdict on one packet that leaves by `leaves`, and what its reasons are made of. What is not needed unless it
+    /// drops is not asked.
+    fn passage(&mut self, way: Way, interface: i32, leaves: Option<i32>, from: IpAddr, to: IpAddr) -> Passage {
         // Of the mark that an answer has, nothing is known.
         let given = self.packet.mark.filter(|_| way == Way::There);
         let mark = mark_of(given);
@@ -213,11 +217,17 @@ impl Diagnosis {
             Way::Back => (Ok(()), None),
         };
         let src_valid_mark = from.is_ipv4() && node.is_on(interface, "src_valid_mark");
-        let reverse = node.route(from, Lookup { mark: if src_valid_mark { mark } else { 0 }, ..whole });
+        let mark = if src_valid_mark { mark } else { 0 };
+        // As the answer travels: rules may go by its source or where it comes in (`fib_validate_source` asks so, too).
+        let answer = leaves.map(|leaves| Lookup { arrives: Some((leaves, to)), mark, ..whole });
+        let answer = answer.and_then(|answer| node.route(from, answer).ok());
+        let reverse = answer.map_or_else(|| node.route(from, Lookup { mark, ..whole }), Ok);
         let mut marks =
             Marks { unknown: given.is_none() && (src_valid_mark || !self.marks.is_empty()), ..Marks::default() };
+        marks.by_more = node.rules.iter().any(|rule| rule.by_more);
+        marks.refusing = node.rules.iter().find_map(|rule| Some((rule.priority, rule.refuses?)));
         if verdict.is_err() {
-            let known = if given.is_some() { vec![mark] } else { self.marks.clone() };
+            let known = given.map_or_else(|| self.marks.clone(), |(value, mask)| vec![value & mask]);
             marks.leads = known.iter().copied().find(|mark| node.route(to, Lookup { mark: *mark, ..whole }).is_ok());
             let mut leads_back = |mark: &u32| {
                 node.route(from, Lookup { mark: *mark, ..whole }).is_ok_and(|route| route.leads_to(interface))
@@ -264,12 +274,16 @@ impl Diagnosis {
     /// left at all, the only one that is down.
     fn gone(&self) -> Option<(String, bool)> {
         let (node, to) = (&self.node, self.packet.to);
-        let closest = match &self.lookup {
-            Ok(_) => node.matching(to, Route::is_unicast).map_or(0, |route| route.prefix),
-            Err(_) => 0,
-        };
+        // Where a route for the address is left, the interface may be one that nobody uses any more.
+        let taken = self.lookup.as_ref().ok().and_then(|_| node.matching(to, Route::is_unicast));
+        if taken.is_some_and(|route| route.prefix > 0) {
+            return None;
+        }
         let is_down = |index: i32| node.links.get(&index).is_some_and(|link| !link.is_up());
-        let mut near = node.addresses.iter().filter(|own| is_down(own.interface) && own.prefix > closest);
+        let has_ports = |index: i32| node.links.values().any(|link| link.master == index);
+        let is_used = |index: i32| node.links.get(&index).is_none_or(|link| link.kind != "bridge") || has_ports(index);
+        let mut near =
+            node.addresses.iter().filter(|own| is_down(own.interface) && own.prefix > 0 && is_used(own.interface));
         if let Some(own) = near.find(|own| in_subnet(to, own.address, own.prefix)) {
             return Some((node.name(own.interface), true));
         }
@@ -327,7 +341,7 @@ impl Diagnosis {
         if !self.suspects.is_empty() {
             programs::look_again(self.node.family, &mut self.suspects, deadline);
         }
-        hops::look_again(&mut self.node, &mut self.hops, &self.sent);
+        hops::look_again(&mut self.node, &mut self.hops, self.probe.take());
         let after = counters::read(self.packet.to, &self.watched);
         let moved = |(before, after): (&Counter, Counter)| Moved {
             moved: after.value.saturating_sub(before.value),
@@ -349,11 +363,12 @@ impl Diagnosis {
             _ => return Vec::new(),
         };
         let there = Flow { from, to, arrives, leaves, state: "new", mark: mark & known, known };
+        let reverse = self.passages.first().and_then(|(_, there, _)| there.reverse.as_ref().ok());
         let back = Flow {
             from: to,
             to: from,
             arrives: there.leaves.clone(),
-            leaves: there.arrives.clone(),
+            leaves: reverse.and_then(|(interfaces, _)| interfaces.first()).unwrap_or(&there.arrives).clone(),
             state: "established",
             // Whoever keeps a mark for the connection gives it to the answer, too.
             known: if mark & known == 0 { known } else { 0 },

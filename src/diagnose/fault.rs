@@ -86,8 +86,10 @@ impl Fault {
         Fault { route: Some(route.into()), ..self }
     }
 
+    /// The command is pasted into a shell, so none is offered that has a name with other characters in it.
     pub fn mend(self, command: String) -> Fault {
-        Fault { mend: Some(command), ..self }
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || " ._:=/@,-".contains(c);
+        Fault { mend: Some(command).filter(|command| command.chars().all(is_plain)), ..self }
     }
 
     /// It may not be one: the packet's mark decides, and nobody gave it. So nothing is advised that could break what works.

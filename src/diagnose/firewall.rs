@@ -22,6 +22,8 @@ const KERNEL: &str = "the kernel";
 
 /// Rules that are walked through for one packet; a ruleset that jumps without end has no more.
 const STEPS_MAX: usize = 200_000;
+/// Chains that are in each other; the kernel has no more (`NFT_JUMP_STACK_SIZE`).
+const DEPTH_MAX: usize = 16;
 
 /// One packet, as a firewall sees it.
 #[derive(Clone, Debug)]
@@ -30,7 +32,7 @@ pub struct Flow {
     pub to: IpAddr,
     pub arrives: String,
     pub leaves: String,
-    /// Its conntrack state: `new` or `established`.
+    /// Its conntrack state, as in `new`; empty if that is not known.
     pub state: &'static str,
     pub mark: u32,
     /// Bits of the mark that are known.
@@ -94,6 +96,8 @@ pub enum Action {
     Goto(String),
     /// The bits of the mask are set so; `None`: to what nobody knows.
     Mark(Option<u32>, u32),
+    /// It belongs to no connection from then on.
+    Untrack,
     /// What decides nothing: it counts, logs, or changes something else.
     Other,
 }
@@ -117,6 +121,8 @@ pub struct Chain {
 #[derive(Clone, Debug)]
 pub struct Base {
     pub order: (Hook, i64),
+    /// It sees the first packet of a connection only.
+    pub nat: bool,
     /// The policy where it drops, as its tool prints it, and how many packets met it.
     pub drops: Option<(String, Option<u64>)>,
 }
@@ -131,9 +137,12 @@ pub enum Hook {
 
 impl Hook {
     pub fn parse(name: &str) -> Option<Hook> {
-        [(Hook::Prerouting, "prerouting"), (Hook::Forward, "forward"), (Hook::Postrouting, "postrouting")]
-            .into_iter()
-            .find_map(|(hook, known)| name.eq_ignore_ascii_case(known).then_some(hook))
+        Some(match name {
+            "prerouting" | "PREROUTING" => Hook::Prerouting,
+            "forward" | "FORWARD" => Hook::Forward,
+            "postrouting" | "POSTROUTING" => Hook::Postrouting,
+            _ => return None,
+        })
     }
 }
 
@@ -233,6 +242,7 @@ impl Field {
                 name.strip_suffix('*').map_or(name == interface, |start| interface.starts_with(start)).into()
             }
             (Field::State, Value::State(state)) => match &state[..] {
+                _ if flow.state.is_empty() => Maybe,
                 "new" | "established" | "related" | "invalid" | "untracked" => (state == flow.state).into(),
                 _ => Maybe,
             },
@@ -261,20 +271,28 @@ impl Rule {
 
 impl Ruleset {
     /// What drops the packet, in the order in which it meets them; at most one in each base chain, and those that drop what
-    /// belongs to no connection.
-    pub fn suspects(&self, flow: &Flow, back: bool) -> Vec<Suspect> {
+    /// belongs to no connection. The flag: all rules could be followed.
+    pub fn suspects(&self, flow: &Flow, back: bool) -> (Vec<Suspect>, bool) {
         let mut base: Vec<_> = self.chains.iter().filter_map(|(at, chain)| Some((chain.base.as_ref()?, at))).collect();
+        // Of a connection that is known, the chains for its addresses are not asked.
+        base.retain(|(base, _)| !base.nat || flow.state == "new");
         base.sort_by_key(|(base, at)| (base.order, *at));
         let (mut flow, mut suspects, mut steps) = (flow.clone(), Vec::new(), 0);
         for (base, (table, chain)) in base {
-            let mut walk = Walk { ruleset: self, table, suspects: &mut suspects, steps: &mut steps, back };
+            let mut walk = Walk { ruleset: self, table, suspects: &mut suspects, steps: &mut steps, depth: 0, back };
             if walk.chain(chain, &mut flow, true) == End::Returned
                 && let Some((policy, packets)) = &base.drops
             {
                 walk.suspect(chain, policy.clone(), *packets, false);
             }
         }
-        suspects
+        (suspects, steps <= STEPS_MAX)
+    }
+
+    /// The bits of the mark that some rule sets.
+    pub fn sets_marks(&self) -> u32 {
+        let rules = self.chains.values().flat_map(|chain| &chain.rules);
+        rules.map(|rule| if let Action::Mark(_, mask) = rule.action { mask } else { 0 }).fold(0, |all, mask| all | mask)
     }
 }
 
@@ -283,6 +301,7 @@ struct Walk<'a> {
     table: &'a str,
     suspects: &'a mut Vec<Suspect>,
     steps: &'a mut usize,
+    depth: usize,
     back: bool,
 }
 
@@ -295,10 +314,19 @@ impl Walk<'_> {
 
     /// `surely`: the packet is known to come there.
     fn chain(&mut self, name: &str, flow: &mut Flow, surely: bool) -> End {
-        let Some(chain) = self.ruleset.chains.get(&(self.table.to_string(), name.to_string())) else {
-            return End::Returned;
-        };
-        for rule in &chain.rules {
+        let at = (self.table.to_string(), name.to_string());
+        let Some(chain) = self.ruleset.chains.get(&at) else { return End::Returned };
+        if self.depth == DEPTH_MAX {
+            *self.steps = STEPS_MAX + 1;
+        }
+        self.depth += 1;
+        let end = self.rules(name, &chain.rules, flow, surely);
+        self.depth -= 1;
+        end
+    }
+
+    fn rules(&mut self, name: &str, rules: &[Rule], flow: &mut Flow, surely: bool) -> End {
+        for rule in rules {
             *self.steps += 1;
             if *self.steps > STEPS_MAX {
                 return End::Decided;
@@ -309,19 +337,16 @@ impl Walk<'_> {
             }
             match (&rule.action, met) {
                 (_, No) | (Action::Other, _) => {}
-                (Action::Mark(value, mask), _) => {
-                    if met == Yes
-                        && let Some(value) = value
-                    {
-                        (flow.mark, flow.known) = (flow.mark & !mask | value & mask, flow.known | mask);
-                    } else {
-                        flow.known &= !mask;
-                    }
+                (Action::Mark(Some(value), mask), Yes) => {
+                    (flow.mark, flow.known) = (flow.mark & !mask | value & mask, flow.known | mask);
                 }
+                (Action::Mark(_, mask), _) => flow.known &= !mask,
+                (Action::Untrack, met) => flow.state = if met == Yes { "untracked" } else { "" },
                 (Action::Jump(to) | Action::Goto(to), Maybe) => {
                     let mut there = flow.clone();
                     self.chain(to, &mut there, false);
                     flow.known &= there.known & !(flow.mark ^ there.mark);
+                    flow.state = if flow.state == there.state { flow.state } else { "" };
                 }
                 (_, Maybe) => {}
                 (Action::Accept, Yes) => return End::Decided,

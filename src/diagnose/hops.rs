@@ -1,6 +1,8 @@
 //! The way out of the node: the egress, the next hop behind it, and through a tunnel the same again for its outer packets.
 
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use netlink_packet_route::neighbour::NeighbourState;
 
@@ -15,6 +17,8 @@ use crate::text::errno_text;
 const DEPTH_MAX: usize = 3;
 /// discard (RFC 863)
 const DISCARD_PORT: u16 = 9;
+/// The first segment is sent again after one second.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(900);
 /// Length of a MAC address that stands for all others in a VXLAN's forwarding table.
 const DEFAULT_ENTRY: [u8; 6] = [0; 6];
 
@@ -55,15 +59,15 @@ pub struct Wrapped {
     pub room: Option<u32>,
 }
 
-/// Follows a route to where packets leave the node, through tunnels.
-pub fn follow(node: &mut Node, to: IpAddr, route: &Route, mark: u32) -> Vec<Hop> {
+/// Follows a route to where packets leave the node, through tunnels. `asked` is how it was looked up.
+pub fn follow(node: &mut Node, to: IpAddr, route: &Route, asked: Lookup) -> Vec<Hop> {
     let (mut hops, mut to, mut route) = (Vec::<Hop>::new(), to, route.clone());
     while hops.len() < DEPTH_MAX {
         let Some(next_hop) = route.hops.first() else { break };
         let Some(link) = node.links.get(&next_hop.interface).cloned() else { break };
         let next = next_hop.gateway.unwrap_or(to);
-        let mark = if hops.is_empty() { mark } else { 0 };
-        let whole = node.route(to, Lookup { whole: true, mark, ..Lookup::default() }).unwrap_or_else(|_| route.clone());
+        let asked = if hops.is_empty() { asked } else { Lookup::default() };
+        let whole = node.route(to, Lookup { whole: true, ..asked }).unwrap_or_else(|_| route.clone());
         let is_the_pods = hops.is_empty() && to.is_ipv4() && whole.prefix == width(to) && next_hop.gateway.is_none();
         let unproxied = is_the_pods
             && link.resolves()
@@ -156,33 +160,26 @@ fn resolution(link: &Link, known: Option<&Neighbour>) -> Resolution {
     }
 }
 
-/// Has the kernel look for the neighbours that it does not know, by one empty datagram for each, and a pod answer that the
-/// node does not answer for: who knows the way back says that the port is closed.
-pub fn provoke(hops: &[Hop]) -> Vec<UdpSocket> {
-    let is_open =
-        |hop: &&Hop| matches!(hop.neighbour, Resolution::Unknown | Resolution::Unanswered(_)) || hop.unproxied;
-    let send = |hop: &Hop| {
+/// Has the kernel look for the neighbours that it does not know, by one empty datagram for each; and a pod that the node does
+/// not answer for is asked for a connection to a port where nobody listens: only who knows the way back refuses it.
+pub fn provoke(hops: &[Hop]) -> Option<JoinHandle<bool>> {
+    for hop in hops.iter().filter(|hop| matches!(hop.neighbour, Resolution::Unknown | Resolution::Unanswered(_))) {
         let any: IpAddr = if hop.to.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
-        let socket = UdpSocket::bind((any, 0))
-            .and_then(|socket| socket.connect((hop.to, DISCARD_PORT)).map(|()| socket))
-            .ok()?;
         // What came of it stands in the neighbour table.
-        _ = socket.send(&[]);
-        Some(socket)
-    };
-    hops.iter().filter(is_open).filter_map(send).collect()
+        _ = UdpSocket::bind((any, 0)).and_then(|socket| socket.send_to(&[], (hop.to, DISCARD_PORT)));
+    }
+    let pod = SocketAddr::new(hops.iter().find(|hop| hop.unproxied)?.to, DISCARD_PORT);
+    Some(std::thread::spawn(move || match TcpStream::connect_timeout(&pod, PROBE_TIMEOUT) {
+        Ok(_) => true,
+        Err(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
+    }))
 }
 
 /// Looks again for what was not known.
-pub fn look_again(node: &mut Node, hops: &mut [Hop], sent: &[UdpSocket]) {
-    let refused = |socket: &UdpSocket| {
-        let error = socket.set_nonblocking(true).and_then(|()| socket.recv(&mut [])).err();
-        error.is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
-    };
-    let answers: Vec<_> =
-        sent.iter().filter(|socket| refused(socket)).filter_map(|s| Some(s.peer_addr().ok()?.ip())).collect();
+pub fn look_again(node: &mut Node, hops: &mut [Hop], probe: Option<JoinHandle<bool>>) {
+    let answers = probe.is_some_and(|probe| probe.join().unwrap_or(false));
     for hop in hops {
-        hop.unproxied &= !answers.contains(&hop.to);
+        hop.unproxied &= !answers;
         if matches!(hop.neighbour, Resolution::Unknown | Resolution::Unanswered(_)) {
             let neighbours = node.neighbours(hop.link.index, hop.next);
             hop.neighbour = resolution(&hop.link, neighbours.iter().find(|n| n.address == Some(hop.next)));

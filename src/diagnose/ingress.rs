@@ -75,7 +75,8 @@ pub fn candidates(node: &Node, packet: Packet, egress: Option<i32>, reverse: Opt
         let from = packet.from.unwrap_or_else(|| documentation(packet.to));
         found.extend(any.map(|link| Ingress { interface: link.index, from, expected: true }));
     }
-    let default = node.routes.iter().find(|route| route.prefix == 0 && route.is_unicast());
+    let default =
+        node.routes.iter().find(|route| route.prefix == 0 && route.is_unicast() && node.is_led_to(route.table));
     let is_default = |interface: i32| default.is_some_and(|route| route.leads_to(interface));
     found.sort_by_key(|ingress| {
         (!ingress.expected, !leads_back(ingress.interface), !is_default(ingress.interface), ingress.interface)

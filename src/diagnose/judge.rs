@@ -19,8 +19,8 @@ pub struct Passage {
     pub verdict: Result<(), Stop>,
     /// A lookup that knows of no ingress, and so of no forwarding and rp_filter.
     pub lookup: Result<(), i32>,
-    /// The route that lets nothing through: its kind, and as `ip route` prints it.
-    pub refusing: Option<(&'static str, String)>,
+    /// The route that lets nothing through.
+    pub refusing: Option<Refusing>,
     /// An interface that is down: with it went the routes through it. Whether the address lies in its subnet.
     pub down: Option<(String, bool)>,
     pub settings: Settings,
@@ -33,6 +33,16 @@ pub struct Passage {
     pub beside: Option<(String, u32)>,
 }
 
+/// A route that lets nothing through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusing {
+    pub kind: &'static str,
+    /// As `ip route` prints it.
+    pub route: String,
+    /// A person made it: a routing daemon or the kernel would have its reason, and make it again.
+    pub by_hand: bool,
+}
+
 /// What marks (`fwmark` of ip-rule(8)) have to do with it.
 #[derive(Clone, Debug, Default)]
 pub struct Marks {
@@ -40,6 +50,10 @@ pub struct Marks {
     pub unknown: bool,
     /// A mark with which there is a route to the address.
     pub leads: Option<u32>,
+    /// Rules go by protocols or ports, which are not known either.
+    pub by_more: bool,
+    /// A rule that lets nothing through: its priority and how it says so.
+    pub refusing: Option<(u32, &'static str)>,
     /// A mark with which the route back leads to where it arrived, which rp_filter would see if src_valid_mark were 1
     /// (`fib_validate_source`).
     pub hidden: Option<u32>,
@@ -134,9 +148,16 @@ pub fn faults(passage: &Passage) -> Vec<Fault> {
         faults.extend(passage.answerable().filter(|_| passage.way == Way::There));
     }
     if let (Err(Stop::Drops(errno)), true) = (&passage.verdict, faults.is_empty()) {
-        let text =
-            format!("the kernel drops it ({}), and none of the reasons that fwdguard knows holds", errno_text(*errno));
-        faults.push(passage.fault(Kind::Unexplained, text));
+        let drops = format!("the kernel drops it ({})", errno_text(*errno));
+        faults.push(match passage.marks.refusing {
+            Some((priority, how)) => {
+                let text = format!("{drops}, as the rule {priority} of 'ip rule' may have it ({how})");
+                passage.fault(Kind::Refused, text)
+            }
+            None => {
+                passage.fault(Kind::Unexplained, format!("{drops}, and none of the reasons that fwdguard knows holds"))
+            }
+        });
     }
     faults
 }
@@ -200,9 +221,11 @@ impl Passage {
             return Some(self.fault(Kind::EgressDown, text).at(down).mend(format!("ip link set {down} up")));
         }
         self.verdict.as_ref().err().and(self.lookup.err())?;
-        if let Some((kind, route)) = &self.refusing {
+        if let Some(Refusing { kind, route, by_hand }) = &self.refusing {
             let fault = self.fault(Kind::Refused, format!("the route '{route}' lets nothing through to {to} ({kind})"));
-            return Some(self.by_mark(fault.route(route).mend(format!("ip{} route del {route}", six(to)))));
+            let fault = fault.route(route);
+            let mended = format!("ip{} route del {route}", six(to));
+            return Some(self.by_mark(if *by_hand { fault.mend(mended) } else { fault }));
         }
         if self.lookup != Err(libc::ENETUNREACH) {
             return None;
@@ -225,12 +248,12 @@ impl Passage {
 
     /// A route that is not there, or refuses, for a packet without a mark.
     fn by_mark(&self, fault: Fault) -> Fault {
-        match self.marks.leads.filter(|_| self.marks.unknown) {
-            Some(mark) => {
-                Fault { text: format!("{} without a mark; with {mark:#x} one does", fault.text), ..fault }.suspected()
-            }
-            None => fault,
-        }
+        let but = match self.marks.leads.filter(|_| self.marks.unknown) {
+            Some(mark) => format!(" without a mark; with {mark:#x} one does"),
+            None if self.marks.by_more => ", but rules of 'ip rule' go by protocol or port, too".to_string(),
+            None => return fault,
+        };
+        Fault { text: fault.text.clone() + &but, ..fault }.suspected()
     }
 
     fn reverse_path(&self) -> Option<Fault> {
@@ -249,8 +272,9 @@ impl Passage {
         let how = if effective == 1 { "strict" } else { "loose" };
         if let Some(mark) = self.marks.hidden {
             let key = "net.ipv4.conf.all.src_valid_mark";
-            let text =
-                format!("{key} is 0, so rp_filter ({how}) on {name} does not heed the mark {mark:#x}, and {stumbles}");
+            let carried = if self.marks.unknown { ", which such packets may carry" } else { "" };
+            let heeds = format!("rp_filter ({how}) on {name} does not heed the mark {mark:#x}{carried}");
+            let text = format!("{key} is 0, so {heeds}, and {stumbles}");
             return Some(self.fault(Kind::ReversePath, text).key(key, 0).mend(format!("sysctl -w {key}=1")));
         }
         let all = ("net.ipv4.conf.all.rp_filter".to_string(), settings.all_rp_filter);

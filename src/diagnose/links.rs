@@ -8,8 +8,8 @@ use netlink_packet_core::{NlaBuffer, NlasIterator, Parseable, ParseableParametri
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressHeader};
 use netlink_packet_route::link::{
-    InfoData, InfoGeneve, InfoGre, InfoGre6, InfoIpTunnel, InfoKind, InfoVxlan, LinkAttribute, LinkFlags, LinkHeader,
-    LinkInfo, Prop,
+    InfoBridge, InfoData, InfoGeneve, InfoGre, InfoGre6, InfoIpTunnel, InfoKind, InfoVxlan, LinkAttribute, LinkFlags,
+    LinkHeader, LinkInfo, Prop,
 };
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourHeader, NeighbourState};
 
@@ -35,6 +35,8 @@ pub struct Link {
     /// 0 is none.
     pub master: i32,
     pub tunnel: Option<Tunnel>,
+    /// Of a bridge: what crosses it meets iptables and ip6tables, whatever bridge-nf-call is.
+    pub filtered: [bool; 2],
 }
 
 /// What an interface wraps packets into.
@@ -103,6 +105,11 @@ impl Link {
                 self.kind = kind.to_string();
                 self.tunnel = overhead(&self.kind).map(|overhead| Tunnel { overhead, ..Tunnel::default() });
             }
+            LinkInfo::Data(InfoData::Bridge(infos)) => infos.iter().for_each(|info| match info {
+                InfoBridge::NfCallIpTables(on) => self.filtered[0] = *on,
+                InfoBridge::NfCallIp6Tables(on) => self.filtered[1] = *on,
+                _ => {}
+            }),
             LinkInfo::Data(data) => self.tunnel.iter_mut().for_each(|tunnel| tunnel.learn(&data)),
             _ => {}
         }

@@ -8,7 +8,7 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteIp6Tunnel, RouteIpTunnel, RouteLwEnCapType,
     RouteLwTunnelEncap, RouteNextHop, RouteProtocol, RouteType, RouteVia,
 };
-use netlink_packet_route::rule::{RuleAttribute, RuleHeader};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleHeader};
 
 pub const TABLE_LOCAL: u32 = 255;
 pub const TABLE_MAIN: u32 = 254;
@@ -48,6 +48,10 @@ pub struct Rule {
     pub mark: Option<(u32, u32)>,
     /// The table is that of the interface's VRF.
     pub by_vrf: bool,
+    /// It asks for a protocol, a port or a type of service, of which nothing is known here.
+    pub by_more: bool,
+    /// It lets nothing through: how it says so.
+    pub refuses: Option<&'static str>,
 }
 
 /// The attributes behind a header that can be read.
@@ -210,7 +214,13 @@ pub fn in_subnet(one: IpAddr, other: IpAddr, prefix: u8) -> bool {
 impl Rule {
     pub fn parse(bytes: &[u8]) -> Option<Rule> {
         let header = RuleHeader::parse(bytes).ok()?;
-        let mut rule = Rule { table: header.table.into(), ..Rule::default() };
+        let refuses = match header.action {
+            RuleAction::Blackhole => Some("blackhole"),
+            RuleAction::Unreachable => Some("unreachable"),
+            RuleAction::Prohibit => Some("prohibit"),
+            _ => None,
+        };
+        let mut rule = Rule { table: header.table.into(), by_more: header.tos != 0, refuses, ..Rule::default() };
         let (mut mark, mut mask) = (None, u32::MAX);
         for attribute in attributes(bytes, FIB_RULE_HDR, |nla| RuleAttribute::parse(nla).ok()) {
             match attribute {
@@ -219,6 +229,10 @@ impl Rule {
                 RuleAttribute::FwMark(value) => mark = Some(value),
                 RuleAttribute::FwMask(value) => mask = value,
                 RuleAttribute::L3MDev(by_vrf) => rule.by_vrf = by_vrf,
+                RuleAttribute::IpProtocol(_)
+                | RuleAttribute::SourcePortRange(_)
+                | RuleAttribute::DestinationPortRange(_)
+                | RuleAttribute::UidRange(_) => rule.by_more = true,
                 _ => {}
             }
         }

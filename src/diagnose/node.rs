@@ -180,9 +180,11 @@ impl Node {
         [all, self.conf(interface, name)].into_iter().flatten().any(|value| value != "0")
     }
 
-    /// Whether what crosses a bridge meets the firewall of this family's packets (br_netfilter).
-    pub fn is_bridge_filtered(&mut self) -> bool {
-        self.bridge_setting().is_some_and(|value| value != "0")
+    /// Whether what crosses a bridge meets the firewall of this family's packets (`br_nf_pre_routing`).
+    pub fn is_bridge_filtered(&mut self, bridge: i32) -> bool {
+        let setting = self.bridge_setting();
+        let own = self.links.get(&bridge).is_some_and(|link| link.filtered[usize::from(self.family == Family::V6)]);
+        setting.is_some_and(|value| value != "0" || own)
     }
 
     /// What decides that. `None`: br_netfilter is not loaded.
@@ -223,13 +225,19 @@ impl Node {
         matching.max_by_key(|route| (route.table == TABLE_MAIN, route.prefix)).cloned()
     }
 
+    /// Whether a rule leads to that table.
+    pub fn is_led_to(&self, table: u32) -> bool {
+        self.rules.is_empty() || self.rules.iter().any(|rule| rule.table == table || rule.by_vrf)
+    }
+
     /// The best route to `to` in a table that no rule leads to.
     pub fn beside_the_rules(&self, to: IpAddr) -> Option<Route> {
         // An old kernel may leave tables of VRFs or of rules that it can't say.
         if self.rules.is_empty() || self.rules.iter().any(|rule| rule.by_vrf || rule.table == 0) {
             return None;
         }
-        self.matching(to, |route| route.is_unicast() && !self.rules.iter().any(|rule| rule.table == route.table))
+        // A default route, which other tables often have, says nothing of this address.
+        self.matching(to, |route| route.prefix > 0 && route.is_unicast() && !self.is_led_to(route.table))
     }
 
     /// The route that makes a lookup fail so.

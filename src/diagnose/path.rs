@@ -75,13 +75,13 @@ impl Diagnosis {
             add(leaves, printable(&hop.link.name), state, mark);
             tunnel_and_next(hop, next, &mut add);
         }
-        if let Some(bridge) = self.bridge() {
+        if let Some((index, bridge)) = self.bridge() {
             let family = if self.node.family == Family::V4 { "iptables" } else { "ip6tables" };
             let found = match self.node.bridge_setting() {
                 Some(value) => format!("br_netfilter is loaded, bridge-nf-call-{family} is {value}"),
                 None => "br_netfilter is not loaded".into(),
             };
-            let meets = if self.node.is_bridge_filtered() { "meets" } else { "does not meet" };
+            let meets = if self.node.is_bridge_filtered(index) { "meets" } else { "does not meet" };
             let found = format!("{found}: what crosses {bridge} {meets} FORWARD");
             steps.push(Step { step: "bridge", place: bridge, found, mark: Mark::Ok });
         }
@@ -100,7 +100,7 @@ impl Diagnosis {
     }
 
     /// The bridge in the path, if there is one.
-    fn bridge(&self) -> Option<String> {
+    fn bridge(&self) -> Option<(i32, String)> {
         let ends = self.hops.iter().map(|hop| hop.link.index);
         let mut ends = ends.chain(self.passages.first().map(|(ingress, ..)| ingress.interface));
         let bridge = |index: i32| {
@@ -108,7 +108,7 @@ impl Diagnosis {
             let master = self.node.links.get(&link.master);
             [Some(link), master].into_iter().flatten().find(|link| link.kind == "bridge")
         };
-        ends.find_map(bridge).map(|link| printable(&link.name))
+        ends.find_map(bridge).map(|link| (link.index, printable(&link.name)))
     }
 }
 

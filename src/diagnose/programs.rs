@@ -5,7 +5,7 @@ use std::fs::read_to_string;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
@@ -68,7 +68,14 @@ impl Asked {
     /// # Errors
     /// Why it said nothing, for people.
     fn finish(mut self, deadline: Instant) -> Result<String, String> {
-        let output = self.output.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        let mut output = self.output.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        // Who has closed his output has not always ended.
+        while output.is_ok() && matches!(self.child.try_wait(), Ok(None)) {
+            if Instant::now() >= deadline {
+                output = Err(RecvTimeoutError::Timeout);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
         if output.is_err() {
             _ = self.child.kill();
         }
@@ -105,57 +112,67 @@ impl Firewall {
 
     /// What may drop packets of these flows, and what could not be looked at. The flag: all of it was looked at.
     pub fn finish(self, flows: &[(Flow, bool)], deadline: Instant) -> (Vec<Suspect>, Vec<String>, bool) {
-        let (tool, [save, legacy]) = (tool(self.family), saves(self.family));
+        let (tool, [save, legacy], tables) = (tool(self.family), saves(self.family), legacy_tables(self.family));
         let (mut rulesets, mut missing, mut whole) = (Vec::new(), Vec::new(), true);
+        let strange = || "printed nothing that is known".to_string();
         let finish = |asked: Result<Asked, String>| asked.and_then(|asked| asked.finish(deadline));
-        let tables = legacy_tables(self.family);
-        let by_iptables = finish(self.iptables);
-        // The rules of an iptables that keeps them in nf_tables are shown by both.
-        let is_shown = |table: &str| {
-            let text = by_iptables.as_deref().unwrap_or_default();
-            let name = table.split_once(' ').map_or("", |(_, name)| name);
-            let kept = iptables::is_of_nft(text) || !tables.lines().any(|legacy| legacy == name);
-            !table.starts_with("inet ") && kept && text.lines().any(|line| line.strip_prefix('*') == Some(name))
+        let read = |text: &String| iptables::parse(text, tool).ok_or_else(strange);
+        let text = finish(self.iptables);
+        // What prints none but the older tables is the older iptables itself.
+        let is_legacy = text.as_deref().is_ok_and(|text| {
+            let mut names = text.lines().filter_map(|line| line.strip_prefix('*')).peekable();
+            let is_of_them = |name: &str| tables.lines().any(|legacy| legacy == name);
+            names.peek().is_some() && !iptables::is_of_nft(text) && names.all(is_of_them)
+        });
+        let by_iptables = text.as_ref().map_err(String::clone).and_then(read);
+        // The chains of an iptables that keeps them in nf_tables are shown by both.
+        let is_shown = |table: &str, chain: &str| {
+            let name = table.split_once(' ').filter(|(family, _)| *family != "inet").map(|(_, name)| name);
+            let shown = by_iptables.as_ref().ok().filter(|_| !is_legacy).zip(name);
+            shown.is_some_and(|(shown, name)| shown.chains.contains_key(&(name.to_string(), chain.to_string())))
         };
-        match finish(self.nft).and_then(|text| {
-            nft::parse(&text, self.family, is_shown).ok_or_else(|| "said nothing that is known".to_string())
-        }) {
+        match finish(self.nft).and_then(|text| nft::parse(&text, self.family, is_shown).ok_or_else(strange)) {
             Ok(ruleset) => rulesets.push(ruleset),
             Err(why) => {
-                whole &= why == NOT_INSTALLED && by_iptables.is_ok();
+                // Where nf_tables is not loaded, it has no rules.
+                let modules = read_to_string("/proc/modules").unwrap_or_default();
+                let unused = !modules.lines().any(|module| module.starts_with("nf_tables "));
+                whole &= why == NOT_INSTALLED && is_legacy && unused;
                 missing.push(format!("nftables (nft: {why})"));
             }
         }
-        // What prints none but those tables is the older one itself.
-        let is_legacy = by_iptables.as_deref().is_ok_and(|text| {
-            let mut names = text.lines().filter_map(|line| line.strip_prefix('*')).peekable();
-            names.peek().is_some()
-                && !iptables::is_of_nft(text)
-                && names.all(|name| tables.lines().any(|legacy| legacy == name))
-        });
         match by_iptables {
-            Ok(text) => rulesets.push(iptables::parse(&text, tool)),
+            Ok(ruleset) => rulesets.insert(0, ruleset),
             Err(why) => {
                 whole &= why == NOT_INSTALLED && tables.is_empty() && !rulesets.is_empty();
                 missing.push(format!("{tool} ({save}: {why})"));
             }
         }
-        match self.legacy.filter(|_| !is_legacy).map(finish) {
+        match self.legacy.filter(|_| !is_legacy).map(|asked| finish(asked).and_then(|text| read(&text))) {
             None => {}
-            Some(Ok(text)) => rulesets.push(iptables::parse(&text, tool)),
+            Some(Ok(ruleset)) => rulesets.insert(0, ruleset),
             Some(Err(why)) => {
                 whole = false;
                 missing.push(format!("the tables of an older {tool} ({legacy}: {why})"));
             }
         }
-        let of = |(flow, back): &(Flow, bool)| {
-            rulesets.iter().flat_map(|ruleset| ruleset.suspects(flow, *back)).collect::<Vec<_>>()
-        };
         let mut suspects = Vec::<Suspect>::new();
-        for suspect in flows.iter().flat_map(of) {
-            // What the answer meets, too, or both tools show, is told once.
-            if !suspects.iter().any(|known| Suspect { back: suspect.back, ..known.clone() } == suspect) {
-                suspects.push(suspect);
+        for (flow, back) in flows {
+            for (at, ruleset) in rulesets.iter().enumerate() {
+                // When the rules of another tool set their marks, beside these, is not known.
+                let others = rulesets.iter().enumerate().filter(|(other, _)| *other != at);
+                let foreign = others.fold(0, |marks, (_, other)| marks | other.sets_marks());
+                let (found, all) = ruleset.suspects(&Flow { known: flow.known & !foreign, ..flow.clone() }, *back);
+                if !all && whole {
+                    whole = false;
+                    missing.push(format!("all rules of {} (they jump without end)", ruleset.tool));
+                }
+                // What the answer meets, too, or both tools show, is told once.
+                let is_new = |suspect: &Suspect| {
+                    !suspects.iter().any(|known| Suspect { back: suspect.back, ..known.clone() } == *suspect)
+                };
+                let new: Vec<Suspect> = found.into_iter().filter(is_new).collect();
+                suspects.extend(new);
             }
         }
         (suspects, missing, whole)
@@ -171,7 +188,7 @@ pub fn look_again(family: Family, suspects: &mut Vec<Suspect>, deadline: Instant
     };
     let again: Vec<_> = asked
         .into_iter()
-        .filter_map(|asked| Some(iptables::parse(&asked.ok()?.finish(deadline).ok()?, tool(family))))
+        .filter_map(|asked| iptables::parse(&asked.ok()?.finish(deadline).ok()?, tool(family)))
         .collect();
     for suspect in suspects.iter_mut() {
         let at = (suspect.table.clone(), suspect.chain.clone());

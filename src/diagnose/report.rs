@@ -78,7 +78,9 @@ impl Report {
     pub(super) fn delivered_here(node: &Node, to: IpAddr, route: &Route) -> Report {
         let interface = route.hops.first().map(|hop| node.name(hop.interface)).unwrap_or_default();
         let place = node.addresses.iter().find(|own| own.local == to).map_or(interface, |own| node.name(own.interface));
-        let step = Step { step: "delivered", place, found: format!("{to} is this node's own"), mark: Mark::Ok };
+        let own = node.is_own(to).then(|| format!("{to} is an address of this node"));
+        let found = own.unwrap_or_else(|| format!("the route '{}' gives {to} to this node", node.text(route)));
+        let step = Step { step: "delivered", place, found, mark: Mark::Ok };
         Report { local: true, steps: vec![step], ..Report::default() }
     }
 
@@ -89,7 +91,8 @@ impl Report {
     /// The one sentence.
     pub fn verdict(&self, to: IpAddr) -> String {
         if self.local {
-            return format!("Delivered here: {to} is an address of this node, so nothing has to be forwarded");
+            let why = self.steps.first().map_or(to.to_string(), |step| step.found.clone());
+            return format!("Delivered here: {why}, so nothing has to be forwarded");
         }
         if let Some((first, rest)) = self.faults.split_first() {
             let mut sentence = format!("Dropped here: {}", first.sentence());
@@ -147,13 +150,16 @@ impl Diagnosis {
         let counts = |ingress: &Ingress| ingress.expected || dropping;
         let mut faults = Vec::new();
         let passages = self.passages.iter().filter(|(ingress, ..)| counts(ingress));
+        let passes = self.passages.iter().any(|(_, there, _)| there.verdict.is_ok());
         let there: Vec<Vec<Fault>> = passages.clone().map(|(_, there, _)| judge::faults(there)).collect();
         for found in &there {
-            // Of a source that nobody gave, nothing is said.
-            add(
-                &mut faults,
-                found.iter().filter(|fault| fault.kind != Kind::Source || self.packet.from.is_some()).cloned(),
-            );
+            // Of a source that nobody gave, nothing is said; nor of a route that is there for what arrives elsewhere.
+            let assumed = |kind| match kind {
+                Kind::Source => true,
+                Kind::NoRoute | Kind::Refused => passes,
+                _ => false,
+            };
+            add(&mut faults, found.iter().filter(|fault| self.packet.from.is_some() || !assumed(fault.kind)).cloned());
         }
         let (out, mut warnings) = hops::faults(&self.hops);
         add(&mut faults, out);

@@ -255,7 +255,7 @@ fn the_mark_decides_what_rp_filter_sees() {
     assert_eq!((unknown.suspected, unknown.mend), (true, None), "nothing that opens what works");
     // With src_valid_mark the kernel would find the way back.
     for unknown in [false, true] {
-        let hidden = one(&Passage { marks: Marks { unknown, hidden: Some(0x80), leads: None }, ..strict() });
+        let hidden = one(&Passage { marks: Marks { unknown, hidden: Some(0x80), ..Marks::default() }, ..strict() });
         assert_eq!(hidden.key, Some(("net.ipv4.conf.all.src_valid_mark".into(), 0)));
         assert_eq!(
             (hidden.suspected, hidden.mend.as_deref()),
@@ -269,7 +269,7 @@ fn a_route_that_only_marked_packets_find() {
     let errno = libc::ENETUNREACH;
     let none = Passage { verdict: Err(Stop::Drops(errno)), lookup: Err(errno), ..passage(4) };
     for (unknown, leads, suspected) in [(true, Some(0x100), true), (true, None, false), (false, Some(0x100), false)] {
-        let found = faults(&Passage { marks: Marks { unknown, leads, hidden: None }, ..none.clone() });
+        let found = faults(&Passage { marks: Marks { unknown, leads, ..Marks::default() }, ..none.clone() });
         assert_eq!((found[0].suspected, found[0].mend.is_none()), (suspected, suspected), "{found:?}");
         assert_eq!(found[0].text.contains("0x100"), suspected, "{found:?}");
     }

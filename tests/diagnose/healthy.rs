@@ -61,6 +61,30 @@ fn a_route_of_a_rule_for_one_ingress_counts_there() {
 }
 
 #[test]
+fn an_interface_that_nobody_uses_is_no_fault() {
+    let node = Node::new();
+    run("ip link add old0 type bridge");
+    run("ip address add 10.250.5.1/24 dev old0");
+    run("ip route add default via 10.8.0.2");
+    node.expect("10.250.5.7 --in eth0", &[], &["leaves by eth1"]);
+    run("ip route replace 10.250.0.0/16 via 10.8.0.2");
+    node.expect("10.250.5.7 --in eth0", &[], &["leaves by eth1"]);
+}
+
+#[test]
+fn the_answer_may_go_by_a_rule() {
+    let node = Node::new();
+    run("ip rule add from 10.244.0.0/16 lookup 100");
+    run("ip route add default via 10.9.0.2 table 100");
+    node.expect(&format!("{POD} --from 203.0.113.9 --in eth0"), &[], &["Forwarded"]);
+    // The way there, too, where another route stands in the main table.
+    run("ip route add 10.250.0.0/16 via 10.8.0.99");
+    run("ip rule add iif eth0 lookup 200");
+    run(&format!("ip route add 10.250.0.1 via {POD} table 200"));
+    node.expect(&format!("10.250.0.1 --from {CLIENT} --in eth0"), &[], &["leaves by cali1"]);
+}
+
+#[test]
 fn a_bridge_in_the_path_is_looked_at() {
     let node = Node::new();
     run("ip link add cni0 type bridge");

@@ -4,9 +4,8 @@ use std::net::IpAddr;
 
 use super::{Action, Base, Chain, Field, Hook, Match, Rule, Ruleset, Value};
 
-/// Tables whose chains decide about what is forwarded, in the order in which the kernel calls them at a hook; `nat` sees the
-/// first packet of a connection only, and drops none.
-const TABLES: [&str; 4] = ["raw", "mangle", "filter", "security"];
+/// Tables in the order in which the kernel calls their chains at a hook.
+const TABLES: [&str; 5] = ["raw", "mangle", "nat", "filter", "security"];
 
 /// Modules that match nothing but by their options.
 const MODULES: [&str; 5] = ["comment", "conntrack", "state", "mark", "iprange"];
@@ -16,13 +15,26 @@ pub fn is_of_nft(text: &str) -> bool {
     text.lines().next().is_some_and(|line| line.contains("(nf_tables)"))
 }
 
-/// All rules but those of `nat`.
-pub fn parse(text: &str, tool: &'static str) -> Ruleset {
+/// All rules. `None`: that was not the whole of what iptables-save prints.
+pub fn parse(text: &str, tool: &'static str) -> Option<Ruleset> {
     let mut ruleset = Ruleset { tool, ..Ruleset::default() };
     let mut table = None;
-    for line in text.lines() {
+    // A comment may have a newline in it.
+    let mut open = String::new();
+    for part in text.lines() {
+        open += part;
+        if is_quoted(&open) {
+            open.push(' ');
+            continue;
+        }
+        let line = &std::mem::take(&mut open)[..];
+        match line.as_bytes().first() {
+            Some(b'*' | b':' | b'[' | b'#') | None => {}
+            _ if line == "COMMIT" => table = None,
+            _ => return None,
+        }
         if let Some(name) = line.strip_prefix('*') {
-            table = TABLES.iter().position(|known| *known == name);
+            table = Some(TABLES.iter().position(|known| *known == name)?);
         }
         let Some(order) = table else { continue };
         if let Some(chain) = line.strip_prefix(':') {
@@ -30,7 +42,8 @@ pub fn parse(text: &str, tool: &'static str) -> Ruleset {
             let (Some(name), Some(policy)) = (words.next(), words.next()) else { continue };
             let packets = words.next().and_then(|counters| counters.strip_prefix('[')?.split(':').next()?.parse().ok());
             let drops = (policy == "DROP").then(|| (format!("-P {name} DROP"), packets));
-            let base = Hook::parse(name).map(|hook| Base { order: (hook, order as i64), drops });
+            let hook = Hook::parse(name).filter(|_| name.starts_with(|c: char| c.is_ascii_uppercase()));
+            let base = hook.map(|hook| Base { order: (hook, order as i64), nat: TABLES[order] == "nat", drops });
             ruleset.chains.insert((TABLES[order].into(), name.into()), Chain { rules: Vec::new(), base });
         } else if let Some((chain, rule)) = rule(line)
             && let Some(chain) = ruleset.chains.get_mut(&(TABLES[order].into(), chain))
@@ -38,7 +51,20 @@ pub fn parse(text: &str, tool: &'static str) -> Ruleset {
             chain.rules.push(rule);
         }
     }
-    ruleset
+    (table.is_none() && open.is_empty()).then_some(ruleset)
+}
+
+/// Whether a quotation mark is open at the end.
+fn is_quoted(line: &str) -> bool {
+    let (mut quoted, mut characters) = (false, line.chars());
+    while let Some(c) = characters.next() {
+        match c {
+            '"' => quoted = !quoted,
+            '\\' if quoted => _ = characters.next(),
+            _ => {}
+        }
+    }
+    quoted
 }
 
 /// `[12:720] -A FORWARD -s 10.0.0.0/8 ! -i eth+ -m conntrack --ctstate NEW -j ACCEPT`
@@ -93,7 +119,10 @@ fn rule(line: &str) -> Option<(String, Rule)> {
 
 fn action(how: &str, target: &str, options: &[&str]) -> Action {
     match target {
-        "ACCEPT" => Action::Accept,
+        // In `nat`, who has given it another address asks no further rule.
+        "ACCEPT" | "DNAT" | "SNAT" | "MASQUERADE" | "REDIRECT" | "NETMAP" => Action::Accept,
+        "NOTRACK" => Action::Untrack,
+        "CT" if options.contains(&"--notrack") => Action::Untrack,
         "DROP" | "REJECT" => Action::Drop,
         "RETURN" => Action::Return,
         "MARK" => match (options.first(), options.get(1).and_then(|value| mark(value))) {

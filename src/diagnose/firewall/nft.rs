@@ -1,35 +1,43 @@
 //! The rules of nftables, as `nft -j list ruleset` prints them (libnftables-json(5)).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value as Json;
 
 use super::{Action, Base, Chain, Field, Hook, Match, Rule, Ruleset, Suspect, Value};
 use crate::setting::Family;
 
-/// The rules that see packets of the family, but for tables that `is_known` says to be shown by another tool. `None`: that
+/// The rules that see packets of the family, but for base chains that `is_known` says to be shown by another tool. `None`: that
 /// was not nft's JSON.
-pub fn parse(text: &str, family: Family, is_known: impl Fn(&str) -> bool) -> Option<Ruleset> {
+pub fn parse(text: &str, family: Family, is_known: impl Fn(&str, &str) -> bool) -> Option<Ruleset> {
     let object: Json = serde_json::from_str(text).ok()?;
     let objects = object.get("nftables")?.as_array()?;
+    objects.iter().find(|object| object.get("metainfo").is_some())?;
     let own = if family == Family::V4 { "ip" } else { "ip6" };
+    let dormant: HashSet<String> = objects
+        .iter()
+        .filter_map(|object| object.get("table"))
+        .filter(|table| table.get("flags").is_some_and(|flags| flags.to_string().contains("dormant")))
+        .filter_map(|table| Some(format!("{} {}", field(table, "family")?, field(table, "name")?)))
+        .collect();
     let of = |kind: &'static str| {
         objects.iter().filter_map(move |object| object.get(kind)).filter_map(|object| {
             let (of, table) = (field(object, "family")?, field(object, "table")?);
             let table = format!("{of} {table}");
-            ((of == own || of == "inet") && !is_known(&table)).then_some((table, object))
+            ((of == own || of == "inet") && !dormant.contains(&table)).then_some((table, object))
         })
     };
     let mut ruleset = Ruleset { tool: "nft", ..Ruleset::default() };
     for (table, chain) in of("chain") {
-        let is_filter = field(chain, "type") != Some("nat");
-        let hook = field(chain, "hook").and_then(Hook::parse).filter(|_| is_filter);
+        let (nat, name) = (field(chain, "type") == Some("nat"), field(chain, "name")?);
+        let hook = field(chain, "hook").and_then(Hook::parse).filter(|_| !is_known(&table, name));
         let drops = (field(chain, "policy") == Some("drop")).then(|| ("policy drop".to_string(), None));
         let order = chain.get("prio").and_then(Json::as_i64).unwrap_or(0);
-        let base = hook.map(|hook| Base { order: (hook, order), drops });
-        ruleset.chains.insert((table, field(chain, "name")?.into()), Chain { rules: Vec::new(), base });
+        let base = hook.map(|hook| Base { order: (hook, order), nat, drops });
+        ruleset.chains.insert((table, name.into()), Chain { rules: Vec::new(), base });
     }
     let sets: HashMap<_, _> = of("set")
+        .chain(of("map"))
         .filter_map(|(table, set)| Some(((table, field(set, "name")?), set.get("elem").unwrap_or(&Json::Null))))
         .collect();
     for (table, rule) in of("rule") {
@@ -51,6 +59,11 @@ fn number(value: &Json) -> Option<u32> {
     value.as_u64()?.try_into().ok()
 }
 
+/// What may be so or not.
+fn unknown() -> Match {
+    Match { field: Field::Other, not: false, values: vec![Value::Other] }
+}
+
 struct Reader<'a> {
     /// The protocol of the packets: `ip` or `ip6`.
     own: &'a str,
@@ -58,45 +71,75 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// A rule; with a verdict map, one for each of its elements.
+    /// A rule; with a verdict map or a set of concatenations, one for each of its elements.
     fn rules(&self, rule: &Json) -> Vec<Rule> {
         let handle = rule.get("handle").map(Json::to_string).unwrap_or_default();
         let mut one = Rule { text: handle, packets: None, matches: Vec::new(), action: Action::Other };
-        let mut rules = Vec::new();
+        let (mut rules, mut either) = (Vec::new(), vec![Vec::new()]);
         let statements = rule.get("expr").and_then(Json::as_array).map(Vec::as_slice).unwrap_or_default();
         for (name, statement) in statements.iter().filter_map(Json::as_object).flatten() {
+            let part = |name| statement.get(name).unwrap_or(&Json::Null);
+            let mut with = |matches: &[Match], action: Action| {
+                rules.extend(either.iter().map(|other| {
+                    let matches = [&one.matches[..], other, matches].concat();
+                    Rule { matches, action: action.clone(), ..one.clone() }
+                }));
+            };
             match &name[..] {
-                "match" => one.matches.push(self.match_of(statement)),
+                "match" => {
+                    let (left, how, right) = (part("left"), part("op").as_str().unwrap_or_default(), part("right"));
+                    match self.tuples(left, right).filter(|_| matches!(how, "==" | "in")) {
+                        Some(tuples) if either == [[]] => either = tuples,
+                        Some(_) => one.matches.push(unknown()),
+                        None => one.matches.push(self.compare(left, how, right)),
+                    }
+                }
                 "counter" => one.packets = statement.get("packets").and_then(Json::as_u64),
                 "vmap" => {
-                    let key = statement.get("key").unwrap_or(&Json::Null);
-                    let data = statement.get("data").and_then(|data| data.get("set")?.as_array());
-                    for element in data.into_iter().flatten() {
-                        let mut matches = one.matches.clone();
-                        matches.push(self.compare(key, "==", &element[0]));
+                    let (key, data) = (part("key"), part("data"));
+                    let named = data.as_str().and_then(|name| (self.set)(name.strip_prefix('@')?));
+                    let elements = named.unwrap_or_else(|| data.get("set").unwrap_or(&Json::Null));
+                    for element in elements.as_array().into_iter().flatten() {
                         let verdict = element[1].as_object().and_then(|verdict| verdict.iter().next());
                         let action = verdict.and_then(|(name, to)| verdict_of(name, to)).unwrap_or(Action::Other);
-                        rules.push(Rule { matches, action, ..one.clone() });
+                        let tuple = self.tuple(key, &element[0]);
+                        with(&tuple.unwrap_or_else(|| vec![self.compare(key, "==", &element[0])]), action);
                     }
                 }
                 "mangle" if statement.pointer("/key/meta/key").and_then(Json::as_str) == Some("mark") => {
                     let (value, mask) = statement.get("value").map_or((None, u32::MAX), marked);
-                    rules.push(Rule { action: Action::Mark(value, mask), ..one.clone() });
+                    with(&[], Action::Mark(value, mask));
                 }
-                // What goes on only so many times.
-                "limit" | "quota" | "xt" => {
-                    one.matches.push(Match { field: Field::Other, not: false, values: vec![Value::Other] })
-                }
-                name => one.action = verdict_of(name, statement).unwrap_or(one.action),
+                "notrack" => with(&[], Action::Untrack),
+                "log" | "mangle" | "flow" | "dup" | "tproxy" | "secmark" | "synproxy" => {}
+                "set" if statement.get("stmt").is_none() => {}
+                name => match verdict_of(name, statement) {
+                    Some(action) => one.action = action,
+                    // As a limit, which has it go on only so many times.
+                    None => one.matches.push(unknown()),
+                },
             }
         }
-        rules.push(one);
+        let whole = |other: Vec<Match>| Rule { matches: [&one.matches[..], &other].concat(), ..one.clone() };
+        rules.extend(either.into_iter().map(whole));
         rules
     }
 
-    fn match_of(&self, statement: &Json) -> Match {
-        let part = |name| statement.get(name).unwrap_or(&Json::Null);
-        self.compare(part("left"), part("op").as_str().unwrap_or_default(), part("right"))
+    /// What a concatenation on the left may be: for each element on the right, what all of its parts are.
+    fn tuples(&self, left: &Json, right: &Json) -> Option<Vec<Vec<Match>>> {
+        left.get("concat")?;
+        let named = right.as_str().and_then(|name| (self.set)(name.strip_prefix('@')?));
+        let elements = named.or_else(|| right.get("set")).unwrap_or(right);
+        match elements.as_array() {
+            Some(several) => several.iter().map(|one| self.tuple(left, one)).collect(),
+            None => Some(vec![self.tuple(left, elements)?]),
+        }
+    }
+
+    fn tuple(&self, left: &Json, element: &Json) -> Option<Vec<Match>> {
+        let element = element.pointer("/elem/val").unwrap_or(element);
+        let (left, right) = (left.get("concat")?.as_array()?, element.get("concat")?.as_array()?);
+        Some(left.iter().zip(right).map(|(left, right)| self.compare(left, "==", right)).collect())
     }
 
     fn compare(&self, left: &Json, how: &str, right: &Json) -> Match {
@@ -104,8 +147,7 @@ impl Reader<'_> {
         let payload = left.get("payload");
         let payload = payload.and_then(|payload| Some((field(payload, "protocol")?, field(payload, "field")?)));
         let mask = left.get("&").and_then(|parts| (parts[0]["meta"]["key"] == "mark").then(|| number(&parts[1]))?);
-        let not = how == "!=";
-        let unknown = Match { field: Field::Other, not: false, values: vec![Value::Other] };
+        let not = matches!(how, "!=" | "!");
         let field = match (key("meta"), key("ct"), payload) {
             (Some("iif" | "iifname"), ..) => Field::Arrives,
             (Some("oif" | "oifname"), ..) => Field::Leaves,
@@ -116,8 +158,10 @@ impl Reader<'_> {
                     Some("ipv6" | "ip6") => self.own == "ip6",
                     _ => false,
                 };
+                let several = right.as_array().or_else(|| right.get("set")?.as_array());
+                let is = several.map_or_else(|| is(right), |several| several.iter().any(is));
                 // A match of no value is never met, and one of none of them always.
-                return Match { field: Field::Other, not: is(right) != not, values: Vec::new() };
+                return Match { field: Field::Other, not: is != not, values: Vec::new() };
             }
             (_, Some("state"), _) => Field::State,
             (.., Some((protocol, "saddr"))) if protocol == self.own => Field::From,
@@ -126,10 +170,10 @@ impl Reader<'_> {
                 return Match { field: Field::Other, not: false, values: Vec::new() };
             }
             _ if mask.is_some() => Field::Mark,
-            _ => return unknown,
+            _ => return unknown(),
         };
-        if !matches!(how, "==" | "in" | "!=") {
-            return unknown;
+        if !matches!(how, "==" | "in" | "!=" | "!") {
+            return unknown();
         }
         let mut values = Vec::new();
         self.values(field, right, mask.unwrap_or(u32::MAX), &mut values);
@@ -173,7 +217,7 @@ impl Reader<'_> {
 fn verdict_of(name: &str, statement: &Json) -> Option<Action> {
     let target = || field(statement, "target").unwrap_or_default().to_string();
     Some(match name {
-        "accept" => Action::Accept,
+        "accept" | "dnat" | "snat" | "masquerade" | "redirect" => Action::Accept,
         "drop" | "reject" => Action::Drop,
         "return" => Action::Return,
         "jump" => Action::Jump(target()),
