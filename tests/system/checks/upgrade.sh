@@ -16,7 +16,7 @@ placeholders() { inside journalctl --quiet --unit=fwdguard --catalog | grep -E -
 catalog_without() { not inside sh -c 'journalctl --quiet --list-catalog | grep -i fwdguard'; }
 
 check "journalctl -x leaves no @FIELD@ in any record" not placeholders
-inside sh -c 'echo OPTIONS=--audit-interval=600 >/etc/sysconfig/fwdguard'
+inside sh -c 'echo OPTIONS=\"--audit-interval=600 -v\" >/etc/sysconfig/fwdguard'
 pid=$(main_pid)
 check "rpm -U" inside "${rpm[@]}" -U /root/next.rpm
 soon "rpm -U: the service was restarted" another "$pid"
@@ -26,6 +26,8 @@ check "rpm -U: still enabled" is enabled inside systemctl is-enabled fwdguard
 check "rpm -U: it runs with the edited options" prints --audit-interval=600 \
     inside sh -c "tr '\\0' ' ' </proc/$(main_pid)/cmdline"
 repaired "rpm -U" net.ipv4.ip_forward 0 1 upset net.ipv4.ip_forward 0
+soon "OPTIONS=-v: the decision is logged at priority debug" prints 'net.ipv4.ip_forward 0, wanted 1, written in ' \
+    journal --output=cat --priority=debug..debug --unit=fwdguard
 
 inside sh -c 'rm -rf /run/systemd/system/fwdguard.service.d; systemctl daemon-reload'
 check "rpm -e" inside "${rpm[@]}" -e fwdguard
