@@ -135,7 +135,7 @@ async fn serve(root: &Path, audit_interval: Duration, groups: io::Result<Groups>
     let policy = Arc::new(Policy::load(root));
     let witness = groups.and_then(Witness::new);
     let lost_witness = witness.as_ref().err().map(ToString::to_string);
-    let (witness, unstarted) = witness.map_or((Witness::absent(), None), |(witness, threads)| (witness, Some(threads)));
+    let (witness, unstarted) = witness.map_or((Witness::absent(), None), |(witness, thread)| (witness, Some(thread)));
     let (reporter, finished) = Reporter::start(status.clone(), witness.clone()).context("no thread for the journal")?;
     let mut watch = watch
         .inspect_err(|error| reporter.tell(Record::SourceLost { source: POLICY_WATCH, reason: error.to_string() }))
