@@ -151,7 +151,7 @@ async fn serve(
     let policy = Arc::new(policy);
     let witness = groups.and_then(Witness::new);
     let lost_witness = witness.as_ref().err().map(ToString::to_string);
-    let (witness, unstarted) = witness.map_or((Witness::absent(), None), |(witness, threads)| (witness, Some(threads)));
+    let (witness, unstarted) = witness.map_or((Witness::absent(), None), |(witness, thread)| (witness, Some(thread)));
     let (reporter, finished) =
         Reporter::start(status.clone(), writers::naming(witness.clone())).context("no thread for the journal")?;
     let mut watch = watch

@@ -12,7 +12,7 @@ mod sources;
 mod wait;
 mod written;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -59,8 +59,8 @@ pub struct Keeper<O> {
     sources: Sources,
     /// What came in, where that is logged.
     events: Option<Vec<String>>,
-    /// Of one setting, oldest first.
-    ahead: VecDeque<Ahead>,
+    /// What was done before the guard has asked for it.
+    ahead: Option<Ahead>,
     /// The thread's processor time when it was last charged to a setting.
     charged_at: u64,
     /// The setting that it was charged to, in this turn.
@@ -107,7 +107,7 @@ impl<O: Outlet> Keeper<O> {
             looks: Looks::default(),
             sources: Sources::default(),
             events: None,
-            ahead: VecDeque::new(),
+            ahead: None,
             charged_at: 0,
             charged: None,
         })
@@ -140,10 +140,11 @@ impl<O: Outlet> Keeper<O> {
             self.charge_turn();
             self.mute();
             self.arm();
-            let expected = self.expected();
+            let expected = self.guard.foresee_all();
             let woken = self.waits.sleep(self.timeout(quiet))?;
-            self.notifications.expect_more();
-            let woken = self.reflex(expected, &woken).unwrap_or_default().or(woken);
+            if woken.heard {
+                self.repair_ahead(expected);
+            }
             if woken.rung {
                 handle.hush();
             }
@@ -196,7 +197,6 @@ impl<O: Outlet> Keeper<O> {
     /// Before everything is read: what an interface was made to be before a drift of `all` is found must not be taken for a part
     /// of that.
     fn hear_what_waits(&mut self) {
-        self.notifications.expect_more();
         self.hear_all();
     }
 
@@ -218,11 +218,6 @@ impl<O: Outlet> Keeper<O> {
             }
         }
         false
-    }
-
-    /// When what is heard next came, as far as that is known.
-    fn heard_at(&self) -> u64 {
-        self.ahead.front().map_or_else(now_usec, |ahead| ahead.received)
     }
 
     fn hear(&mut self, message: &Heard, at: u64) {
@@ -262,23 +257,17 @@ impl<O: Outlet> Keeper<O> {
 
     fn carry_out(&mut self, mut repair: Repair) {
         self.watch(&repair);
-        let is_ahead = self.ahead.front().is_some_and(|ahead| repair.is_of(&ahead.slot));
-        let ahead = is_ahead.then(|| self.ahead.pop_front()).flatten();
+        let ahead = self.ahead.take_if(|_| repair.is_all_forwarding());
         let is_new = ahead.is_none();
-        // What asks for it may be a later change than the one that it has mended, where word of that one was lost.
-        let in_doubt = ahead.as_ref().filter(|ahead| ahead.again).map(|ahead| ahead.slot.clone());
-        let in_doubt = in_doubt.filter(|_| self.door.read(&repair.key).is_ok_and(|value| !repair.holds(&value)));
         let mut outcome = match ahead {
             Some(ahead) => ahead.outcome,
             None => self.door.repair(&repair.key, &repair.wanted, |value| repair.holds(value)),
         };
         if outcome.write.is_some() {
-            if is_new {
-                self.notifications.expect_more();
+            if is_new && self.guard.may_rest(&repair) {
+                self.waits.rest();
             }
-            if outcome.now.is_none() {
-                self.door.read_back(&repair.key, &repair.wanted, repair.learn, &mut outcome);
-            }
+            self.door.read_back(&repair.key, &repair.wanted, repair.learn, &mut outcome);
             self.looks.start(outcome.finished);
             let otherwise = outcome.now.as_ref().is_none_or(|now| !repair.holds(now));
             // What another writes at the same time is not the kernel's way to say what we wrote.
@@ -288,14 +277,8 @@ impl<O: Outlet> Keeper<O> {
         let own = watched.then(|| repair.key.clone());
         let (guarded, written) = (repair.guarded(), outcome.write.is_some());
         let changed_all = self.guard.done(repair, outcome);
-        if !written && self.guard.awaits_idle() {
-            self.notifications.expect_more(); // what is known has to be of after this look
-        }
         if let Some(family) = changed_all {
             self.absorb(family, written);
-        }
-        if let Some(slot) = in_doubt {
-            self.guard.look_at(slot, now_usec());
         }
         if let Some(slot) = guarded {
             let cost = self.lap();
@@ -334,7 +317,7 @@ impl<O: Outlet> Keeper<O> {
             .chain(self.guard.contest_due())
             .chain(self.armed_at)
             .min();
-        if !quiet || self.guard.is_busy() || self.guard.awaits_idle() || self.notifications.is_waiting() {
+        if !quiet || self.guard.is_busy() || self.guard.awaits_idle() {
             Some(0)
         } else {
             due.map(|due| due.saturating_sub(now_usec()))

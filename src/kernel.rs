@@ -9,7 +9,6 @@ pub mod name;
 pub mod netconf;
 pub mod privilege;
 pub mod process;
-mod receive;
 pub mod scheduling;
 pub mod socket;
 pub mod sysctl;

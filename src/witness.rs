@@ -1,4 +1,4 @@
-//! The witness: who wrote a guarded setting, found out on threads of its own while the writer is still there.
+//! The witness: who wrote a guarded setting, found out on a thread of its own while the writer is still there.
 
 mod commands;
 mod watcher;
@@ -21,7 +21,7 @@ use crate::report::writer::{Blame, Why};
 use crate::setting::{Attribute, Family, Key};
 use crate::text::why;
 pub use watcher::INTERFACE_FILES_MAX;
-use watcher::{Post, Watcher, lock, watch};
+use watcher::{Watcher, watch};
 
 /// Its sources, as records and the status name them.
 pub const FANOTIFY: &str = "fanotify";
@@ -82,42 +82,40 @@ impl Shared {
     }
 }
 
-#[derive(Clone)]
-struct Threads {
-    handle: Handle<Follow>,
-    writes: Arc<OwnedFd>,
-    watcher: Arc<Mutex<Watcher>>,
-}
-
-/// What the threads are to be started with.
+/// What the thread is to be started with.
 pub struct Unstarted {
-    threads: Threads,
+    watcher: Watcher,
     opens: OwnedFd,
+    handle: Handle<Follow>,
     inbox: Receiver<Follow>,
 }
 
 impl Unstarted {
-    /// Marks what the policy names, and starts the threads: one for writes and orders, which has time, and one for opened files,
-    /// which has none. Writes do not wake the first, for they come together with the repair, and to wake a thread takes as long
-    /// as that: whoever has seen that there are some calls [`Witness::read_writes`].
+    /// Marks what the policy names, and starts the thread. It wakes for who opens a file, and to follow. Writes do not wake it, for
+    /// they come together with the repair, and to wake a thread takes as long as that: whoever has seen that there are some
+    /// calls [`Witness::read_writes`].
     ///
     /// # Errors
-    /// No thread or descriptor.
+    /// No thread.
     pub fn start(self, policy: Arc<Policy>) -> io::Result<()> {
-        let Unstarted { threads: Threads { handle, watcher, .. }, opens, inbox } = self;
-        lock(&watcher).follow(Follow::Policy(policy)); // before READY, so that nobody writes `all` or `default` unseen
-        let start = |post: Post| std::thread::Builder::new().name("witness".into()).spawn(move || watch(&post));
-        start(Post::Opens(watcher.clone(), opens))?;
-        start(Post::Orders(watcher, handle, inbox))?;
+        let Unstarted { mut watcher, opens, handle, inbox } = self;
+        watcher.follow(Follow::Policy(policy)); // before READY, so that nobody writes `all` or `default` unseen
+        std::thread::Builder::new().name("witness".into()).spawn(move || watch(watcher, &opens, &handle, &inbox))?;
         Ok(())
     }
+}
+
+#[derive(Clone)]
+struct Thread {
+    handle: Handle<Follow>,
+    writes: Arc<OwnedFd>,
 }
 
 /// Asks the witness.
 #[derive(Clone)]
 pub struct Witness {
     /// `None`: there is no fanotify.
-    threads: Option<Threads>,
+    thread: Option<Thread>,
     shared: Arc<Shared>,
 }
 
@@ -129,34 +127,32 @@ impl Witness {
     pub fn new(groups: Groups) -> io::Result<(Witness, Unstarted)> {
         let (handle, inbox) = Handle::new()?;
         let shared = Arc::<Shared>::default();
-        let [opens, writes] = [&groups.opens, &groups.writes].map(|group| group.as_fd().try_clone_to_owned());
-        let (opens, writes) = (opens?, Arc::new(writes?));
-        let watcher = Arc::new(Mutex::new(Watcher::new(groups, shared.clone())));
-        let threads = Threads { handle, writes, watcher };
-        Ok((Witness { threads: Some(threads.clone()), shared }, Unstarted { threads, opens, inbox }))
+        let opens = groups.opens.as_fd().try_clone_to_owned()?;
+        let writes = Arc::new(groups.writes.as_fd().try_clone_to_owned()?);
+        let watcher = Watcher::new(groups, shared.clone());
+        let thread = Some(Thread { handle: handle.clone(), writes });
+        Ok((Witness { thread, shared }, Unstarted { watcher, opens, handle, inbox }))
     }
 
     /// What becomes readable when somebody writes a setting.
     pub fn writes(&self) -> Option<BorrowedFd<'_>> {
-        self.threads.as_ref().map(|threads| threads.writes.as_fd())
+        self.thread.as_ref().map(|thread| thread.writes.as_fd())
     }
 
     /// There are writes to be read. Never waits.
     pub fn read_writes(&self) {
-        if let Some(threads) = &self.threads {
-            threads.handle.ring();
-        }
+        self.thread.iter().for_each(|thread| thread.handle.ring());
     }
 
     /// Knows nothing.
     pub fn absent() -> Witness {
-        Witness { threads: None, shared: Arc::default() }
+        Witness { thread: None, shared: Arc::default() }
     }
 
     /// Never waits.
     pub fn follow(&self, follow: Follow) {
-        match (&self.threads, follow) {
-            (Some(threads), follow) => threads.handle.send(follow),
+        match (&self.thread, follow) {
+            (Some(thread), follow) => thread.handle.send(follow),
             (None, Follow::Then(act)) => act(),
             (None, _) => {}
         }
@@ -168,7 +164,7 @@ impl Witness {
         let key = &key.clone().canonical();
         match cause {
             Cause::Start | Cause::Reload => return Blame::Nobody,
-            _ if self.threads.is_none() => return Blame::Unknown(Why::NoFanotify),
+            _ if self.thread.is_none() => return Blame::Unknown(Why::NoFanotify),
             Cause::Write | Cause::Overrun => {}
             Cause::Module => return Blame::Unknown(Why::Module),
             // A new interface's settings come with its netconf message.
@@ -177,7 +173,7 @@ impl Witness {
         }
         let deadline = finished + EVENT_AFTER.as_micros() as u64;
         let heard = received.unwrap_or(finished).saturating_sub(HEARD_LATE_USEC);
-        let (mut state, mut caught_up) = (self.shared.state(), false);
+        let mut state = self.shared.state();
         loop {
             let now = now_usec();
             if state.lost_at.is_some_and(|lost| lost >= heard) {
@@ -191,15 +187,8 @@ impl Witness {
                 write.told = true;
                 return Blame::Process(write.by.clone());
             }
-            if !state.watched.contains(key) || cause != Cause::Write || now >= deadline && caught_up {
+            if !state.watched.contains(key) || cause != Cause::Write || now >= deadline {
                 break;
-            }
-            if now >= deadline {
-                // On a busy machine the witness may not have had its turn in all that time.
-                drop(state);
-                self.catch_up();
-                (state, caught_up) = (self.shared.state(), true);
-                continue;
             }
             let wait = Duration::from_micros(deadline - now);
             state = self.shared.news.wait_timeout(state, wait).unwrap_or_else(|e| e.into_inner()).0;
@@ -223,12 +212,6 @@ impl Witness {
             _ if state.watched.contains(key) => Why::Unseen,
             _ => Why::Unwatched,
         })
-    }
-
-    fn catch_up(&self) {
-        if let Some(threads) = &self.threads {
-            lock(&threads.watcher).catch_up(true);
-        }
     }
 
     /// Sources that the kernel has been found to refuse since this was last asked, and why.

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::Slot;
+use super::put_off::all_forwarding;
 use crate::report::record::Cause;
-use crate::setting::{Key, same_value};
+use crate::setting::{Family, Key, same_value};
 
 /// Why a setting has to be looked at, and what is known of it.
 #[derive(Clone, Debug)]
@@ -58,8 +59,9 @@ impl Repair {
         self.job.entry.map(|_| self.slot.clone())
     }
 
-    pub fn is_of(&self, slot: &Slot) -> bool {
-        self.slot == *slot
+    /// Whether it is of IPv4's `all.forwarding`.
+    pub fn is_all_forwarding(&self) -> bool {
+        self.slot == all_forwarding(Family::V4)
     }
 
     /// Whether `value` is what is wanted.

@@ -41,7 +41,7 @@ impl<O: Outlet> Keeper<O> {
             if wrong && !was_wrong {
                 // Old news of what has been mended, or somebody who writes faster than this can listen: then mend first. Mended
                 // ahead, it is another drift.
-                if !self.ahead.is_empty()
+                if self.ahead.is_some()
                     || self.door.read(&all()).is_ok_and(|value| !self.guard.all_holds(family, &value))
                 {
                     break;

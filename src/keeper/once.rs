@@ -51,7 +51,6 @@ pub fn apply_once(policy: Arc<Policy>) -> io::Result<Applied> {
         let undone = keeper.guard.written().iter().any(|repair| repair.key.waits_for_rtnl());
         if let Some(due) = keeper.looks.due().filter(|_| undone) {
             std::thread::sleep(Duration::from_micros(due.saturating_sub(now_usec())));
-            keeper.notifications.expect_more();
             keeper.hear_all();
             keeper.idle();
         }

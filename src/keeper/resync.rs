@@ -36,7 +36,6 @@ impl<O: Outlet> Keeper<O> {
     /// Empties the queue. Nothing new comes into it meanwhile, so that nobody who writes without end can keep it full.
     pub(super) fn drain(&mut self) {
         let (mut errors, deaf) = (0, self.notifications.deafen());
-        self.notifications.expect_more();
         loop {
             match self.notifications.receive() {
                 Received::Nothing => break,
@@ -70,7 +69,6 @@ impl<O: Outlet> Keeper<O> {
     pub(super) fn read_everything(&mut self, cause: Cause) {
         self.settle_ahead(false); // an interface that our write opened would be taken for open
         let redirects = self.door.read(&Key::all_accept_redirects()).ok();
-        self.notifications.expect_more();
         let pulse = self.pulse.clone();
         let (links, netconf) = match pulse.inside(None, || self.dump(cause)) {
             Ok(read) => {

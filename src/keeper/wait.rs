@@ -8,11 +8,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use rustix::time::ClockId;
 
-/// Longer than a packet, or a program that looks, needs; too short to be missed by anybody.
-const REST: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000 };
-/// Where a tick takes longer, the rest is not past it: a drift that was passed over waits no longer than this.
-const LONG_REST_MAX_NSEC: i64 = 5_000_000;
-
 #[derive(Clone, Copy, PartialEq)]
 pub enum Source {
     /// To be read until nothing is left before the next [`Waits::sleep`]: it wakes nobody for what was there already.
@@ -33,35 +28,26 @@ impl Source {
     }
 }
 
+/// Longer than a packet, or a program that looks, needs; too short to be missed by anybody.
+const REST_NSEC: i64 = 100_000;
+const REST_MAX_NSEC: i64 = 5_000_000;
+
 /// What there is to be woken by.
 pub struct Waits {
     epoll: OwnedFd,
-    /// Where it rests: the same notifications, and nothing else.
+    /// The same notifications, and nothing else.
     resting: OwnedFd,
-    /// Past the kernel's next tick (1 or 4 ms), so that the processor's clock need not be set anew (`hrtimer_reprogram`)
-    /// before whoever waits for the repair goes on.
-    long_rest: Timespec,
+    /// Past the kernel's next tick (1 or 4 ms), so that the processor's clock need not be set anew (`hrtimer_reprogram`), which a
+    /// virtual machine waits for, before whoever waits for the repair goes on.
+    rest: Timespec,
 }
 
 /// Whom there is something from.
-#[derive(Default)]
 pub struct Woken {
     pub heard: bool,
     pub rung: bool,
     pub written: bool,
     pub touched: bool,
-}
-
-impl Woken {
-    /// By any of the two.
-    pub fn or(self, other: Woken) -> Woken {
-        Woken {
-            heard: self.heard | other.heard,
-            rung: self.rung | other.rung,
-            written: self.written | other.written,
-            touched: self.touched | other.touched,
-        }
-    }
 }
 
 impl Waits {
@@ -70,8 +56,8 @@ impl Waits {
     pub fn new() -> io::Result<Waits> {
         let create = || epoll::create(CreateFlags::CLOEXEC);
         let tick = rustix::time::clock_getres(ClockId::MonotonicCoarse).tv_nsec;
-        let long_rest = Timespec { tv_sec: 0, tv_nsec: (tick + REST.tv_nsec).min(LONG_REST_MAX_NSEC) };
-        Ok(Waits { epoll: create()?, resting: create()?, long_rest })
+        let rest = Timespec { tv_sec: 0, tv_nsec: (tick + REST_NSEC).min(REST_MAX_NSEC) };
+        Ok(Waits { epoll: create()?, resting: create()?, rest })
     }
 
     /// A descriptor that is closed goes by itself.
@@ -91,42 +77,31 @@ impl Waits {
         _ = epoll::modify(&self.epoll, fd, EventData::new_u64(source as u64), source.flags());
     }
 
+    /// After a write sleeps for a moment, so that who waits for the repair on this processor sees it before it is counted and
+    /// told. What the kernel says from now on ends it, but not what it has said so far: most of that is of the write.
+    pub fn rest(&self) {
+        let mut said = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }];
+        _ = epoll::wait(&self.resting, &mut said, Some(&Timespec::default()));
+        _ = poll(&mut [PollFd::new(&self.resting, PollFlags::IN)], Some(&self.rest));
+    }
+
     /// Sleeps for so many microseconds at most (rounded up to milliseconds); for ever without.
     ///
     /// # Errors
     /// epoll_wait(2) failed, which it does only by a mistake of this program.
     pub fn sleep(&self, usec: Option<u64>) -> io::Result<Woken> {
-        sleep(&self.epoll, usec)
+        let timeout = usec.map(|usec| {
+            let msec = usec.div_ceil(1000);
+            Timespec { tv_sec: (msec / 1000) as i64, tv_nsec: (msec % 1000 * 1_000_000) as i64 }
+        });
+        let mut room = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; 4];
+        let count = retry_on_intr(|| epoll::wait(&self.epoll, &mut room, timeout.as_ref()))?;
+        let from = |source: Source| room[..count].iter().any(|event| event.data.u64() == source as u64);
+        Ok(Woken {
+            heard: from(Source::Notifications),
+            rung: from(Source::Bell),
+            written: from(Source::Writes),
+            touched: from(Source::Touches),
+        })
     }
-
-    /// What the kernel has said so far ends no rest from now on.
-    pub fn pass_over(&self) {
-        _ = sleep(&self.resting, Some(0));
-    }
-
-    /// After a write sleeps for a moment, so that who waits for the repair on this processor sees it before it is counted and
-    /// told. What the kernel says ends it, but not that the write was seen, which it is as soon as who waits goes on. Whether
-    /// that ended it.
-    pub fn rest(&self, long: bool) -> bool {
-        // epoll_wait(2) counts milliseconds.
-        let resting = &mut [PollFd::new(&self.resting, PollFlags::IN)];
-        poll(resting, Some(if long { &self.long_rest } else { &REST })).is_ok_and(|ready| ready > 0)
-    }
-}
-
-fn sleep(epoll: &OwnedFd, usec: Option<u64>) -> io::Result<Woken> {
-    let timeout = usec.map(|usec| {
-        let msec = usec.div_ceil(1000);
-        Timespec { tv_sec: (msec / 1000) as i64, tv_nsec: (msec % 1000 * 1_000_000) as i64 }
-    });
-    let mut room = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; 4];
-    let count = retry_on_intr(|| epoll::wait(epoll, &mut room, timeout.as_ref()))?;
-    let events = &room[..count];
-    let from = |source: Source| events.iter().any(|event| event.data.u64() == source as u64);
-    Ok(Woken {
-        heard: from(Source::Notifications),
-        rung: from(Source::Bell),
-        written: from(Source::Writes),
-        touched: from(Source::Touches),
-    })
 }

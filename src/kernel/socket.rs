@@ -12,7 +12,6 @@ use rustix::net::sockopt;
 use super::message::{Heard, Link, Message, RTM_NEWLINK, link, messages};
 use super::mute::{self, Muted};
 use super::netconf::{NetconfMessage, RTM_GETNETCONF};
-use super::receive::{Batch, DATAGRAMS, Datagram};
 use crate::setting::Family;
 
 /// rtnetlink(7), linux/rtnetlink.h
@@ -30,6 +29,8 @@ const LOOPBACK: i32 = 1;
 /// Room for the notifications of an `ip_forward` write on a node with some 10,000 interfaces; the kernel charges about
 /// 700 bytes for each. Only used memory counts.
 const RECEIVE_BUFFER_BYTES: usize = 16 << 20;
+/// Link messages with many virtual functions reach 32 KiB. Only what is used of it takes memory.
+const DATAGRAM_BYTES: usize = 128 << 10;
 /// Dumps fill what they are given, up to 32 KiB.
 const DUMP_BYTES: usize = 32 << 10;
 /// `struct nlmsghdr`: length, type, flags, sequence, port (linux/netlink.h).
@@ -50,11 +51,7 @@ pub enum Received {
 /// The socket in the groups LINK, IPV4_NETCONF and IPV6_NETCONF.
 pub struct Notifications {
     socket: Socket,
-    batch: Batch,
-    /// The last call took all that there was.
-    emptied: bool,
-    /// What was met where it could not be told.
-    failed: Option<io::Error>,
+    buffer: Vec<u8>,
     muted: Vec<Muted>,
 }
 
@@ -73,7 +70,7 @@ impl Notifications {
         for group in [RTNLGRP_LINK, RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF] {
             socket.add_membership(group)?;
         }
-        Ok(Notifications { socket, batch: Batch::new(), emptied: false, failed: None, muted: Vec::new() })
+        Ok(Notifications { socket, buffer: Vec::with_capacity(DATAGRAM_BYTES), muted: Vec::new() })
     }
 
     /// Hears nothing of changes of `muted` from the next [`Notifications::listen`] on, and of all others again.
@@ -102,90 +99,23 @@ impl Notifications {
         mute::mute(self.socket.as_fd(), &self.muted)
     }
 
-    /// The kernel may have said something since the queue was last seen to be empty.
-    pub fn expect_more(&mut self) {
-        self.emptied = false;
-    }
-
-    /// Takes some of what is there, without waiting. Once the queue was seen to be empty it is [`Received::Nothing`] until
-    /// more is expected.
+    /// Takes one datagram of what is there, without waiting.
     pub fn receive(&mut self) -> Received {
-        if self.batch.is_given_out() {
-            if self.emptied {
-                return Received::Nothing;
-            }
-            match self.receive_at_most::<DATAGRAMS>() {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.emptied = true;
-                    return Received::Nothing;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Received::Lost(error.to_string()),
-            }
-        }
-        let Some(Datagram { bytes, length, sender }) = self.batch.next() else {
-            return Received::Messages(Vec::new());
+        self.buffer.clear();
+        let (length, sender) = match self.socket.recv_from(&mut self.buffer, libc::MSG_DONTWAIT | libc::MSG_TRUNC) {
+            Ok(received) => received,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Received::Nothing,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Received::Messages(Vec::new()),
+            Err(error) => return Received::Lost(error.to_string()),
         };
         let mut heard = Vec::new();
-        if sender != 0 {
-            return Received::Messages(heard);
-        }
-        if let Err(reason) = hear(bytes, length, &mut heard) {
+        // 0 is the kernel (netlink(7), `nl_pid`).
+        if sender.port_number() == 0
+            && let Err(reason) = hear(&self.buffer, length, &mut heard)
+        {
             return Received::Lost(reason);
         }
         Received::Messages(heard)
-    }
-
-    fn receive_at_most<const AT_MOST: usize>(&mut self) -> io::Result<()> {
-        // The kernel says of each loss once.
-        if let Some(error) = self.failed.take() {
-            return Err(error);
-        }
-        self.emptied = self.batch.receive::<AT_MOST>(self.socket.as_fd())?;
-        Ok(())
-    }
-
-    /// The first message that [`Notifications::receive`] will give, if it is of netconf; to be asked when it gave nothing.
-    pub fn first(&mut self) -> Option<NetconfMessage> {
-        if self.emptied || !self.batch.is_given_out() {
-            return None;
-        }
-        if let Err(error) = self.receive_at_most::<1>() {
-            match error.kind() {
-                io::ErrorKind::WouldBlock => self.emptied = true,
-                io::ErrorKind::Interrupted => {}
-                _ => self.failed = Some(error),
-            }
-            return None;
-        }
-        netconf(&self.batch.peek().next()?)
-    }
-
-    /// Receives what else waits, to be given by [`Notifications::receive`]. Whether that was all, and all of it `can_wait`;
-    /// what is not of netconf can't.
-    pub fn look_ahead(&mut self, can_wait: impl Fn(&NetconfMessage) -> bool) -> bool {
-        match self.batch.receive_more::<DATAGRAMS>(self.socket.as_fd()) {
-            Ok(emptied) => self.emptied = emptied,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.emptied = true,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => self.failed = Some(error),
-        }
-        self.emptied && self.batch.peek().all(|datagram| netconf(&datagram).is_some_and(|message| can_wait(&message)))
-    }
-
-    /// Whether [`Notifications::receive`] has something to give that was received.
-    pub fn is_waiting(&self) -> bool {
-        !self.batch.is_given_out()
-    }
-}
-
-/// The message of a datagram that is one of netconf.
-fn netconf(datagram: &Datagram) -> Option<NetconfMessage> {
-    let Datagram { bytes, length, sender } = *datagram;
-    match messages(bytes).next().filter(|_| sender == 0 && length == bytes.len())?.ok()?.payload {
-        NetlinkPayload::InnerMessage(Message::Heard(Heard::Netconf(message))) => Some(message),
-        _ => None,
     }
 }
 

@@ -1,11 +1,11 @@
-//! The witness's threads: read the events, and of each writer what `/proc` says of it, as far as their share goes.
+//! The witness's thread: reads the events, and of each writer what `/proc` says of it, as far as its share goes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -35,50 +35,28 @@ const LOOKS_A_SECOND: i64 = 100;
 /// As many glances at those who are known to read, or are gone. Each takes a tenth of a look.
 const GLANCES_AT_ONCE: i64 = 2000;
 const GLANCES_A_SECOND: i64 = 1000;
-/// How long the threads look away from who opens when they have spent the looks, and the glances: meanwhile, the kernel makes one
-/// event of what one process opens in a row (`fanotify_merge`).
-const PAUSE: Duration = Duration::from_millis(200);
-const SHORT_PAUSE: Duration = Duration::from_millis(1);
-/// So many reads of events before others get their turn.
+/// How long the thread looks away when it has spent a share: meanwhile, the kernel makes one event of what one process opens in a
+/// row (`fanotify_merge`).
+const PAUSE: Duration = Duration::from_millis(1);
+/// So many reads of events before orders get their turn.
 const TURN: u32 = 16;
 
-/// What one of the threads waits for: that a file is opened, which is urgent, or for orders, and to be told of writes.
-pub enum Post {
-    Opens(Arc<Mutex<Watcher>>, OwnedFd),
-    Orders(Arc<Mutex<Watcher>>, Handle<Follow>, Receiver<Follow>),
-}
-
-/// One of the threads, for as long as the program runs.
-pub fn watch(post: &Post) -> ! {
-    let (watcher, source, orders) = match post {
-        Post::Opens(watcher, events) => (watcher, events.as_fd(), None),
-        Post::Orders(watcher, handle, inbox) => (watcher, handle.bell(), Some((handle, inbox))),
-    };
-    let mut pause = None;
+/// The thread, for as long as the program runs. It waits for `opens`, a descriptor of that group.
+pub fn watch(mut watcher: Watcher, opens: &OwnedFd, handle: &Handle<Follow>, inbox: &Receiver<Follow>) -> ! {
     loop {
-        // It fails for want of memory alone, and then the pause keeps the loop from being a busy one. What was left unread by
-        // a pause wakes nobody again.
-        if pause.is_none() && poll(&mut [PollFd::from_borrowed_fd(source, PollFlags::IN)], None).is_err() {
+        // It fails for want of memory alone, and then the pause keeps the loop from being a busy one.
+        let sources = &mut [opens.as_fd(), handle.bell()].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        if poll(sources, None).is_err() || watcher.is_spent() {
             std::thread::sleep(PAUSE);
         }
-        orders.inspect(|(handle, _)| handle.hush());
+        handle.hush();
         // A writer may be gone within some ten microseconds: nothing comes before looking at it.
-        let mut locked = lock(watcher);
-        pause = locked.catch_up(orders.is_some());
-        if let Some((_, inbox)) = orders {
-            inbox.try_iter().for_each(|follow| locked.follow(follow));
-            pause = None; // it waits for orders, and who opens has a thread of its own
-        }
-        drop(locked);
-        pause.inspect(|pause| std::thread::sleep(*pause));
+        watcher.catch_up();
+        inbox.try_iter().for_each(|follow| watcher.follow(follow));
     }
 }
 
-pub fn lock(watcher: &Mutex<Watcher>) -> MutexGuard<'_, Watcher> {
-    watcher.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
-/// What the threads share.
+/// What the thread knows.
 pub struct Watcher {
     marks: Marks,
     policy: Arc<Policy>,
@@ -91,8 +69,6 @@ pub struct Watcher {
     own_pid: i32,
     looks: Budget,
     glances: Budget,
-    /// Events of writes were lost.
-    behind: bool,
 }
 
 /// A process that has opened a file, read while it was there.
@@ -116,7 +92,6 @@ impl Watcher {
             own_pid: std::process::id() as i32,
             looks: Budget::new(LOOKS_AT_ONCE, LOOKS_A_SECOND),
             glances: Budget::new(GLANCES_AT_ONCE, GLANCES_A_SECOND),
-            behind: false,
         }
     }
 
@@ -196,52 +171,33 @@ impl Watcher {
         marked
     }
 
-    /// Takes the events that wait, with `writes` also those. How long to look away from who opens, if that share is spent.
-    pub fn catch_up(&mut self, writes: bool) -> Option<Duration> {
+    fn catch_up(&mut self) {
         for _ in 0..TURN {
-            let (pause, mut found) = (self.pause(), false);
-            if pause.is_none() {
-                found |= self.read(false);
+            let touches: Vec<Touch> = [false, true].into_iter().flat_map(|writes| self.marks.read(writes)).collect();
+            if touches.is_empty() {
+                return;
             }
-            if writes {
-                found |= self.read(true);
-            }
-            if !found {
-                return pause;
-            }
-        }
-        self.pause()
-    }
-
-    fn pause(&mut self) -> Option<Duration> {
-        match now_usec() {
-            now if self.looks.is_spent(now) => Some(PAUSE),
-            now if self.glances.is_spent(now) => Some(SHORT_PAUSE),
-            _ => None,
-        }
-    }
-
-    /// Takes some of the events that wait. False: there were none.
-    fn read(&mut self, writes: bool) -> bool {
-        let touches = self.marks.read(writes);
-        let found_none = touches.is_empty();
-        for touch in touches {
-            match touch {
-                Touch::Process { pid, .. } if pid == self.own_pid => {}
-                Touch::Process { pid, key, written: false } => _ = self.look_at(pid, &key),
-                Touch::Process { pid, key, written: true } => self.note_write(pid, key),
-                Touch::Overflow { writes } => self.behind |= writes,
-                Touch::Refused(errno) => {
-                    self.shared.note_refusal(FANOTIFY, &io::Error::from_raw_os_error(errno));
+            for touch in touches {
+                match touch {
+                    Touch::Process { pid, .. } if pid == self.own_pid => {}
+                    Touch::Process { pid, key, written } => self.note(pid, key, written),
+                    // What is heard of until now may have been written by somebody whose event is lost.
+                    Touch::Overflow { writes } if !writes => {}
+                    Touch::Overflow { .. } => self.shared.state().lost_at = Some(now_usec()),
+                    Touch::Refused(errno) => {
+                        self.shared.note_refusal(FANOTIFY, &io::Error::from_raw_os_error(errno));
+                    }
                 }
             }
+            if self.is_spent() {
+                return;
+            }
         }
-        if writes && self.behind {
-            // What is heard of until now may have been written by somebody whose event is lost.
-            self.shared.state().lost_at = Some(now_usec());
-            self.behind = !found_none;
-        }
-        !found_none
+    }
+
+    fn is_spent(&mut self) -> bool {
+        let now = now_usec();
+        self.looks.is_spent(now) || self.glances.is_spent(now)
     }
 
     /// Looks at a process that has opened the file of `key`: at its command alone where that is known to read.
@@ -271,13 +227,20 @@ impl Watcher {
         opened
     }
 
-    fn note_write(&mut self, pid: i32, key: Key) {
+    /// A process has opened the file of `key`, or written it.
+    fn note(&mut self, pid: i32, key: Key, written: bool) {
         let known = self.opened.iter().rev().find(|known| known.process.pid == pid).cloned();
-        if known.is_none() && self.looks.is_spent(now_usec()) {
-            self.shared.state().lost_at = Some(now_usec());
+        let can_look = !self.looks.is_spent(now_usec());
+        let opened = match known.filter(|_| written) {
+            Some(known) => known,
+            None if can_look => self.look_at(pid, &key),
+            None if written => return self.shared.state().lost_at = Some(now_usec()),
+            None => return,
+        };
+        if !written {
             return;
         }
-        let Opened { process, command, is_glance } = known.unwrap_or_else(|| self.look_at(pid, &key));
+        let Opened { process, command, is_glance } = opened;
         self.commands.note_write(&command);
         let by = if is_glance { Arc::new(Process::clone(&process).look_closer()) } else { process };
         let mut state = self.shared.state();
