@@ -150,10 +150,10 @@ impl Diagnosis {
         let counts = |ingress: &Ingress| ingress.expected || dropping;
         let mut faults = Vec::new();
         let passages = self.passages.iter().filter(|(ingress, ..)| counts(ingress));
-        let passes = self.passages.iter().any(|(_, there, _)| there.verdict.is_ok());
+        let passes = self.passages.first().is_some_and(|(_, there, _)| there.verdict.is_ok());
         let there: Vec<Vec<Fault>> = passages.clone().map(|(_, there, _)| judge::faults(there)).collect();
         for found in &there {
-            // Of a source that nobody gave, nothing is said; nor of a route that is there for what arrives elsewhere.
+            // Of a source that nobody gave, nothing is said; nor of a route that is there for what arrives at the likeliest place.
             let assumed = |kind| match kind {
                 Kind::Source => true,
                 Kind::NoRoute | Kind::Refused => passes,

@@ -121,7 +121,9 @@ impl Model {
                 Some(right) => {
                     // What held before goes with `all` and comes back with it; accept_redirects is a setting like any other.
                     let is_fresh = apart(&fan).is_some_and(|(_, place, _)| self.fresh.contains(place));
-                    let by_itself = was != right || is_fresh || fan == all_redirects();
+                    // At the start nothing is known of before, so what goes with the guard's own first write of IPv6's `all` is told.
+                    let at_start = knows == Knows::Nothing && name != FORWARDING;
+                    let by_itself = was != right || is_fresh || at_start || fan == all_redirects();
                     self.tally.expect(&fan, 0, u64::from(by_itself));
                     self.kernel.values.insert(fan, right);
                 }
