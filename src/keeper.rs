@@ -61,6 +61,8 @@ pub struct Keeper<O> {
     events: Option<Vec<String>>,
     /// What was done before the guard has asked for it.
     ahead: Option<Ahead>,
+    /// It may rest after a write: once each time that it was woken, so that what waits to be heard does not wait for many rests.
+    may_rest: bool,
     /// The thread's processor time when it was last charged to a setting.
     charged_at: u64,
     /// The setting that it was charged to, in this turn.
@@ -108,6 +110,7 @@ impl<O: Outlet> Keeper<O> {
             sources: Sources::default(),
             events: None,
             ahead: None,
+            may_rest: false,
             charged_at: 0,
             charged: None,
         })
@@ -142,6 +145,7 @@ impl<O: Outlet> Keeper<O> {
             self.arm();
             let expected = self.guard.foresee_all();
             let woken = self.waits.sleep(self.timeout(quiet))?;
+            self.may_rest = woken.heard;
             if woken.heard {
                 self.repair_ahead(expected);
             }
@@ -265,7 +269,7 @@ impl<O: Outlet> Keeper<O> {
         };
         if outcome.write.is_some() {
             if is_new && self.guard.may_rest(&repair) {
-                self.waits.rest();
+                self.rest();
             }
             self.door.read_back(&repair.key, &repair.wanted, repair.learn, &mut outcome);
             self.looks.start(outcome.finished);

@@ -183,6 +183,10 @@ impl Guard {
         let slot = Slot::Announced(family, attribute, ifindex);
         let Some(cell) = self.cell(&slot).copied() else { return };
         let (before, changed) = (cell.seen, cell.seen != Some(value));
+        let is_known_and_right = !changed && cell.settled == before && cell.entry.is_some_and(|e| self.wants(e, value));
+        if is_known_and_right && at.is_none() && self.jobs.is_empty() && self.episodes[family as usize].is_none() {
+            return; // as most of what a full read says
+        }
         // What the kernel says first of a fan-out (inet_forward_change, addrconf_fixup_forwarding).
         let first_said = if family == Family::V4 { ALL } else { DEFAULT };
         let against_all =

@@ -22,8 +22,14 @@ impl<O: Outlet> Keeper<O> {
         if outcome.write.is_some() {
             self.ahead = Some(Ahead { outcome, received });
             if self.guard.opens_nothing(Family::V4) {
-                self.waits.rest();
+                self.rest();
             }
+        }
+    }
+
+    pub(super) fn rest(&mut self) {
+        if std::mem::take(&mut self.may_rest) {
+            self.waits.rest();
         }
     }
 
