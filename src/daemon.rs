@@ -29,7 +29,7 @@ use crate::keeper::{Command, Handle, Keeper, Outlet, Verbosity};
 use crate::kernel::altname::find_by_altname;
 use crate::kernel::descriptors::ensure_enough;
 use crate::kernel::privilege::drop_privileges;
-use crate::kernel::scheduling::stand_alone;
+use crate::kernel::scheduling::{ask_for_short_slices, stand_alone};
 use crate::kernel::sysctl::Pulse;
 use crate::kernel::writers::{FILES_MAX, Groups, open};
 use crate::policy::watch::Watch;
@@ -276,6 +276,7 @@ fn start_guard(policy: Arc<Policy>, pulse: Arc<Pulse>, news: News, verbosity: Ve
     std::thread::Builder::new()
         .name("guard".into())
         .spawn(move || {
+            ask_for_short_slices();
             keeper.audit(Cause::Start);
             let summary = keeper.summary();
             let Summary { settings, interfaces, repairs, .. } = summary;
