@@ -28,7 +28,8 @@ fn a_file_kept_open_is_never_another_interfaces() {
     ns.veth("a0", "d0");
     flip("a0");
     // Named as it is now, whether the write or the look at a renamed link came first.
-    guard.wait_message("net.ipv4.conf.c0.forwarding was 0");
+    let named = guard.wait_message("net.ipv4.conf.c0.forwarding was 0");
+    assert!(["write", "link"].contains(&&*named["CAUSE"]), "{named:?}");
 }
 
 /// Short ones are read at once, and longer ones again.
