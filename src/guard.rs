@@ -239,7 +239,12 @@ impl Guard {
     /// [`Guard::absorbed`] called, before the next repair: a write of its `all.forwarding` changed every interface. If it was not
     /// ours, it may not be over yet.
     #[must_use]
-    pub fn done(&mut self, repair: Repair, outcome: Outcome) -> Option<Family> {
+    pub fn done(&mut self, mut repair: Repair, outcome: Outcome) -> Option<Family> {
+        let announced = repair.job.new.as_ref().filter(|_| repair.job.cause == Cause::Link);
+        if announced.is_some_and(|value| outcome.found.as_ref().is_ok_and(|found| found != value)) {
+            // A new interface had another value when the kernel announced it.
+            repair.job.cause = Cause::Write;
+        }
         self.decided_by(&repair, &outcome);
         let all_of = match repair.slot {
             Slot::Announced(family, Attribute::Forwarding, ALL) => Some(family),

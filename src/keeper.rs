@@ -211,6 +211,7 @@ impl<O: Outlet> Keeper<O> {
                 Received::Messages(messages) => {
                     let at = self.heard_at();
                     messages.iter().for_each(|message| self.hear(message, at));
+                    self.publish_moves();
                     self.work();
                 }
                 Received::Nothing => {
@@ -366,10 +367,7 @@ impl<O: Outlet> Keeper<O> {
 
     fn publish(&mut self) {
         self.publish_log();
-        let moves = self.guard.take_moves();
-        if !moves.is_empty() {
-            self.outlet.moved(moves);
-        }
+        self.publish_moves();
         let records = self.guard.take_records();
         let summary = self.guard.summary();
         // A repair that has no record of its own is no reason to wake the reporter.
@@ -379,6 +377,14 @@ impl<O: Outlet> Keeper<O> {
         }
         if changed {
             self.outlet.tell(records, Some(summary));
+        }
+    }
+
+    /// Before repairs: the witness can name only those who write after it has marked a new interface's files.
+    fn publish_moves(&mut self) {
+        let moves = self.guard.take_moves();
+        if !moves.is_empty() {
+            self.outlet.moved(moves);
         }
     }
 

@@ -156,6 +156,9 @@ impl Running {
     }
 
     pub fn signal(&self, signal: &str) {
+        if signal == "STOP" {
+            return stop(self.pid());
+        }
         run(&format!("kill -{signal} {}", self.pid()));
     }
 
@@ -349,6 +352,20 @@ pub fn run(line: &str) -> String {
 }
 
 /// A value below /proc/sys of this thread's network namespace; the key with slashes.
+/// Stops a process, and waits until none of its threads runs: whichever has taken the signal stops the others, once it has
+/// a processor.
+pub fn stop(pid: u32) {
+    run(&format!("kill -STOP {pid}"));
+    let has_stopped = |task: std::io::Result<fs::DirEntry>| {
+        let stat = fs::read_to_string(task.ok()?.path().join("stat")).ok()?;
+        Some(stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')))
+    };
+    let threads = || fs::read_dir(format!("/proc/{pid}/task")).expect("the guard runs");
+    while !threads().filter_map(has_stopped).all(|stopped| stopped) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 pub fn sysctl_read(key: &str) -> String {
     // By one read: at any place but the start there is nothing (`proc_do_large_bitmap`, kernel/sysctl.c).
     let mut room = vec![0; 1 << 16];

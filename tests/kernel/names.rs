@@ -35,6 +35,30 @@ fn born_remade_and_renamed() {
 }
 
 #[test]
+fn a_write_before_the_first_look_at_a_new_interface_is_told_as_a_write() {
+    let ns = Namespace::enter();
+    sysctl_write("net/ipv4/conf/default/rp_filter", "2");
+    let guard = ns.guard();
+    guard.signal("STOP");
+    ns.veth("tunl0", "t1");
+    sysctl_write("net/ipv4/conf/tunl0/rp_filter", "1");
+    guard.signal("CONT");
+    let record = guard.wait_record("a repair of tunl0", |record| {
+        record.get("SYSCTL").is_some_and(|key| key == "net.ipv4.conf.tunl0.rp_filter")
+    });
+    assert_eq!((&*record["CAUSE"], &*record["NEWVALUE"]), ("write", "1"), "{record:?}");
+    assert!(!record["MESSAGE"].contains("the kernel gave it to a new interface"), "{record:?}");
+    run("ip link del tunl0");
+    // The same interface, as the kernel makes it from default.
+    guard.take_records();
+    ns.veth("tunl0", "t1");
+    let record = guard.wait_record("a repair of tunl0", |record| {
+        record.get("SYSCTL").is_some_and(|key| key == "net.ipv4.conf.tunl0.rp_filter")
+    });
+    assert_eq!((&*record["CAUSE"], &*record["NEWVALUE"]), ("link", "2"), "{record:?}");
+}
+
+#[test]
 fn odd_names() {
     let ns = Namespace::enter();
     let names = ["eth0.100", "a@b", "x{y}*[z]", "fifteen-chars-x", "\u{e9}t\u{e9}0", "-v1"];

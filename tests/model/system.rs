@@ -1,6 +1,5 @@
 //! What the steps do to the system: writers, interfaces, the bus and logind, a flood, an overrun.
 
-use std::fs::{DirEntry, read_dir, read_to_string};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -58,19 +57,6 @@ pub fn flood(key: &str, value: &str, duration: Duration) -> u64 {
         times += 1;
     }
     times
-}
-
-/// Stops a process, and waits until none of its threads runs: whichever has taken the signal stops the others, once it has
-/// a processor.
-pub fn stop(pid: u32) {
-    run(&format!("kill -STOP {pid}"));
-    let stopped = |stat: String| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'));
-    let is_stopped =
-        |thread: std::io::Result<DirEntry>| Some(stopped(read_to_string(thread.ok()?.path().join("stat")).ok()?));
-    while !read_dir(format!("/proc/{pid}/task")).expect("the guard runs").filter_map(is_stopped).all(|stopped| stopped)
-    {
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 /// Has the kernel say more of `link` than a socket that nobody reads takes. In the end it is as it was.

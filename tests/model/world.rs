@@ -10,9 +10,9 @@ use super::kernel::Kernel;
 use super::policy::{FOLDERS, File, Files, Line, MARK, NAMES};
 use super::settings::{V4, key, links, observe};
 use super::steps::{KINDS, LinkStep, NEW_NAMES, Sequence, Step, Write, resolve};
-use super::system::{Bus, flood, ip, is_taken, link_commands, overrun, shell, stop, write, writer};
+use super::system::{Bus, flood, ip, is_taken, link_commands, overrun, shell, write, writer};
 use super::tally;
-use crate::common::{Namespace, Record, Running, messages};
+use crate::common::{Namespace, Record, Running, messages, stop};
 
 /// What is not right by then never will be.
 const PATIENCE: Duration = Duration::from_secs(20);
