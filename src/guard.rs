@@ -8,7 +8,6 @@ mod contest;
 mod decide;
 mod episode;
 mod fan_out;
-mod foresee;
 mod full_read;
 mod hear;
 pub mod interface;

@@ -6,7 +6,6 @@ mod handle;
 mod log;
 mod looks;
 mod once;
-mod reflex;
 mod resync;
 mod sources;
 mod wait;
@@ -22,9 +21,7 @@ pub use handle::{Command, Handle, Outlet};
 pub use log::Verbosity;
 use looks::Looks;
 pub use once::{Applied, apply_once};
-use reflex::Ahead;
 use sources::Sources;
-use wait::{Source, Waits};
 
 use crate::guard::{Guard, Repair, Slot, Summary};
 use crate::kernel::links::Links;
@@ -38,20 +35,17 @@ use crate::setting::Key;
 
 /// After this many messages or repairs in a row, the other threads' wishes (a reload, the watchdog's) get their turn.
 const TURN: usize = 256;
-/// Writes that are watched wake the guard this often at most.
-const PAUSE_USEC: u64 = 10_000;
 
 /// The guard with its sockets and its door.
 pub struct Keeper<O> {
     guard: Guard,
     notifications: Notifications,
-    waits: Waits,
     dumps: Dumps,
     links: Links,
     door: Door,
     writes: io::Result<Writes>,
-    /// When what has woken the guard may wake it again (monotonic microseconds).
-    armed_at: Option<u64>,
+    /// Until when events of writes wake nobody (monotonic microseconds).
+    paused_until: Option<u64>,
     pulse: Arc<Pulse>,
     outlet: O,
     last_summary: Summary,
@@ -59,10 +53,6 @@ pub struct Keeper<O> {
     sources: Sources,
     /// What came in, where that is logged.
     events: Option<Vec<String>>,
-    /// What was done before the guard has asked for it.
-    ahead: Option<Ahead>,
-    /// It may rest after a write: once each time that it was woken, so that what waits to be heard does not wait for many rests.
-    may_rest: bool,
     /// The thread's processor time when it was last charged to a setting.
     charged_at: u64,
     /// The setting that it was charged to, in this turn.
@@ -86,31 +76,20 @@ impl<O: Outlet> Keeper<O> {
             writes.watch(&Key::all_accept_redirects(), false)?;
             Ok(writes)
         });
-        let (notifications, waits) = (Notifications::subscribe()?, Waits::new()?);
-        waits.add(Source::Notifications, &notifications)?;
-        if let Ok(writes) = &writes {
-            waits.add(Source::Writes, writes)?;
-        }
-        if let Some(touches) = outlet.touches() {
-            waits.add(Source::Touches, touches)?;
-        }
         Ok(Keeper {
             guard: Guard::new(policy),
-            notifications,
-            waits,
+            notifications: Notifications::subscribe()?,
             dumps: Dumps::open()?,
             links: Links::default(),
             door,
             writes,
-            armed_at: None,
+            paused_until: None,
             pulse,
             outlet,
             last_summary: Summary::default(),
             looks: Looks::default(),
             sources: Sources::default(),
             events: None,
-            ahead: None,
-            may_rest: false,
             charged_at: 0,
             charged: None,
         })
@@ -119,13 +98,16 @@ impl<O: Outlet> Keeper<O> {
     /// Guards until [`Command::Stop`].
     ///
     /// # Errors
-    /// epoll_ctl(2) or epoll_wait(2) failed, which they do only for want of memory.
+    /// poll(2) failed, which it does only for want of memory.
     pub fn run(&mut self, handle: &Handle, inbox: &Receiver<Command>) -> io::Result<()> {
-        self.waits.add(Source::Bell, handle.bell())?;
         self.tell_if_unwatched();
+        let mut touched = false;
         loop {
             self.pulse.turns.fetch_add(1, Ordering::Relaxed);
             let quiet = self.hear_all();
+            if std::mem::take(&mut touched) {
+                self.outlet.touched();
+            }
             self.guard.tick(now_usec());
             if quiet {
                 self.idle();
@@ -142,32 +124,15 @@ impl<O: Outlet> Keeper<O> {
             }
             self.charge_turn();
             self.mute();
-            self.arm();
-            let expected = self.guard.foresee_all();
-            let woken = self.waits.sleep(self.timeout(quiet))?;
-            self.may_rest = woken.heard;
-            if woken.heard {
-                self.repair_ahead(expected);
-            }
+            self.paused_until.take_if(|until| *until <= now_usec());
+            let woken = self.sleep(handle, self.timeout(quiet))?;
             if woken.rung {
                 handle.hush();
             }
             if woken.written {
                 self.read_written(None);
             }
-            if woken.touched {
-                self.outlet.touched();
-            }
-            if woken.written || woken.touched {
-                self.armed_at.get_or_insert(now_usec() + PAUSE_USEC);
-            }
-        }
-    }
-
-    fn arm(&mut self) {
-        if self.armed_at.take_if(|at| *at <= now_usec()).is_some() {
-            self.writes.iter().for_each(|writes| self.waits.arm(Source::Writes, writes));
-            self.outlet.touches().into_iter().for_each(|touches| self.waits.arm(Source::Touches, touches));
+            touched = woken.touched;
         }
     }
 
@@ -209,13 +174,12 @@ impl<O: Outlet> Keeper<O> {
         for _ in 0..TURN {
             match self.notifications.receive() {
                 Received::Messages(messages) => {
-                    let at = self.heard_at();
+                    let at = now_usec();
                     messages.iter().for_each(|message| self.hear(message, at));
                     self.publish_moves();
                     self.work();
                 }
                 Received::Nothing => {
-                    self.settle_ahead(true);
                     self.work();
                     return true;
                 }
@@ -262,16 +226,8 @@ impl<O: Outlet> Keeper<O> {
 
     fn carry_out(&mut self, mut repair: Repair) {
         self.watch(&repair);
-        let ahead = self.ahead.take_if(|_| repair.is_all_forwarding());
-        let is_new = ahead.is_none();
-        let mut outcome = match ahead {
-            Some(ahead) => ahead.outcome,
-            None => self.door.repair(&repair.key, &repair.wanted, |value| repair.holds(value)),
-        };
+        let mut outcome = self.door.repair(&repair.key, &repair.wanted, |value| repair.holds(value));
         if outcome.write.is_some() {
-            if is_new && self.guard.may_rest(&repair) {
-                self.rest();
-            }
             self.door.read_back(&repair.key, &repair.wanted, repair.learn, &mut outcome);
             self.looks.start(outcome.finished);
             let otherwise = outcome.now.as_ref().is_none_or(|now| !repair.holds(now));
@@ -320,7 +276,7 @@ impl<O: Outlet> Keeper<O> {
             .into_iter()
             .chain(self.guard.settle_due())
             .chain(self.guard.contest_due())
-            .chain(self.armed_at)
+            .chain(self.paused_until)
             .min();
         if !quiet || self.guard.is_busy() || self.guard.awaits_idle() {
             Some(0)

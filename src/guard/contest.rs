@@ -241,11 +241,6 @@ impl Contests {
         self.settings.get(slot).map(|contest| contest.not_before)
     }
 
-    /// Whether its repairs are immediate.
-    pub fn is_prompt(&self, slot: &Slot) -> bool {
-        self.settings.get(slot).is_none_or(|contest| !contest.spaced)
-    }
-
     /// When [`Contests::take_due`] has something to do.
     pub fn due(&self) -> Option<u64> {
         self.timers.first().map(|(due, _)| *due)

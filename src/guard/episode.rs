@@ -96,11 +96,6 @@ impl Guard {
         })
     }
 
-    /// Whether a write of `all.forwarding` opens no interface that is to stay closed.
-    pub fn opens_nothing(&self, family: Family) -> bool {
-        self.closed(family).next().is_none()
-    }
-
     fn put_back(&self, slot: Slot, value: &str) -> Option<Repair> {
         let key = self.key_of(&slot)?;
         let job = Job::new(None, Cause::Write);

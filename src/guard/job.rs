@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use super::Slot;
-use super::put_off::all_forwarding;
 use crate::report::record::Cause;
-use crate::setting::{Family, Key, same_value};
+use crate::setting::{Key, same_value};
 
 /// Why a setting has to be looked at, and what is known of it.
 #[derive(Clone, Debug)]
@@ -57,11 +56,6 @@ impl Repair {
     /// The setting that the policy guards, if it is not only put back.
     pub fn guarded(&self) -> Option<Slot> {
         self.job.entry.map(|_| self.slot.clone())
-    }
-
-    /// Whether it is of IPv4's `all.forwarding`.
-    pub fn is_all_forwarding(&self) -> bool {
-        self.slot == all_forwarding(Family::V4)
     }
 
     /// Whether `value` is what is wanted.

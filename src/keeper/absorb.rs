@@ -2,6 +2,7 @@
 
 use super::{Keeper, Outlet, TURN};
 use crate::kernel::socket::Received;
+use crate::kernel::sysctl::now_usec;
 use crate::report::record::{Cause, Record};
 use crate::setting::{Attribute, Family, Key};
 
@@ -22,7 +23,7 @@ impl<O: Outlet> Keeper<O> {
         for _ in 0..TURN + 4 * self.guard.known() {
             match self.notifications.receive() {
                 Received::Messages(messages) => {
-                    let at = self.heard_at();
+                    let at = now_usec();
                     messages.iter().for_each(|message| self.hear(message, at));
                 }
                 Received::Nothing => {
@@ -39,11 +40,8 @@ impl<O: Outlet> Keeper<O> {
             }
             let was_wrong = std::mem::replace(&mut wrong, self.guard.heard_all_wrong(family));
             if wrong && !was_wrong {
-                // Old news of what has been mended, or somebody who writes faster than this can listen: then mend first. Mended
-                // ahead, it is another drift.
-                if self.ahead.is_some()
-                    || self.door.read(&all()).is_ok_and(|value| !self.guard.all_holds(family, &value))
-                {
+                // Old news of what has been mended, or somebody who writes faster than this can listen: then mend first.
+                if self.door.read(&all()).is_ok_and(|value| !self.guard.all_holds(family, &value)) {
                     break;
                 }
             }

@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::sources::{DUMPS, IOCTLS, SOCKET};
-use super::wait::Source;
 use super::{Keeper, Outlet};
 use crate::guard::Snapshot;
 use crate::kernel::message::Link;
@@ -53,9 +52,7 @@ impl<O: Outlet> Keeper<O> {
     fn subscribe_again(&mut self, reason: String) {
         self.source_is_lost(SOCKET, reason);
         loop {
-            if let Ok(mut notifications) = Notifications::subscribe()
-                && self.waits.add(Source::Notifications, &notifications).is_ok()
-            {
+            if let Ok(mut notifications) = Notifications::subscribe() {
                 notifications.mute(self.notifications.muted().to_vec());
                 _ = notifications.listen(); // else it hears more than it must
                 self.notifications = notifications;
@@ -67,7 +64,6 @@ impl<O: Outlet> Keeper<O> {
     }
 
     pub(super) fn read_everything(&mut self, cause: Cause) {
-        self.settle_ahead(false); // an interface that our write opened would be taken for open
         let redirects = self.door.read(&Key::all_accept_redirects()).ok();
         let pulse = self.pulse.clone();
         let (links, netconf) = match pulse.inside(None, || self.dump(cause)) {
