@@ -18,7 +18,7 @@ use rustix::time::{ClockId, clock_gettime};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::guard::resume::{BEFORE, Sleeps};
 use crate::guard::settle::Settle;
@@ -41,6 +41,7 @@ use crate::text::{plain, why};
 use crate::wake::clock::Clock;
 use crate::wake::logind;
 use crate::wake::modules::Modules;
+use crate::wake::ticker::Ticker;
 use crate::witness::{FANOTIFY, Follow, INTERFACE_FILES_MAX, Witness};
 use sleep::Hook;
 
@@ -140,9 +141,9 @@ async fn serve(
     groups: io::Result<Groups>,
     mut signals: Signals,
 ) -> Result<()> {
-    let mut audit = every(audit_interval);
+    let mut audit = Ticker::new(audit_interval).context("no timer for audits")?;
     let watchdog_period = sd_notify::watchdog_enabled().map(|limit| limit / 3);
-    let mut watchdog = every(watchdog_period.unwrap_or(STATUS_EVERY));
+    let mut watchdog = Ticker::new(watchdog_period.unwrap_or(STATUS_EVERY)).context("no timer for the watchdog")?;
     let status = Arc::new(SharedStatus::default());
     // Watch first, then read: no change of a file falls between.
     let watch = Watch::new(root);
@@ -212,7 +213,7 @@ async fn serve(
             jump = sleep::jumped(&mut daemon.clock) => daemon.jumped(jump),
             touched = policy::touched(&mut watch) => daemon.touched(touched, &mut watch),
             Some(event) = logind_events.recv() => daemon.logind(event),
-            _ = audit.tick() => daemon.guard.send(Command::Audit(Cause::Audit)),
+            Ok(()) = audit.tick() => daemon.guard.send(Command::Audit(Cause::Audit)),
             looked = look_for_modules(&mut modules) => match looked {
                 Ok(()) => daemon.guard.send(Command::LookElsewhere),
                 Err(error) => {
@@ -223,7 +224,7 @@ async fn serve(
             () = until(daemon.settle.due()) => daemon.settle(),
             () = until(daemon.sleeps.due()) => daemon.rest(),
             () = at(daemon.reload_due) => daemon.reload(&mut watch, false).await,
-            _ = watchdog.tick() => {
+            Ok(()) = watchdog.tick() => {
                 let turns = daemon.pulse.turns.load(Ordering::Relaxed);
                 let inside = daemon.pulse.inside_since.load(Ordering::Relaxed) != 0;
                 if watchdog_period.is_some() && (turns != seen_turns || inside) {
@@ -378,13 +379,6 @@ impl Daemon {
             self.guard.send(Command::Audit(cause));
         }
     }
-}
-
-/// The first turn ends after one period; those that were missed count as one.
-fn every(period: Duration) -> Interval {
-    let mut turns = interval_at(Instant::now() + period, period);
-    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    turns
 }
 
 async fn look_for_modules(modules: &mut Option<Modules>) -> io::Result<()> {

@@ -4,3 +4,4 @@ pub mod clock;
 pub mod logind;
 pub mod managers;
 pub mod modules;
+pub mod ticker;
