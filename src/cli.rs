@@ -16,8 +16,8 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, Subcommand, ValueHint};
 use sd_notify::NotifyState;
 
+use crate::engine::Verbosity;
 use crate::journal::status::notify;
-use crate::keeper::Verbosity;
 use crate::kernel::altname::find_by_altname;
 use crate::policy::{Policy, PolicyError};
 use crate::setting::printable;

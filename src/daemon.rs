@@ -1,4 +1,6 @@
-//! The service: who can wake the guard and what each does, start-up and shutdown in order.
+//! The service: its event loop (tokio, one thread), the table of event sources, start-up and shutdown in order.
+//!
+//! It owns the threads and what lasts as long as the process. It must not read or write settings: the engine does.
 
 mod policy;
 mod sleep;
@@ -20,29 +22,29 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::guard::resume::{BEFORE, Sleeps};
-use crate::guard::settle::Settle;
-use crate::guard::{Move, Summary};
+use crate::engine::{Command, Engine, Mailbox, Sink, Verbosity};
 use crate::journal::Reporter;
 use crate::journal::status::{SharedStatus, notify};
-use crate::keeper::{Command, Handle, Keeper, Outlet, Verbosity};
 use crate::kernel::altname::find_by_altname;
 use crate::kernel::descriptors::ensure_enough;
+use crate::kernel::fanotify::{FILES_MAX, Groups, open};
 use crate::kernel::privilege::drop_privileges;
 use crate::kernel::scheduling::{ask_for_short_slices, stand_alone};
-use crate::kernel::sysctl::Pulse;
-use crate::kernel::writers::{FILES_MAX, Groups, open};
+use crate::kernel::sysctl::Heartbeat;
 use crate::policy::watch::Watch;
 use crate::policy::{Policy, PolicyError};
 use crate::report::decision::Log;
 use crate::report::record::{Cause, Record};
 use crate::report::woke::By;
+use crate::state::resume::{BEFORE, Sleeps};
+use crate::state::schedule::Schedule;
+use crate::state::{Move, Summary};
 use crate::text::{plain, why};
 use crate::wake::clock::Clock;
 use crate::wake::logind;
 use crate::wake::modules::Modules;
 use crate::wake::ticker::Ticker;
-use crate::witness::{FANOTIFY, Follow, INTERFACE_FILES_MAX, Witness};
+use crate::writers::{FANOTIFY, Follow, INTERFACE_FILES_MAX, WriterTracker};
 use sleep::Hook;
 
 /// READY is sent after the first full pass, or after this long: a write may wait for the kernel's RTNL lock.
@@ -98,11 +100,11 @@ impl Signals {
 /// Where the guard thread's news goes.
 struct News {
     reporter: Reporter,
-    witness: Witness,
+    tracker: WriterTracker,
 }
 
-impl Outlet for News {
-    fn tell(&mut self, records: Vec<Record>, summary: Option<Summary>) {
+impl Sink for News {
+    fn publish(&mut self, records: Vec<Record>, summary: Option<Summary>) {
         self.reporter.tell_all(records, summary);
     }
 
@@ -110,23 +112,23 @@ impl Outlet for News {
         self.reporter.log(log);
     }
 
-    fn moved(&mut self, moves: Vec<Move>) {
-        self.witness.follow(Follow::Moves(moves));
+    fn interfaces_changed(&mut self, moves: Vec<Move>) {
+        self.tracker.follow(Follow::Moves(moves));
     }
 
-    fn touches(&self) -> Option<BorrowedFd<'_>> {
-        self.witness.writes()
+    fn write_events(&self) -> Option<BorrowedFd<'_>> {
+        self.tracker.writes()
     }
 
-    fn touched(&mut self) {
-        self.witness.read_writes();
+    fn on_write_event(&mut self) {
+        self.tracker.read_writes();
     }
 }
 
 /// Takes what needs CAP_SYS_ADMIN and CAP_SYS_NICE, and then keeps CAP_NET_ADMIN alone. No other thread exists yet.
 fn take_and_drop_privileges() -> Result<io::Result<Groups>> {
     // A table of descriptors that threads share grows by waiting for all processors (expand_fdtable, fs/file.c: some 5 ms
-    // each time); one that has had a high number in it is large enough for the witness's files.
+    // each time); one that has had a high number in it is large enough for the files that are marked for writers.
     drop(rustix::io::fcntl_dupfd_cloexec(io::stderr(), DESCRIPTORS));
     let groups = open();
     stand_alone();
@@ -150,32 +152,33 @@ async fn serve(
     let mut policy = Policy::load(root);
     policy.note_altnames(find_by_altname);
     let policy = Arc::new(policy);
-    let witness = groups.and_then(Witness::new);
-    let lost_witness = witness.as_ref().err().map(ToString::to_string);
-    let (witness, unstarted) = witness.map_or((Witness::absent(), None), |(witness, thread)| (witness, Some(thread)));
+    let tracker = groups.and_then(WriterTracker::new);
+    let lost_tracker = tracker.as_ref().err().map(ToString::to_string);
+    let (tracker, unstarted) =
+        tracker.map_or((WriterTracker::absent(), None), |(tracker, thread)| (tracker, Some(thread)));
     let (reporter, finished) =
-        Reporter::start(status.clone(), writers::naming(witness.clone())).context("no thread for the journal")?;
+        Reporter::start(status.clone(), writers::naming(tracker.clone())).context("no thread for the journal")?;
     let mut watch = watch
         .inspect_err(|error| reporter.tell(Record::SourceLost { source: POLICY_WATCH, reason: error.to_string() }))
         .ok();
-    let pulse = Arc::new(Pulse::default());
-    let news = News { reporter: reporter.clone(), witness: witness.clone() };
-    let (mut first_pass, mut ended, guard) = start_guard(policy.clone(), pulse.clone(), news, verbosity)?;
-    if let Some(witness) = unstarted {
+    let heartbeat = Arc::new(Heartbeat::default());
+    let news = News { reporter: reporter.clone(), tracker: tracker.clone() };
+    let (mut first_pass, mut ended, engine) = start_engine(policy.clone(), heartbeat.clone(), news, verbosity)?;
+    if let Some(tracker) = unstarted {
         // While the guard reads everything.
-        witness.start(policy.clone()).context("no thread for the witness")?;
+        tracker.start(policy.clone()).context("no thread for writers")?;
     }
     let mut daemon = Daemon {
         root: root.to_path_buf(),
         reporter,
-        guard,
-        witness,
-        pulse,
+        engine,
+        tracker,
+        heartbeat,
         errors: policy.errors.clone(),
         policy,
         clock: None,
         sleeps: Sleeps::default(),
-        settle: Settle::default(),
+        settle: Schedule::default(),
         status,
         ready: false,
         owes_ready: false,
@@ -183,7 +186,7 @@ async fn serve(
         refused: BTreeSet::new(),
         conflicts: HashSet::new(),
     };
-    if let Some(reason) = lost_witness {
+    if let Some(reason) = lost_tracker {
         daemon.lost(FANOTIFY, format!("{} (it takes CAP_SYS_ADMIN at start), so writers are unknown", plain(&reason)));
     }
     daemon.tell_unwatched(watch.as_ref());
@@ -213,9 +216,9 @@ async fn serve(
             jump = sleep::jumped(&mut daemon.clock) => daemon.jumped(jump),
             touched = policy::touched(&mut watch) => daemon.touched(touched, &mut watch),
             Some(event) = logind_events.recv() => daemon.logind(event),
-            Ok(()) = audit.tick() => daemon.guard.send(Command::Audit(Cause::Audit)),
+            Ok(()) = audit.tick() => daemon.engine.send(Command::Audit(Cause::Audit)),
             looked = look_for_modules(&mut modules) => match looked {
-                Ok(()) => daemon.guard.send(Command::LookElsewhere),
+                Ok(()) => daemon.engine.send(Command::CheckGlobal),
                 Err(error) => {
                     modules = None;
                     daemon.lost(UEVENTS, why(&error));
@@ -225,8 +228,8 @@ async fn serve(
             () = until(daemon.sleeps.due()) => daemon.rest(),
             () = at(daemon.reload_due) => daemon.reload(&mut watch, false).await,
             Ok(()) = watchdog.tick() => {
-                let turns = daemon.pulse.turns.load(Ordering::Relaxed);
-                let inside = daemon.pulse.inside_since.load(Ordering::Relaxed) != 0;
+                let turns = daemon.heartbeat.turns.load(Ordering::Relaxed);
+                let inside = daemon.heartbeat.inside_since.load(Ordering::Relaxed) != 0;
                 if watchdog_period.is_some() && (turns != seen_turns || inside) {
                     notify(&[NotifyState::Watchdog]);
                 }
@@ -235,7 +238,7 @@ async fn serve(
                     daemon.tell_ready();
                 }
                 daemon.tell_status();
-                daemon.guard.send(Command::Ping); // last, so that the guard thread finds no lock of this one's taken
+                daemon.engine.send(Command::Ping); // last, so that the guard thread finds no lock of this one's taken
             }
         }
     }
@@ -249,7 +252,7 @@ async fn serve(
     }
     let untold = daemon.sleeps.end();
     daemon.carry_out(untold);
-    daemon.guard.send(Command::Stop);
+    daemon.engine.send(Command::Stop);
     // A guard thread inside a long write is left to the kernel.
     let repairs = match timeout(FAREWELL, ended).await {
         Ok(Ok(Ok(summary))) => summary.repairs,
@@ -262,55 +265,56 @@ async fn serve(
 }
 
 /// What the guard knew after its first pass, how it ended, and the way to it.
-type Started = (oneshot::Receiver<Summary>, oneshot::Receiver<io::Result<Summary>>, Handle);
+type Started = (oneshot::Receiver<Summary>, oneshot::Receiver<io::Result<Summary>>, Mailbox);
 
 /// Starts the guard thread: subscribe, read everything, loop.
-fn start_guard(policy: Arc<Policy>, pulse: Arc<Pulse>, news: News, verbosity: Verbosity) -> Result<Started> {
-    let (reporter, witness) = (news.reporter.clone(), news.witness.clone());
-    let (handle, inbox) = Handle::new().context("no eventfd")?;
+fn start_engine(policy: Arc<Policy>, heartbeat: Arc<Heartbeat>, news: News, verbosity: Verbosity) -> Result<Started> {
+    let (reporter, tracker) = (news.reporter.clone(), news.tracker.clone());
+    let (mailbox, inbox) = Mailbox::new().context("no eventfd")?;
     let (passed, first_pass) = oneshot::channel();
     let (end, ended) = oneshot::channel();
-    let mut keeper = Keeper::new(policy.clone(), pulse, news).context("no rtnetlink socket; is AF_NETLINK allowed?")?;
-    keeper.log(verbosity);
+    let mut engine =
+        Engine::new(policy.clone(), heartbeat, news).context("no rtnetlink socket; is AF_NETLINK allowed?")?;
+    engine.log(verbosity);
     policy::tell(&policy, &reporter); // before the thread has anything to tell
-    let own_handle = handle.clone();
+    let own_mailbox = mailbox.clone();
     std::thread::Builder::new()
         .name("guard".into())
         .spawn(move || {
             ask_for_short_slices();
-            keeper.audit(Cause::Start);
-            let summary = keeper.summary();
+            engine.audit(Cause::Start);
+            let summary = engine.summary();
             let Summary { settings, interfaces, repairs, .. } = summary;
             reporter.tell(Record::Started { settings, interfaces, repaired: repairs as usize });
             let ready = move || _ = passed.send(summary);
             if interfaces <= INTERFACE_FILES_MAX {
                 // From READY on, writers are known: the files of the interfaces are watched first.
-                witness.follow(Follow::Then(Box::new(ready)));
+                tracker.follow(Follow::Then(Box::new(ready)));
             } else {
                 ready(); // most of them can't be watched anyway
             }
-            let result = keeper.run(&own_handle, &inbox);
-            let result = result.map(|()| keeper.summary());
+            let result = engine.run(&own_mailbox, &inbox);
+            let result = result.map(|()| engine.summary());
             // The last reporters but one go here, so that the farewell is the last that is said.
-            drop((keeper, reporter, witness));
+            drop((engine, reporter, tracker));
             _ = end.send(result);
         })
         .context("no thread for the guard")?;
-    Ok((first_pass, ended, handle))
+    Ok((first_pass, ended, mailbox))
 }
 
 struct Daemon {
     root: PathBuf,
     reporter: Reporter,
-    guard: Handle,
-    witness: Witness,
-    pulse: Arc<Pulse>,
+    engine: Mailbox,
+    tracker: WriterTracker,
+    heartbeat: Arc<Heartbeat>,
     policy: Arc<Policy>,
     /// What was wrong with the policy that was read last, be it that one or not.
     errors: Vec<PolicyError>,
     clock: Option<Clock>,
     sleeps: Sleeps,
-    settle: Settle,
+    settle: Schedule,
     status: Arc<SharedStatus>,
     ready: bool,
     /// READY=1 could not be sent.
@@ -340,7 +344,7 @@ impl Daemon {
         if !self.ready {
             return; // nothing true is known before the first pass
         }
-        let waits_for = self.pulse.waits_for().filter(|(_, usec)| *usec >= WAITS_USEC).map(|(what, _)| what);
+        let waits_for = self.heartbeat.waits_for().filter(|(_, usec)| *usec >= WAITS_USEC).map(|(what, _)| what);
         let mut status = self.status.get();
         (status.waits_for, status.policy_errors) = (waits_for, self.errors.len());
         drop(status);
@@ -376,7 +380,7 @@ impl Daemon {
 
     fn settle(&mut self) {
         if let Some(cause) = self.settle.take(monotonic()) {
-            self.guard.send(Command::Audit(cause));
+            self.engine.send(Command::Audit(cause));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Why a line, a value or a file of the policy can't be used, in words for people, with what to do about it.
+//! The errors of the policy: one line that names the file, the key and the remedy.
 
 use thiserror::Error;
 

@@ -1,5 +1,6 @@
-//! Records on their way to the journal, or to stderr where there is none, and the status behind them, on a thread that
-//! may wait for either.
+//! The reporter: a thread with a bounded queue that writes records to the journal, or to stderr, and the status to the service manager.
+//!
+//! It may wait for journald. The guard thread never waits for it: what does not fit is counted.
 
 #[cfg(test)]
 mod catalog;
@@ -19,10 +20,10 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::guard::Summary;
 use crate::report::decision::{Decision, Log};
 use crate::report::record::{Priority, Record};
-use crate::report::writer::{self, Blame};
+use crate::report::writer::{self, Writer};
+use crate::state::Summary;
 use crate::text::{ascii, ascii_line};
 use status::SharedStatus;
 
@@ -134,7 +135,7 @@ fn write_all(
                 records.iter().for_each(write);
                 match unsaid.swap(0, Ordering::Relaxed) {
                     0 => {}
-                    count => write(&Record::Unsaid { count }),
+                    count => write(&Record::RecordsDropped { count }),
                 }
             }
             Err(RecvTimeoutError::Timeout) => {
@@ -238,7 +239,9 @@ pub fn write(record: &Record) {
             (step, noticed) = (woke.step_usec, Some(woke.noticed_by()));
         }
         Record::Contested { repairs, .. } | Record::ContestOver { repairs, .. } => count = Some(*repairs),
-        Record::StillContested { count: number, .. } | Record::Unsaid { count: number } => count = Some(*number),
+        Record::StillContested { count: number, .. } | Record::RecordsDropped { count: number } => {
+            count = Some(*number)
+        }
         Record::SourceLost { source, .. } | Record::SourceBack { source } => lost = Some(*source),
         Record::Conflict { says, source, .. } => {
             new = Some(&**says);
@@ -256,7 +259,7 @@ pub fn write(record: &Record) {
     };
     let file = record.source().map(|source| crate::setting::printable(source.file.as_os_str()));
     let line = record.source().map(|source| u64::from(source.line));
-    let process = blame.and_then(Blame::process);
+    let process = blame.and_then(Writer::process);
     macro_rules! event {
         ($level:ident $(, $name:ident: $notice:ident,)?) => {
             tracing::$level!(
@@ -287,7 +290,7 @@ pub fn write(record: &Record) {
                 WRITER_UNIT = field(process.and_then(|process| process.place.unit.as_deref())).as_deref(),
                 WRITER_POD_UID = field(process.and_then(|process| process.place.pod.as_deref())).as_deref(),
                 WRITER_CONTAINER_ID = field(process.and_then(|process| process.place.container.as_deref())).as_deref(),
-                WRITER_UNKNOWN = blame.and_then(Blame::why),
+                WRITER_UNKNOWN = blame.and_then(Writer::why),
                 "{}",
                 record.text()
             )

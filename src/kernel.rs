@@ -1,10 +1,14 @@
-//! The kernel's side: its notifications and dumps over rtnetlink, `/proc/sys`, and who writes there.
+//! The kernel's interfaces: rtnetlink, `/proc/sys`, inotify, fanotify, `/proc/PID`, capabilities and scheduling.
+//!
+//! One file an interface, each a safe function or two over it. Nothing here knows the policy.
 
 pub mod altname;
 pub mod descriptors;
+pub mod fanotify;
+pub mod filter;
+pub mod inotify;
 pub mod links;
 pub mod message;
-pub mod mute;
 pub mod name;
 pub mod netconf;
 pub mod privilege;
@@ -15,5 +19,3 @@ pub mod sysctl;
 #[cfg(test)]
 mod tests;
 pub mod uevents;
-pub mod writers;
-pub mod writes;

@@ -1,4 +1,4 @@
-//! Tells the event loop when names in folders come, go or change, by inotify(7).
+//! Notifies the event loop when files in watched folders are created, changed or removed, by inotify(7).
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};

@@ -259,7 +259,7 @@ impl Policy {
     }
 
     /// Settings that belong to no interface, such as `net.core.somaxconn`.
-    pub fn elsewhere(&self) -> impl Iterator<Item = Wanted> {
+    pub fn global(&self) -> impl Iterator<Item = Wanted> {
         let one = |(index, entry): (usize, &Entry)| Some((entry.sets()?.clone(), index));
         self.merged.entries.iter().enumerate().filter_map(one).filter(|(key, _)| key.place().is_none())
     }
@@ -275,7 +275,7 @@ impl Policy {
         let mut wanted: Vec<Wanted> = names.iter().flat_map(|name| self.for_interface(name)).collect();
         let absent = absent.iter().flat_map(written_out);
         wanted.extend(absent.filter_map(|index| Some((self.merged.entries[index].sets()?.clone(), index))));
-        wanted.extend(self.elsewhere());
+        wanted.extend(self.global());
         wanted
     }
 

@@ -1,4 +1,4 @@
-//! Records: what is told, who wrote, and their sentences.
+//! Records: their kinds and fields, the writer of a setting, and their sentences. Data only, used by every room above.
 
 pub mod decision;
 pub mod record;

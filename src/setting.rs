@@ -1,4 +1,4 @@
-//! A sysctl key: where it lies below `/proc/sys`, what it is called, and whose setting it is.
+//! A sysctl key: its path below `/proc/sys`, its names, the interface it belongs to, and which values are the same.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;

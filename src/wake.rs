@@ -1,4 +1,4 @@
-//! What wakes the guard besides the kernel's notifications.
+//! Sources of events besides the kernel's notifications of settings: logind, clocks, network managers, modules, timers.
 
 pub mod clock;
 pub mod logind;

@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::{Namespace, PATIENCE, Running, run, sysctl_write, wait_sysctl};
-use fwdguard::guard::{Guard, Snapshot};
 use fwdguard::kernel::message::Link;
 use fwdguard::kernel::netconf::NetconfMessage;
 use fwdguard::kernel::sysctl::Outcome;
 use fwdguard::policy::Policy;
 use fwdguard::report::record::Cause;
+use fwdguard::state::{Snapshot, State};
 
 /// Counts what the calling thread allocates.
 struct Counting;
@@ -55,22 +55,22 @@ fn message(ifindex: i32, forwarding: i32) -> NetconfMessage {
 /// Allocations from one interface's message to the end of its repair, the most of some.
 fn allocations(interfaces: i32) -> u64 {
     let folder = tempfile::tempdir().unwrap();
-    let mut guard = Guard::new(Arc::new(Policy::load(folder.path())));
+    let mut state = State::new(Arc::new(Policy::load(folder.path())));
     let link = |ifindex| Link { ifindex, name: format!("if{ifindex}").as_str().into(), up: None, mtu: None };
     let netconf = (1..=interfaces).chain([-1, -2]).map(|ifindex| message(ifindex, 1)).collect();
     let links = Some((1..=interfaces).map(link).collect());
-    guard.snapshot(&Snapshot { links, netconf, redirects: None, at: 0 }, Cause::Start);
-    while guard.next_repair(0).is_some() {}
+    state.apply_snapshot(&Snapshot { links, netconf, redirects: None, at: 0 }, Cause::Start);
+    while state.next_repair(0).is_some() {}
     let step = |round: u64| {
         let (at, before) = (round * 1_000_000_000, ALLOCATIONS.get());
-        guard.netconf(&message(3, 0), at);
-        let repair = guard.next_repair(at).expect("a repair");
+        state.apply_netconf(&message(3, 0), at);
+        let repair = state.next_repair(at).expect("a repair");
         let (found, now) = (Ok("0".into()), Some("1".into()));
         let outcome = Outcome { found, write: Some(Ok(())), now, finished: at, write_usec: 1 };
-        assert_eq!(guard.done(repair, outcome), None);
-        guard.netconf(&message(3, 1), at);
-        assert_eq!(guard.take_records().len(), 1);
-        guard.tick(at);
+        assert_eq!(state.complete(repair, outcome), None);
+        state.apply_netconf(&message(3, 1), at);
+        assert_eq!(state.take_records().len(), 1);
+        state.tick(at);
         ALLOCATIONS.get() - before
     };
     (1..20).map(step).max().unwrap()

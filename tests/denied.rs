@@ -156,7 +156,7 @@ fn settings_and_policy_that_may_not_be_watched_are_told() {
 fn writers_that_may_not_be_watched_are_told() {
     let ns = prepared(POLICY);
     let guard = Running::start(&ns, |command| refuse(command, &[Refused(libc::SYS_fanotify_mark, None)]));
-    let is_watched = fwdguard::kernel::writers::open().is_ok();
+    let is_watched = fwdguard::kernel::fanotify::open().is_ok();
     if is_watched {
         assert!(lost(&guard, "fanotify")["MESSAGE"].contains(HINT));
     }

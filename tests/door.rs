@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use fwdguard::kernel::sysctl::Door;
+use fwdguard::kernel::sysctl::Sysctl;
 use fwdguard::setting::Key;
 
 /// The guard keeps files open that it has repaired; an interface that goes or gets another name takes its file along.
@@ -37,7 +37,7 @@ fn a_file_kept_open_is_never_another_interfaces() {
 fn a_value_is_read_whole_however_long_it_is() {
     const PORTS: &str = "net/ipv4/ip_local_reserved_ports";
     let _ns = Namespace::enter();
-    let mut door = Door::new(std::sync::Arc::default());
+    let mut door = Sysctl::new(std::sync::Arc::default());
     let key = Key::parse(PORTS).unwrap();
     let even: Vec<String> = (1..2000).map(|number| (2 * number).to_string()).collect();
     let even = even.join(",");

@@ -90,7 +90,7 @@ fn a_hostile_writer_is_one_well_formed_record() {
         writer.wait().expect("wait");
         let record = guard.repairs().pop().expect("a repair");
         assert_well_formed(&record);
-        if fwdguard::kernel::writers::open().is_ok() {
+        if fwdguard::kernel::fanotify::open().is_ok() {
             assert_eq!(record.get("WRITER_PID"), Some(&pid.to_string()), "{record:#?}");
             let own = fwdguard::setting::printable(OsStr::from_bytes(&comm[..comm.len().min(15)]));
             assert_eq!(record["WRITER_COMM"], own);

@@ -105,7 +105,7 @@ fn everything_works_with_the_system_calls_of_linux_3_10() {
     wait_sysctl("net/ipv4/conf/a0/forwarding", "1");
     let record =
         guard.wait_record("a0", |record| record.get("SYSCTL").is_some_and(|key| key.ends_with("a0.forwarding")));
-    if fwdguard::kernel::writers::open().is_ok() {
+    if fwdguard::kernel::fanotify::open().is_ok() {
         assert_eq!(record["WRITER_PID"], std::process::id().to_string(), "{record:?}");
     }
     ns.write("etc/fwdguard.d/20.conf", "net.ipv4.tcp_fin_timeout = 1234\n");

@@ -58,7 +58,7 @@ fn the_status_is_for_the_operator() {
     guard.wait_notified("1 repair since start, last net.ipv4.ip_forward at ");
     sysctl_write("net/ipv4/conf/lo/forwarding", "0");
     let status = guard.wait_notified("2 repairs since start, last net.ipv4.conf.lo.forwarding at ");
-    let writer = if fwdguard::kernel::writers::open().is_ok() { " (write, written by " } else { " (write)" };
+    let writer = if fwdguard::kernel::fanotify::open().is_ok() { " (write, written by " } else { " (write)" };
     assert!(status.starts_with("STATUS=Guarding ") && status.contains(writer), "{status}");
     assert!(status.contains("; 1 bad line in the policy"), "{status}");
     guard.wait_message("Lost the system bus");

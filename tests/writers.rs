@@ -13,7 +13,7 @@ const KEY: &str = "net/ipv4/ip_forward";
 
 /// In a user namespace of one's own there is no fanotify with PIDs; then everything must work but the names.
 fn has_fanotify() -> bool {
-    fwdguard::kernel::writers::open().is_ok()
+    fwdguard::kernel::fanotify::open().is_ok()
 }
 
 /// A shell that runs `script` and then stays, for as long as it takes to look at it.
@@ -86,7 +86,7 @@ fn a_shell_is_named_on_every_kind_of_setting() {
     let shell = Stays::run(script);
     assert_shell(&repair_of(&guard, KEY, 1), &shell, script);
 
-    // Marks follow interfaces. The guard tells the witness of a name at the latest with its next repair.
+    // Marks follow interfaces. The engine publishes a name at the latest with its next repair.
     run("ip link set a0 name renamed0");
     run("ip link add new0 type veth peer name new1");
     sysctl_write(KEY, "0");
@@ -228,7 +228,7 @@ fn no_thread_keeps_more_than_net_admin() {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let names = thread_names(&guard);
-        let known = ["guard", "reporter", "witness"].map(|name| names.contains(&name.to_string()));
+        let known = ["guard", "reporter", "writers"].map(|name| names.contains(&name.to_string()));
         if known == [true, true, has_fanotify()] {
             return;
         }

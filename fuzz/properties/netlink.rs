@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use fwdguard::kernel::message::{Heard, Link};
+use fwdguard::kernel::message::{Event, Link};
 use fwdguard::kernel::name::Name;
 use fwdguard::kernel::socket::hear;
 use fwdguard::setting::{Attribute, Family, Key};
@@ -19,8 +19,8 @@ pub fn holds(data: &[u8]) {
     assert!(heard.len() <= data.len() / HEADER);
     for message in &heard {
         match message {
-            Heard::Netconf(message) => assert!(message.ifindex.is_some()),
-            Heard::Link(link) => {
+            Event::Netconf(message) => assert!(message.ifindex.is_some()),
+            Event::Link(link) => {
                 let name = link.name.as_bytes();
                 assert!(!name.is_empty() && !name.contains(&0) && name.len() < data.len());
                 for family in Family::BOTH {
@@ -29,8 +29,8 @@ pub fn holds(data: &[u8]) {
                     assert_eq!(key.place().map(|place| place.interface), Some(&*link.name));
                 }
             }
-            Heard::LinkGone { .. } | Heard::Other => {}
-            Heard::Broken => panic!("it is told as a loss"),
+            Event::LinkGone { .. } | Event::Other => {}
+            Event::Broken => panic!("it is told as a loss"),
         }
     }
     if let Some(expected) = decode(data) {
@@ -44,7 +44,7 @@ pub fn holds(data: &[u8]) {
 }
 
 /// What is heard, or nothing if something was lost. `None`: there is a control message, of which this decoder knows nothing.
-fn decode(data: &[u8]) -> Option<Option<Vec<Heard>>> {
+fn decode(data: &[u8]) -> Option<Option<Vec<Event>>> {
     let (mut at, mut heard) = (0, Vec::new());
     while at < data.len() {
         let Some((length, kind)) = u32_at(data, at).zip(u16_at(data, at + 4)) else { return Some(None) };
@@ -62,7 +62,7 @@ fn decode(data: &[u8]) -> Option<Option<Vec<Heard>>> {
     Some(Some(heard))
 }
 
-fn message(kind: u16, payload: &[u8]) -> Option<Heard> {
+fn message(kind: u16, payload: &[u8]) -> Option<Event> {
     match kind {
         80 => {
             let (attributes, all) = attributes(payload.get(4..)?);
@@ -71,7 +71,7 @@ fn message(kind: u16, payload: &[u8]) -> Option<Heard> {
             if !all || !known.clone().all(|a| a.1.len() == 4) {
                 return None;
             }
-            Some(Heard::Netconf(fwdguard::kernel::netconf::NetconfMessage {
+            Some(Event::Netconf(fwdguard::kernel::netconf::NetconfMessage {
                 family: payload[0],
                 ifindex: Some(last(1)?),
                 forwarding: last(2),
@@ -83,7 +83,7 @@ fn message(kind: u16, payload: &[u8]) -> Option<Heard> {
         16 | 17 => {
             let (family, ifindex, flags) = (payload.first()?, i32_of(payload.get(4..8)?)?, u32_at(payload, 8)?);
             match (family, kind) {
-                (0, 17) => Some(Heard::LinkGone { ifindex }),
+                (0, 17) => Some(Event::LinkGone { ifindex }),
                 (0, _) => {
                     let (attributes, _) = attributes(payload.get(16..).unwrap_or_default());
                     let value = attributes.iter().find(|a| a.0 == 3)?.1;
@@ -97,12 +97,12 @@ fn message(kind: u16, payload: &[u8]) -> Option<Heard> {
                     let behind = attributes.iter().skip_while(|a| a.0 != 3).skip(1);
                     let mtu = behind.filter(|a| a.0 == 4).map(|a| a.1).next().and_then(|mtu| mtu.try_into().ok());
                     let mtu = mtu.map(u32::from_ne_bytes);
-                    Some(Heard::Link(Link { ifindex, name, up: Some(flags & 1 == 1), mtu }))
+                    Some(Event::Link(Link { ifindex, name, up: Some(flags & 1 == 1), mtu }))
                 }
-                _ => Some(Heard::Other),
+                _ => Some(Event::Other),
             }
         }
-        _ => Some(Heard::Other),
+        _ => Some(Event::Other),
     }
 }
 

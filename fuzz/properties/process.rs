@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use fwdguard::kernel::process::{Place, Process, cmdline, place, stat};
-use fwdguard::report::writer::{Blame, name, short, written_by};
+use fwdguard::report::writer::{Writer, name, short, written_by};
 use fwdguard::setting::{Key, printable};
 
 /// `TASK_COMM_LEN`, without the NUL.
@@ -51,7 +51,7 @@ pub fn holds(data: &[u8]) {
         parent: Some((parent, escaped(comm))),
         place: place(cgroup),
     };
-    for text in [short(&process), name(&process), written_by(&Blame::Process(Arc::new(process.clone())))] {
+    for text in [short(&process), name(&process), written_by(&Writer::Process(Arc::new(process.clone())))] {
         super::assert_plain(&text);
         assert!(text.contains(&format!("[{parent}]")), "{text}");
     }

@@ -9,15 +9,15 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::Arc;
 
-use fwdguard::guard::Summary;
 use fwdguard::journal;
 use fwdguard::journal::status::Status;
 use fwdguard::kernel::process::{Process, cmdline, place};
 use fwdguard::policy::Source;
 use fwdguard::policy::conflicts::{Mend, Origin};
 use fwdguard::report::record::{Cause, Record, Subject};
-use fwdguard::report::writer::{Blame, name, short};
+use fwdguard::report::writer::{Writer, name, short};
 use fwdguard::setting::{Key, printable};
+use fwdguard::state::Summary;
 use fwdguard::text::ascii;
 
 const JOURNAL: &str = "/run/systemd/journal/socket";
@@ -105,7 +105,7 @@ pub fn holds(data: &[u8]) {
             finished: 2,
             interfaces: 3,
             last_good: Some(0),
-            writer: Blame::Process(process.clone()),
+            writer: Writer::Process(process.clone()),
         },
     };
     super::assert_plain(&record.text());

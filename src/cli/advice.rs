@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::check::{Compared, Verdict};
-use crate::kernel::sysctl::Door;
+use crate::kernel::sysctl::Sysctl;
 use crate::policy::effective::{Release, Together, is_unread, release, together};
 use crate::policy::merge::Target;
 use crate::policy::{Policy, Source};
@@ -93,7 +93,7 @@ pub fn idle(policy: &Policy, interfaces: &[OsString]) -> BTreeMap<usize, Idle> {
 
 /// What the kernel says now, each number read once.
 pub struct Numbers {
-    pub door: Door,
+    pub door: Sysctl,
     release: Release,
     known: HashMap<Key, Option<i64>>,
 }
@@ -101,7 +101,7 @@ pub struct Numbers {
 impl Numbers {
     pub fn new() -> Numbers {
         let release = release(&rustix::system::uname().release().to_string_lossy()).unwrap_or_default();
-        Numbers { door: Door::new(Arc::default()), release, known: HashMap::new() }
+        Numbers { door: Sysctl::new(Arc::default()), release, known: HashMap::new() }
     }
 
     fn number(&mut self, key: Key) -> Option<i64> {

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::check::Report;
 use super::load;
 use super::table::{say, say_json};
-use crate::keeper;
+use crate::engine;
 use crate::report::record::Record;
 use crate::text::{count, errno_text};
 
@@ -25,8 +25,8 @@ pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
         eprintln!("fwdguard: no line of the policy could be read, nothing was changed");
         return Ok(ExitCode::from(super::EXIT_USAGE));
     }
-    let keeper::Applied { records, learned } =
-        keeper::apply_once(policy.clone()).context("no rtnetlink socket; is AF_NETLINK allowed?")?;
+    let engine::Applied { records, learned } =
+        engine::apply_once(policy.clone()).context("no rtnetlink socket; is AF_NETLINK allowed?")?;
     let after = Report::of(policy.clone(), root, &learned)?;
     let (mut repaired, mut failed) = (Vec::new(), Vec::new());
     for record in &records {

@@ -1,4 +1,4 @@
-//! The policy while the service runs: read again when its files change, told with its errors and with what works against it.
+//! The policy while the service runs: reloaded when its files change, and logged with its errors and the lines that conflict with it.
 
 use std::collections::HashMap;
 use std::io;
@@ -11,9 +11,9 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use super::{Daemon, POLICY_WATCH};
+use crate::engine::Command;
 use crate::journal::Reporter;
 use crate::journal::status::notify;
-use crate::keeper::Command;
 use crate::kernel::altname::find_by_altname;
 use crate::kernel::sysctl;
 use crate::policy::conflicts::{self, Conflict, Origin};
@@ -22,7 +22,7 @@ use crate::policy::{Policy, PolicyError, Source};
 use crate::report::record::Record;
 use crate::setting::{Key, printable};
 use crate::text::why;
-use crate::witness::Follow;
+use crate::writers::Follow;
 
 /// As records and the status name it.
 const SYSCTL_D: &str = "sysctl.d, ufw or TuneD";
@@ -160,9 +160,9 @@ impl Daemon {
         if usable {
             self.policy = Arc::new(policy);
             tell(&self.policy, &self.reporter);
-            self.witness.follow(Follow::Policy(self.policy.clone()));
+            self.tracker.follow(Follow::Policy(self.policy.clone()));
             let (done, applied) = oneshot::channel();
-            self.guard.send(Command::Reload(self.policy.clone(), done));
+            self.engine.send(Command::Reload(self.policy.clone(), done));
             if asked {
                 _ = timeout(RELOAD_AT_LATEST, applied).await;
             }

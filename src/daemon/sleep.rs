@@ -1,4 +1,4 @@
-//! Who tells of a sleep, and what comes of it: a look at once, and one record when the node has come to rest.
+//! Suspends and resumes: every announcement leads to a check at once, and each sleep to one record.
 
 use std::io;
 use std::time::Duration;
@@ -9,9 +9,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::{CLOCKS, Daemon, monotonic, since_zero};
-use crate::guard::resume::{Act, BEFORE, Jump, Moment};
-use crate::keeper::Command;
+use crate::engine::Command;
 use crate::report::woke::By;
+use crate::state::resume::{Act, BEFORE, Jump, Moment};
 use crate::wake::clock::Clock;
 
 /// The package's sleep hook speaks by signals that end nobody who does not catch them, be it an older fwdguard or one that
@@ -87,7 +87,7 @@ impl Daemon {
         }
         let acts = self.sleeps.announce(by, before, now());
         self.carry_out(acts);
-        noted.into_iter().for_each(|noted| self.guard.send(Command::Noted(noted)));
+        noted.into_iter().for_each(|noted| self.engine.send(Command::Acknowledge(noted)));
     }
 
     pub(super) fn woke(&mut self, by: By) {
@@ -106,7 +106,7 @@ impl Daemon {
         let now = now();
         let (cause, acts) = self.sleeps.notice(by, jump, now);
         self.carry_out(acts);
-        self.guard.send(Command::Audit(cause));
+        self.engine.send(Command::Audit(cause));
         self.settle.start(cause, now.awake);
         // The first look is the one just sent.
         self.settle.take(now.awake);
@@ -119,9 +119,9 @@ impl Daemon {
 
     pub(super) fn carry_out(&self, acts: impl IntoIterator<Item = Act>) {
         for act in acts {
-            self.guard.send(match act {
-                Act::Note(before) => Command::Note(before),
-                Act::Tell(cause, woke) => Command::Tell(cause, woke),
+            self.engine.send(match act {
+                Act::MarkSleep(before) => Command::MarkSleep(before),
+                Act::ReportResume(cause, woke) => Command::ReportResume(cause, woke),
             });
         }
     }

@@ -1,20 +1,20 @@
-//! Who wrote, filled into records on the reporter's thread, which can wait for the answer.
+//! Fills the writers into records, on the reporter's thread, which can wait for them.
 
 use crate::report::record::Record;
 use crate::report::writer::name;
-use crate::witness::Witness;
+use crate::writers::WriterTracker;
 
 /// A record about several writers names the last of them.
 const NAMED_MAX: usize = 3;
 
-/// What the reporter is given to name writers with. It adds the sources that the witness has found to be refused.
-pub(super) fn naming(witness: Witness) -> impl Fn(&mut Vec<Record>) {
+/// Returns what the reporter names writers with. It adds the sources that the kernel refused.
+pub(super) fn naming(tracker: WriterTracker) -> impl Fn(&mut Vec<Record>) {
     move |records| {
-        let names = |key, since| witness.writers(key, since).iter().take(NAMED_MAX).map(|by| name(by)).collect();
+        let names = |key, since| tracker.writers(key, since).iter().take(NAMED_MAX).map(|by| name(by)).collect();
         for record in records.iter_mut() {
             match record {
                 Record::Repaired { subject, key, received, finished, writer, .. } => {
-                    *writer = witness.who(key, subject.cause, *received, *finished);
+                    *writer = tracker.find_writer(key, subject.cause, *received, *finished);
                 }
                 Record::Contested { key, since, writers, .. } | Record::StillContested { key, since, writers, .. } => {
                     *writers = names(key, *since);
@@ -22,7 +22,7 @@ pub(super) fn naming(witness: Witness) -> impl Fn(&mut Vec<Record>) {
                 _ => {}
             }
         }
-        let refused = witness.take_refusals().into_iter();
+        let refused = tracker.take_refusals().into_iter();
         records.extend(refused.map(|(source, reason)| Record::SourceLost { source, reason }));
     }
 }

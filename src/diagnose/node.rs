@@ -14,7 +14,7 @@ use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteMessage};
 use super::links::{Address, Link, Neighbour};
 use super::messages::{NextHop, Route, Rule, TABLE_LOCAL, TABLE_MAIN, kind_name, refusal};
 use crate::kernel::socket::Dumps;
-use crate::kernel::sysctl::Door;
+use crate::kernel::sysctl::Sysctl;
 use crate::setting::{Family, Key, printable};
 
 /// What a lookup is asked for, beside the address.
@@ -31,7 +31,7 @@ pub struct Lookup {
 
 pub struct Node {
     dumps: Dumps,
-    door: Door,
+    door: Sysctl,
     pub family: Family,
     pub links: BTreeMap<i32, Link>,
     /// Sorted by interface.
@@ -68,7 +68,7 @@ impl Node {
         }
         let mut node = Node {
             dumps,
-            door: Door::new(Default::default()),
+            door: Sysctl::new(Default::default()),
             family,
             links: BTreeMap::new(),
             addresses: Vec::new(),

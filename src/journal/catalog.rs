@@ -14,7 +14,7 @@ use crate::policy::Source;
 use crate::policy::conflicts::Origin;
 use crate::report::record::{Cause, Record, Subject};
 use crate::report::woke::{By, Woke};
-use crate::report::writer::{Blame, Why};
+use crate::report::writer::{UnknownBecause, Writer};
 use crate::setting::Key;
 
 const CATALOG: &str = include_str!("../../systemd/fwdguard.catalog");
@@ -25,14 +25,14 @@ const WIDTH: usize = 76;
 const FIELD_NAME_MAX: usize = 64;
 
 /// One record of each kind.
-fn samples(writer: &Blame) -> Vec<Record> {
+fn samples(writer: &Writer) -> Vec<Record> {
     std::iter::successors(sample(None, writer), |last| sample(Some(last), writer)).collect()
 }
 
 /// The sample after `last`: a new kind does not compile until it has one. Without a writer it has nothing that a record
 /// of its kind may lack.
-fn sample(last: Option<&Record>, writer: &Blame) -> Option<Record> {
-    let full = *writer != Blame::Nobody;
+fn sample(last: Option<&Record>, writer: &Writer) -> Option<Record> {
+    let full = *writer != Writer::BeforeStart;
     let some = |text: &str| full.then(|| text.to_string());
     let source = || Source { file: Path::new("/usr/lib/fwdguard.d/50-kubernetes.conf").into(), line: 9 };
     let subject =
@@ -90,16 +90,16 @@ fn sample(last: Option<&Record>, writer: &Blame) -> Option<Record> {
         Some(Record::Resumed { .. }) => Record::Resynchronised { reason: String::new() },
         Some(Record::Resynchronised { .. }) => Record::SourceLost { source: "logind", reason: String::new() },
         Some(Record::SourceLost { .. }) => Record::SourceBack { source: "logind" },
-        Some(Record::SourceBack { .. }) => Record::Unsaid { count: 1 },
-        Some(Record::Unsaid { .. }) => Record::Stopping { repairs: 0 },
+        Some(Record::SourceBack { .. }) => Record::RecordsDropped { count: 1 },
+        Some(Record::RecordsDropped { .. }) => Record::Stopping { repairs: 0 },
         Some(Record::Stopping { .. }) => return None,
     })
 }
 
-fn known_writer() -> Blame {
+fn known_writer() -> Writer {
     let some = || Some("x".to_string());
     let place = Place { unit: some(), pod: some(), container: some() };
-    Blame::Process(Arc::new(Process { pid: 1, comm: some(), cmdline: some(), exe: some(), parent: None, place }))
+    Writer::Process(Arc::new(Process { pid: 1, comm: some(), cmdline: some(), exe: some(), parent: None, place }))
 }
 
 /// The fields that the journal gets of a record, but for those without a value.
@@ -129,7 +129,7 @@ fn entries() -> Vec<(&'static str, &'static str)> {
 }
 
 fn message_ids() -> Vec<&'static str> {
-    let mut ids: Vec<_> = samples(&Blame::Nobody).iter().map(Record::message_id).collect();
+    let mut ids: Vec<_> = samples(&Writer::BeforeStart).iter().map(Record::message_id).collect();
     ids.sort_unstable();
     ids
 }
@@ -163,7 +163,7 @@ fn entries_read_well() {
 /// journalctl leaves the bare name of a field that a record has not.
 #[test]
 fn entries_name_only_fields_that_each_record_of_the_kind_has() {
-    let has: BTreeMap<_, _> = samples(&Blame::Nobody).iter().map(|r| (r.message_id(), fields(r))).collect();
+    let has: BTreeMap<_, _> = samples(&Writer::BeforeStart).iter().map(|r| (r.message_id(), fields(r))).collect();
     for (id, text) in entries() {
         let pieces: Vec<_> = text.split('@').collect();
         assert_eq!(pieces.len() % 2, 1, "{id}: a single @");
@@ -174,7 +174,7 @@ fn entries_name_only_fields_that_each_record_of_the_kind_has() {
 
 #[test]
 fn the_readme_names_every_field() {
-    let writers = [known_writer(), Blame::Unknown(Why::Unseen)];
+    let writers = [known_writer(), Writer::Unknown(UnknownBecause::Unseen)];
     let mut written: BTreeSet<_> = writers.iter().flat_map(samples).flat_map(|record| fields(&record)).collect();
     assert!(written.remove("message") && written.remove("MESSAGE_ID"));
     let cells = readme_table("field");

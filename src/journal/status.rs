@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-use crate::guard::Summary;
 use crate::report::record::{Cause, Record};
+use crate::state::Summary;
 use crate::text::{ascii_line, count};
 
 /// How long a notification may wait for room in the service manager's queue, which other services fill, too.

@@ -1,4 +1,4 @@
-//! Which interface has an altname (ip-link(8)): below `/proc/sys` there is none of that name.
+//! Finds the interface that has an altname (ip-link(8)); `/proc/sys` knows only its name.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;

@@ -1,4 +1,4 @@
-//! File descriptors: how many the guard needs, and which are left for repairs where there are few.
+//! File descriptors: how many the service needs, and which are reserved for repairs where there are few.
 
 use std::os::fd::{AsFd, AsRawFd};
 

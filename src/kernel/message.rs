@@ -1,4 +1,4 @@
-//! rtnetlink messages, decoded leniently: what the guard does not need or know is no error.
+//! Decodes rtnetlink messages, leniently: unknown messages and attributes are no error.
 
 use std::convert::Infallible;
 
@@ -20,7 +20,7 @@ const IFINFOMSG_LEN: usize = 16;
 
 /// What the kernel said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum Event {
     Netconf(NetconfMessage),
     Link(Link),
     LinkGone {
@@ -45,20 +45,20 @@ pub struct Link {
 /// A message on its way from the kernel.
 #[derive(Clone, Debug)]
 pub enum Message {
-    Heard(Heard),
+    Event(Event),
 }
 
 impl NetlinkDeserializable for Message {
     type Error = Infallible;
 
     fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, Infallible> {
-        Ok(Message::Heard(match header.message_type {
+        Ok(Message::Event(match header.message_type {
             RTM_NEWNETCONF => match NetconfMessage::parse(payload) {
-                Ok(message) if message.ifindex.is_some() => Heard::Netconf(message),
-                _ => Heard::Broken,
+                Ok(message) if message.ifindex.is_some() => Event::Netconf(message),
+                _ => Event::Broken,
             },
             RTM_NEWLINK | RTM_DELLINK => link(header.message_type, payload),
-            _ => Heard::Other,
+            _ => Event::Other,
         }))
     }
 }
@@ -66,18 +66,18 @@ impl NetlinkDeserializable for Message {
 /// `struct ifinfomsg`: family at 0, index at 4, flags at 8, and attributes from 16 (rtnetlink(7)). Those behind name and MTU,
 /// which the kernel puts first (`rtnl_fill_ifinfo`), are not looked at: a link that flaps sends six messages a flap, with 1.5 KB
 /// of statistics each.
-pub(super) fn link(kind: u16, payload: &[u8]) -> Heard {
+pub(super) fn link(kind: u16, payload: &[u8]) -> Event {
     let field = |at| payload.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_ne_bytes);
     let (Some(family), Some(ifindex), Some(flags)) = (payload.first(), field(4), field(8)) else {
-        return Heard::Broken;
+        return Event::Broken;
     };
     if *family != libc::AF_UNSPEC as u8 {
         // A bridge tells of its ports by link messages of AF_BRIDGE: RTM_DELLINK there is a port that left, not a link.
-        return Heard::Other;
+        return Event::Other;
     }
     let ifindex = ifindex as i32;
     if kind == RTM_DELLINK {
-        return Heard::LinkGone { ifindex };
+        return Event::LinkGone { ifindex };
     }
     let mut attributes = attributes(payload.get(IFINFOMSG_LEN..).unwrap_or_default()).map_while(Result::ok);
     // The kernel names every link (rtnl_fill_ifinfo), by any bytes, with a NUL at the end.
@@ -85,10 +85,10 @@ pub(super) fn link(kind: u16, payload: &[u8]) -> Heard {
     let mtu = attributes.find(|(kind, _)| *kind == IFLA_MTU).and_then(|(_, mtu)| mtu.try_into().ok());
     // A key of what can't be a name would lead elsewhere.
     match name.and_then(|(_, name)| Name::new(name)) {
-        None => Heard::Broken,
+        None => Event::Broken,
         Some(name) => {
             let up = LinkFlags::from_bits_retain(flags).contains(LinkFlags::Up);
-            Heard::Link(Link { ifindex, name, up: Some(up), mtu: mtu.map(u32::from_ne_bytes) })
+            Event::Link(Link { ifindex, name, up: Some(up), mtu: mtu.map(u32::from_ne_bytes) })
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the program may do: taken once at the start of `main`, given up before any other thread exists.
+//! Gives up every capability but CAP_NET_ADMIN, before any other thread exists.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! What `/proc/PID` says of a process while it is still there: its command, its parent, and the unit or pod that it belongs to.
+//! Reads `/proc/PID` while the process exists: its command, its parent, and the unit, pod and container it belongs to.
 
 use std::ffi::OsStr;
 use std::io::{self, Read};

@@ -1,4 +1,4 @@
-//! How soon a thread runs when it is woken: by the unit's niceness and short slices, without a real-time policy.
+//! How soon the guard thread runs once it is woken: the niceness of its session and short slices, no real-time policy.
 
 use std::fs::{self, File};
 

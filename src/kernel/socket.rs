@@ -1,4 +1,4 @@
-//! The two rtnetlink sockets: one that hears what changes, one in no group for reading everything.
+//! The two rtnetlink sockets: one for notifications, one for requests and dumps.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,8 +9,8 @@ use netlink_packet_core::{
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rustix::net::sockopt;
 
-use super::message::{Heard, Link, Message, RTM_NEWLINK, link, messages};
-use super::mute::{self, Muted};
+use super::filter::{self, Muted};
+use super::message::{Event, Link, Message, RTM_NEWLINK, link, messages};
 use super::netconf::{NetconfMessage, RTM_GETNETCONF};
 use crate::setting::Family;
 
@@ -41,7 +41,7 @@ const DUMP_TRIES: u32 = 10;
 /// What one receive gave.
 #[derive(Debug)]
 pub enum Received {
-    Messages(Vec<Heard>),
+    Messages(Vec<Event>),
     /// The queue is empty.
     Nothing,
     /// Something may have been missed: everything has to be read again, once the queue is empty.
@@ -88,7 +88,7 @@ impl Notifications {
     /// # Errors
     /// The kernel refused the filter.
     pub fn deafen(&self) -> io::Result<()> {
-        mute::deafen(self.socket.as_fd())
+        filter::deafen(self.socket.as_fd())
     }
 
     /// Hears all but what is muted.
@@ -96,7 +96,7 @@ impl Notifications {
     /// # Errors
     /// The kernel refused the filter.
     pub fn listen(&self) -> io::Result<()> {
-        mute::mute(self.socket.as_fd(), &self.muted)
+        filter::mute(self.socket.as_fd(), &self.muted)
     }
 
     /// Takes one datagram of what is there, without waiting.
@@ -123,17 +123,17 @@ impl Notifications {
 ///
 /// # Errors
 /// Something may have been missed, and why.
-pub fn hear(bytes: &[u8], length: usize, heard: &mut Vec<Heard>) -> Result<(), String> {
+pub fn hear(bytes: &[u8], length: usize, heard: &mut Vec<Event>) -> Result<(), String> {
     if length > bytes.len() {
         return Err(format!("a message of {length} bytes was truncated"));
     }
     for message in messages(bytes) {
         match message.map(|m| m.payload) {
-            Ok(NetlinkPayload::InnerMessage(Message::Heard(Heard::Broken))) | Err(_) => {
+            Ok(NetlinkPayload::InnerMessage(Message::Event(Event::Broken))) | Err(_) => {
                 return Err("a message of an unknown shape".into());
             }
             Ok(NetlinkPayload::Overrun(_)) => return Err("the kernel says that messages were lost".into()),
-            Ok(NetlinkPayload::InnerMessage(Message::Heard(message))) => heard.push(message),
+            Ok(NetlinkPayload::InnerMessage(Message::Event(message))) => heard.push(message),
             Ok(_) => {}
         }
     }
@@ -186,13 +186,13 @@ impl Dumps {
         body.extend([0; 8]);
         body.extend([8u16.to_ne_bytes(), IFLA_EXT_MASK.to_ne_bytes()].as_flattened());
         body.extend(RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
-        let mut heard = Heard::Other;
+        let mut heard = Event::Other;
         match self.ask(RTM_GETLINK, 0, &body, |payload| heard = link(RTM_NEWLINK, payload)) {
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENXIO)) => return Ok(None),
             asked => asked?,
         };
         match heard {
-            Heard::Link(link) => Ok(Some(link)),
+            Event::Link(link) => Ok(Some(link)),
             _ => Err(io::Error::other("an answer of an unknown shape")),
         }
     }

@@ -1,4 +1,4 @@
-//! The one door to `/proc/sys`: read, compare, write, read back.
+//! Reads and writes `/proc/sys`: read, compare, write, read back. No other file does.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -40,7 +40,7 @@ pub struct Outcome {
 
 /// What the guard thread is doing, for the watchdog: never locked for longer than it takes to copy a key.
 #[derive(Default)]
-pub struct Pulse {
+pub struct Heartbeat {
     /// Counts turns of the guard thread.
     pub turns: AtomicU64,
     /// Since when (monotonic microseconds) the guard thread is inside the kernel for a write or a dump; 0 when it is not.
@@ -48,7 +48,7 @@ pub struct Pulse {
     inside: Mutex<Option<Arc<Key>>>,
 }
 
-impl Pulse {
+impl Heartbeat {
     /// Marks the time of `call` as spent inside the kernel, for `key` (or for a dump).
     pub fn inside<T>(&self, key: Option<&Arc<Key>>, call: impl FnOnce() -> T) -> T {
         *self.inside.lock().unwrap_or_else(|e| e.into_inner()) = key.cloned();
@@ -80,11 +80,11 @@ pub fn thread_cpu_usec() -> u64 {
 }
 
 /// Reads and writes below `/proc/sys` of the network namespace that this process is in.
-pub struct Door {
+pub struct Sysctl {
     /// Those that stay open for good come first, then what was repaired lately, the last one last.
     open: Vec<Opened>,
     for_good: usize,
-    pulse: Arc<Pulse>,
+    pulse: Arc<Heartbeat>,
 }
 
 /// The file of a setting. When its interface goes or is renamed, it gives ENOENT for ever (`grab_header`, fs/proc/proc_sysctl.c),
@@ -107,9 +107,9 @@ impl Opened {
     }
 }
 
-impl Door {
-    pub fn new(pulse: Arc<Pulse>) -> Door {
-        Door { open: Vec::new(), for_good: 0, pulse }
+impl Sysctl {
+    pub fn new(pulse: Arc<Heartbeat>) -> Sysctl {
+        Sysctl { open: Vec::new(), for_good: 0, pulse }
     }
 
     /// The value, without white space around it.
@@ -140,7 +140,7 @@ impl Door {
     }
 
     /// Makes the kernel's value the wanted one, unless it is already. `equal` says what else counts as the wanted value.
-    /// [`Door::read_back`] belongs to it.
+    /// [`Sysctl::read_back`] belongs to it.
     pub fn repair(&mut self, key: &Key, wanted: &str, equal: impl Fn(&str) -> bool) -> Outcome {
         let known = self.position(key);
         let at = match known.map_or_else(|| self.open(key), Ok) {

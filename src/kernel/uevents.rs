@@ -1,4 +1,4 @@
-//! Tells of kernel modules that were loaded: the kernel's own uevents (lib/kobject_uevent.c), before udev's rules.
+//! The kernel's uevents of loaded modules (lib/kobject_uevent.c), as they come before udev's rules.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -9,7 +9,7 @@ use rustix::net::netlink::{KOBJECT_UEVENT, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
 use socket2::SockFilter;
 
-use super::mute::{WORD, attach, jump_unless, op};
+use super::filter::{WORD, attach, jump_unless, op};
 
 /// The group of the kernel's messages; udevd's own go to another.
 const KERNEL: u32 = 1;

@@ -1,4 +1,4 @@
-//! What `fwdguard run -v` and `-vv` log: what the guard decided about a setting, and what it was told.
+//! Decisions and events as `fwdguard run -v` and `-vv` log them.
 
 use std::fmt;
 use std::sync::Arc;

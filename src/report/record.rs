@@ -1,11 +1,11 @@
-//! What is told: the kinds of records, their MESSAGE_IDs, fields and texts.
+//! The kinds of records, with their MESSAGE_IDs and journal fields.
 
 use std::sync::Arc;
 
 use rustix::io::Errno;
 
 use super::woke::Woke;
-use super::writer::Blame;
+use super::writer::Writer;
 use crate::policy::Source;
 use crate::policy::conflicts::{Mend, Origin};
 use crate::setting::Key;
@@ -104,7 +104,7 @@ pub enum Record {
         old: Option<String>,
         /// What stood there when the guard looked.
         new: String,
-        /// The key by its one name, for the witness.
+        /// The key by its one name, to find the writer.
         key: Key,
         /// When the change was heard of, if it was, and when it was mended, in monotonic microseconds.
         received: Option<u64>,
@@ -114,7 +114,7 @@ pub enum Record {
         /// When it was last known to hold, where that was not just before.
         last_good: Option<u64>,
         /// Filled in by the reporter, who can wait for it.
-        writer: Blame,
+        writer: Writer,
     },
     /// Somebody keeps changing a setting back. The reporter, who can ask, fills in who, and what stands in files against it.
     Contested {
@@ -163,7 +163,7 @@ pub enum Record {
     SourceBack {
         source: &'static str,
     },
-    Unsaid {
+    RecordsDropped {
         count: u64,
     },
     Stopping {
@@ -190,7 +190,7 @@ impl Record {
             Record::Resynchronised { .. } => "b90d6a12c4a44e1483f4b76ccdf9a44a",
             Record::SourceLost { .. } => "7537f41c4e6e4855af1a292486f5c100",
             Record::SourceBack { .. } => "876be2501dec44c1a999b4aafc1e8474",
-            Record::Unsaid { .. } => "ffc217b33086402aa8bfbbda06a4edb6",
+            Record::RecordsDropped { .. } => "ffc217b33086402aa8bfbbda06a4edb6",
             Record::Stopping { .. } => "690e63aebaf04fd394aea61756d49868",
         }
     }
@@ -206,7 +206,7 @@ impl Record {
             | Record::SlowWrite { .. }
             | Record::Resynchronised { .. }
             | Record::SourceLost { .. }
-            | Record::Unsaid { .. } => Priority::Warning,
+            | Record::RecordsDropped { .. } => Priority::Warning,
             Record::PolicyNotice { .. } | Record::ContestOver { .. } => Priority::Notice,
             Record::Started { .. }
             | Record::PolicyLoaded { .. }

@@ -1,4 +1,4 @@
-//! The sentences that people read in the journal.
+//! The sentence of each record.
 
 use rustix::io::Errno;
 
@@ -138,7 +138,7 @@ impl Record {
                 format!("Lost {source}: {}; guarding goes on without it", plain(reason))
             }
             Record::SourceBack { source } => format!("{source} is back"),
-            Record::Unsaid { count: n } => {
+            Record::RecordsDropped { count: n } => {
                 format!("{} could not be told, because the journal did not take them", count(*n as usize, "record"))
             }
             Record::Stopping { repairs } => {
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
     use crate::policy::Source;
     use crate::report::record::Cause;
-    use crate::report::writer::{Blame, Why};
+    use crate::report::writer::{UnknownBecause, Writer};
     use crate::setting::Key;
     use crate::text::TEXT_MAX;
     use std::path::Path;
@@ -199,7 +199,7 @@ mod tests {
             finished: 1_000_084,
             interfaces: 12,
             last_good: None,
-            writer: Blame::Unknown(Why::NoFanotify),
+            writer: Writer::Unknown(UnknownBecause::NoFanotify),
         };
         assert_eq!(
             record.text(),
@@ -207,7 +207,7 @@ mod tests {
              written by an unknown process (without fanotify nobody can say)"
         );
         if let Record::Repaired { received, interfaces, writer, .. } = &mut record {
-            (*received, *interfaces, *writer) = (None, 0, Blame::Nobody);
+            (*received, *interfaces, *writer) = (None, 0, Writer::BeforeStart);
         }
         assert_eq!(
             record.text(),

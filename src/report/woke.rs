@@ -1,4 +1,4 @@
-//! What a record says of a wake-up.
+//! What a record of a resume contains.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Who wrote a setting, and how a record names them.
+//! The writer of a setting, and how a record names it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,24 +12,24 @@ const CONTAINER_ID_CHARS: usize = 12;
 
 /// Who wrote a setting, as far as that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Blame {
+pub enum Writer {
     /// Nobody was watched then: the setting was wrong when the guard or its policy came.
-    Nobody,
+    BeforeStart,
     Process(Arc<Process>),
-    Unknown(Why),
+    Unknown(UnknownBecause),
 }
 
-impl Blame {
+impl Writer {
     pub fn process(&self) -> Option<&Process> {
         match self {
-            Blame::Process(process) => Some(process),
+            Writer::Process(process) => Some(process),
             _ => None,
         }
     }
 
     pub fn why(&self) -> Option<String> {
         match self {
-            Blame::Unknown(why) => Some(why.to_string()),
+            Writer::Unknown(why) => Some(why.to_string()),
             _ => None,
         }
     }
@@ -37,7 +37,7 @@ impl Blame {
 
 /// Why a writer is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum UnknownBecause {
     NoFanotify,
     Refused,
     Unwatched,
@@ -48,28 +48,28 @@ pub enum Why {
     Module,
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for UnknownBecause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Why::NoFanotify => "without fanotify nobody can say",
-            Why::Refused => "the kernel does not let fwdguard watch its file for writers",
-            Why::Unwatched => "its file is not watched for writers",
-            Why::Unseen => "through another procfs, as in a container, or by the kernel itself",
-            Why::Flood => "more was written than could be followed",
-            Why::Unheard => "nothing was heard of it at the time",
-            Why::Inherited => "the kernel gave it to a new interface",
-            Why::Module => "a kernel module brought it",
+            UnknownBecause::NoFanotify => "without fanotify nobody can say",
+            UnknownBecause::Refused => "the kernel does not let fwdguard watch its file for writers",
+            UnknownBecause::Unwatched => "its file is not watched for writers",
+            UnknownBecause::Unseen => "through another procfs, as in a container, or by the kernel itself",
+            UnknownBecause::Flood => "more was written than could be followed",
+            UnknownBecause::Unheard => "nothing was heard of it at the time",
+            UnknownBecause::Inherited => "the kernel gave it to a new interface",
+            UnknownBecause::Module => "a kernel module brought it",
         })
     }
 }
 
 /// The end of a repair's sentence.
-pub fn written_by(blame: &Blame) -> String {
+pub fn written_by(blame: &Writer) -> String {
     match blame {
-        Blame::Nobody => String::new(),
-        Blame::Process(process) => format!("; written by {}", name(process)),
-        Blame::Unknown(why @ Why::Module) => format!("; {why}"),
-        Blame::Unknown(why) => format!("; written by an unknown process ({why})"),
+        Writer::BeforeStart => String::new(),
+        Writer::Process(process) => format!("; written by {}", name(process)),
+        Writer::Unknown(why @ UnknownBecause::Module) => format!("; {why}"),
+        Writer::Unknown(why) => format!("; written by an unknown process ({why})"),
     }
 }
 
@@ -122,7 +122,7 @@ mod tests {
         };
         let text = "sysctl[4242] (sysctl -w net.ipv4.ip_forward=0), started by network[4240], unit network.service";
         assert_eq!(name(&process), text);
-        assert_eq!(written_by(&Blame::Process(process.clone().into())), format!("; written by {text}"));
+        assert_eq!(written_by(&Writer::Process(process.clone().into())), format!("; written by {text}"));
         process.place = Place {
             unit: Some("cri-containerd-0123456789abcdef.scope".into()),
             pod: Some("6bb2bd2c-6d5c-4a3c-9d1a-0f2f8a9f1e77".into()),
@@ -138,9 +138,9 @@ mod tests {
         );
         let gone = Process { pid: 4243, ..Process::default() };
         assert_eq!(name(&gone), "PID 4243 (gone before it could be looked at)");
-        assert_eq!(written_by(&Blame::Nobody), "");
+        assert_eq!(written_by(&Writer::BeforeStart), "");
         assert_eq!(
-            written_by(&Blame::Unknown(Why::Unseen)),
+            written_by(&Writer::Unknown(UnknownBecause::Unseen)),
             "; written by an unknown process (through another procfs, as in a container, or by the kernel itself)"
         );
     }

@@ -1,5 +1,5 @@
-//! Sleeps and pauses that logind never hears of: a suspend by the kernel alone, and a clock that was set after the host of a
-//! virtual machine had paused it (timerfd_create(2), TFD_TIMER_CANCEL_ON_SET).
+//! Suspends and pauses that logind does not announce: by CLOCK_BOOTTIME, and by a clock that was set after a hypervisor's pause
+//! (timerfd_create(2), TFD_TIMER_CANCEL_ON_SET).
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -11,8 +11,8 @@ use rustix::time::{
 };
 use tokio::io::unix::AsyncFd;
 
-use crate::guard::resume::Jump;
 use crate::paths::register;
+use crate::state::resume::Jump;
 
 /// CLOCK_BOOTTIME goes on in a suspend and CLOCK_MONOTONIC does not; smaller gaps are the time between the two readings.
 const SUSPEND_MIN: Duration = Duration::from_millis(100);

@@ -1,5 +1,4 @@
-//! logind's PrepareForSleep, with a delay inhibitor held so that the guard hears of a sleep before it comes
-//! (org.freedesktop.login1(5), systemd's inhibitor lock documentation).
+//! logind's PrepareForSleep signal and the delay inhibitor, with a back-off while there is no bus (org.freedesktop.login1(5)).
 
 use std::io;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Network managers that come, go or restart on the bus, and may reset what they find on the way.
+//! Network managers that appear, leave or restart on the bus: they may reset settings while they do.
 
 use futures_util::stream::{Stream, select};
 use zbus::fdo::{DBusProxy, NameOwnerChanged};

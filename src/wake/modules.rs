@@ -1,4 +1,4 @@
-//! Kernel modules that were loaded, and when to look at the settings that they may have brought.
+//! Loaded kernel modules, and when to check the settings that they may have brought.
 
 use std::collections::VecDeque;
 use std::io;

@@ -41,7 +41,7 @@ pub const ATTRIBUTES: [Attribute; 13] = [
 /// The kernel refuses this one.
 pub const REFUSED: &str = "300";
 pub const IP_FORWARD: &str = "net/ipv4/ip_forward";
-pub const ELSEWHERE: [(&str, &[&str]); 5] = [
+pub const GLOBAL: [(&str, &[&str]); 5] = [
     (IP_FORWARD, &["0", "1"]),
     ("net/core/somaxconn", &["128", "4096"]),
     ("net/ipv4/ip_local_reserved_ports", &["5000", "6000-6003"]),
@@ -92,7 +92,7 @@ pub fn observe() -> BTreeMap<String, String> {
     for place in links().iter().map(String::as_str).chain(["all", "default"]) {
         ATTRIBUTES.iter().for_each(|attribute| read(key(attribute.folder, place, attribute.name)));
     }
-    ELSEWHERE.iter().filter(|(key, _)| *key != IP_FORWARD).for_each(|(key, _)| read(key.to_string()));
+    GLOBAL.iter().filter(|(key, _)| *key != IP_FORWARD).for_each(|(key, _)| read(key.to_string()));
     values
 }
 
@@ -108,6 +108,6 @@ pub fn links() -> Vec<String> {
 
 /// Whether sequences write a setting.
 pub fn is_written(key: &str) -> bool {
-    ELSEWHERE.iter().any(|(written, _)| *written == key)
+    GLOBAL.iter().any(|(written, _)| *written == key)
         || apart(key).is_some_and(|(folder, _, name)| ATTRIBUTES.iter().any(|a| (a.folder, a.name) == (folder, name)))
 }

@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::policy::{FOLDERS, File, Line, NAMES};
-use super::settings::{ATTRIBUTES, Attribute, ELSEWHERE, FORWARDING_AND_RP_FILTER, IP_FORWARD, key};
+use super::settings::{ATTRIBUTES, Attribute, FORWARDING_AND_RP_FILTER, GLOBAL, IP_FORWARD, key};
 
 /// A place among `all`, `default` and the interfaces that are there when it is used.
 pub type Place = u8;
@@ -106,7 +106,7 @@ fn steps() -> impl Strategy<Value = Step> {
 
 /// Half of them of what the program is for, and many of `all` and `default`: there one write is many.
 fn writes() -> impl Strategy<Value = Write> {
-    let attribute = prop_oneof![0..FORWARDING_AND_RP_FILTER, 0..(ATTRIBUTES.len() + ELSEWHERE.len()) as u8];
+    let attribute = prop_oneof![0..FORWARDING_AND_RP_FILTER, 0..(ATTRIBUTES.len() + GLOBAL.len()) as u8];
     let place = prop_oneof![0..2u8, 0..8u8];
     (attribute, place, 0..6u8).prop_map(|(attribute, place, value)| Write { attribute, place, value })
 }
@@ -145,7 +145,7 @@ const PLACES: [&str; 14] =
     ["all", "all", "default", "*", "*", "lo", "v0", "v1", "br0", "tunl0", "v?", "br*", "[vi]*", "w0"];
 
 fn lines() -> impl Strategy<Value = Line> {
-    let settings = (0..ATTRIBUTES.len() + ELSEWHERE.len(), 0..PLACES.len(), 0..6usize);
+    let settings = (0..ATTRIBUTES.len() + GLOBAL.len(), 0..PLACES.len(), 0..6usize);
     let bad = ["kernel.panic = 1", "net.ipv4.conf..forwarding = 1", "net.ipv4.ip_forward", "net/../x = 1", "= 1"];
     prop_oneof![
         12 => (0..ROUTER.len()).prop_map(|index| match ROUTER[index] {
@@ -176,7 +176,7 @@ pub fn setting(attribute: usize, place: &str, value: usize) -> (String, String) 
     let (key, values) = match ATTRIBUTES.get(attribute) {
         Some(Attribute { folder, name, values }) => (key(folder, place, name), *values),
         None => {
-            let (key, values) = ELSEWHERE[(attribute - ATTRIBUTES.len()) % ELSEWHERE.len()];
+            let (key, values) = GLOBAL[(attribute - ATTRIBUTES.len()) % GLOBAL.len()];
             (key.to_string(), values)
         }
     };

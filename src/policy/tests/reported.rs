@@ -218,7 +218,7 @@ fn settings_of_no_interface_conflict_too() {
         ("etc/sysctl.d/x.conf", "net.core.somaxconn = 128\nnet.ipv4.tcp_rmem = 4096\t87380   6291456\n"),
     ]);
     let policy = tree.load();
-    let settings: Vec<_> = policy.elsewhere().collect();
+    let settings: Vec<_> = policy.global().collect();
     assert_eq!(settings.len(), 2);
     let found = conflicts::find(&policy, tree.0.path(), &settings);
     assert_eq!(found.iter().map(|c| c.key.to_string()).collect::<Vec<_>>(), ["net.core.somaxconn"]);

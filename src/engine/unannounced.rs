@@ -1,0 +1,130 @@
+//! Settings whose changes the kernel does not announce: inotify watches on them, and what is read when they were written.
+
+use std::collections::BTreeMap;
+
+use super::sources::WRITES;
+use super::{Engine, Sink};
+use crate::kernel::sysctl::now_usec;
+use crate::setting::{Attribute, Family, Key};
+use crate::state::Repair;
+use crate::text::why;
+
+/// Each takes a few microseconds, in which one who writes without end writes more than once.
+const OTHERS_TRIES: u32 = 10;
+
+impl<O: Sink> Engine<O> {
+    /// Watches a setting that is about to be read, so that no write falls between.
+    pub(super) fn watch(&mut self, repair: &Repair) {
+        let Some(yields) = self.state.watch_yields(repair) else { return };
+        let leader = repair.key.follows().map(|leader| (leader, false));
+        for (key, yields) in [(repair.key.clone(), yields)].into_iter().chain(leader) {
+            key.other_name().into_iter().for_each(|other| self.watch_key(&other, yields));
+            self.watch_key(&key, yields);
+        }
+    }
+
+    fn watch_key(&mut self, key: &Key, yields: bool) {
+        let Ok(writes) = &mut self.writes else { return };
+        if let Err(error) = writes.watch(key, yields) {
+            let reason = match error.raw_os_error() {
+                Some(libc::ENOSPC) => format!("{}; raise fs.inotify.max_user_watches", why(&error)),
+                Some(libc::ENOMEM | libc::EMFILE | libc::ENFILE) => why(&error),
+                _ => format!("{key}: {}", why(&error)),
+            };
+            self.source_is_lost(WRITES, reason);
+        }
+    }
+
+    /// What the guard does not guard any more is not watched.
+    pub(super) fn unwatch(&mut self) {
+        let gone = self.state.take_gone();
+        if let Ok(writes) = &mut self.writes {
+            for key in gone.into_iter().filter(|key| *key != Key::all_accept_redirects()) {
+                key.other_name().iter().for_each(|other| writes.unwatch(other));
+                writes.unwatch(&key);
+            }
+        }
+    }
+
+    /// Tells that writes are not watched, if that is so; audits find them later.
+    pub(super) fn tell_if_unwatched(&mut self) {
+        if let Err(error) = &self.writes {
+            let remedy =
+                if error.raw_os_error() == Some(libc::EMFILE) { "; raise fs.inotify.max_user_instances" } else { "" };
+            self.source_is_lost(WRITES, format!("{}{remedy}", why(error)));
+        }
+    }
+
+    /// Has what was written read: all of it but `own`, our own write just now.
+    pub(super) fn read_inotify(&mut self, own: Option<&Key>) {
+        let at = now_usec();
+        let Ok(writes) = &mut self.writes else { return };
+        let written = writes.take();
+        for key in written {
+            if key == Key::all_accept_redirects() && own != Some(&key) {
+                self.read_redirects();
+            }
+            self.trace(|| format!("inotify: {key} was written"));
+            self.state.note_written(key.clone(), at, own == Some(&key));
+        }
+        self.read_baselines();
+    }
+
+    /// Reads what the guard wants to know of settings that the policy does not name. What is read while `all` is wrong may be its
+    /// doing.
+    pub(super) fn read_baselines(&mut self) {
+        let mut of: BTreeMap<Key, Vec<Key>> = BTreeMap::new();
+        self.state.take_unread().into_iter().for_each(|(key, all)| of.entry(all).or_default().push(key));
+        for (all, keys) in of {
+            let held = self.holds(&all);
+            let mut read = Vec::with_capacity(keys.len());
+            for key in keys {
+                self.watch_key(&key, true);
+                let value = self.sysctl.read(&key).ok();
+                read.push((key, value));
+            }
+            let undisturbed = held && self.holds(&all);
+            read.into_iter().for_each(|(key, value)| self.state.baseline(key, value, undisturbed));
+        }
+    }
+
+    /// The setting that took the one of `repair` along, if that is wrong and so is this: the kernel tells of a file that is opened to be
+    /// written before anything is (O_TRUNC, `do_truncate`), and then `all` may have been found right.
+    pub(super) fn broken_leader(&mut self, repair: &Repair) -> Option<Key> {
+        let leader = self.state.leader_of(repair)?;
+        let is_wrong = !self.holds(&leader) && self.sysctl.read(&repair.key).is_ok_and(|value| !repair.holds(&value));
+        is_wrong.then_some(leader)
+    }
+
+    fn holds(&mut self, key: &Key) -> bool {
+        self.sysctl.read(key).is_ok_and(|value| self.state.other_holds(key, &value))
+    }
+
+    /// Whether somebody else writes `key` right now, as far as inotify tells.
+    pub(super) fn is_written_by_others(&mut self, key: &Key) -> bool {
+        // Our own write's event is there when the write returns, so all that comes after it are others'.
+        self.read_inotify(Some(key));
+        for _ in 0..OTHERS_TRIES {
+            _ = self.sysctl.read(key);
+            let at = now_usec();
+            let Ok(writes) = &mut self.writes else { return false };
+            let written = writes.take();
+            let by_others = written.contains(key);
+            written.into_iter().for_each(|key| self.state.note_written(key, at, false));
+            if by_others {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The guard must know what `all.accept_redirects` was before a drift of `all.forwarding`.
+    pub(super) fn read_redirects(&mut self) {
+        if let Ok(value) = self.sysctl.read(&Key::all_accept_redirects()) {
+            // A drift that has not been heard of yet sets it, too: then what was written is not known.
+            let all = Key::conf(Family::V4, "all".as_ref(), Attribute::Forwarding);
+            let undisturbed = self.sysctl.read(&all).is_ok_and(|all| self.state.all_holds(Family::V4, &all));
+            self.state.redirects(undisturbed.then_some(value));
+        }
+    }
+}

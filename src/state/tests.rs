@@ -1,0 +1,421 @@
+//! The decision core in tables: events in, repairs and records out. No kernel, no clock.
+
+mod old_kernel;
+mod snapshot;
+mod write_back;
+mod writes;
+
+use super::*;
+use crate::kernel::message::Link;
+use crate::kernel::netconf::NetconfMessage;
+
+const POLICY: &str = "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.forwarding = 1\n-net.ipv4.conf.closed0.forwarding\n\
+                      net.ipv4.conf.all.rp_filter = 0\nnet.ipv4.conf.tunl0.rp_filter = 0\nnet.ipv6.conf.*.forwarding = 1\n\
+                      net.ipv6.conf.eth0.accept_ra = 2\nnet.core.somaxconn = 0x1000\n";
+
+const ETH0: i32 = 2;
+const CLOSED0: i32 = 3;
+const TUNL0: i32 = 4;
+
+thread_local! {
+    /// IPv6 does not tell that `default` follows `all`, as on Linux 3.10.
+    static SILENT_DEFAULT: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// A guard and a kernel that does what it is told, fan-out included.
+struct Bench {
+    state: State,
+    kernel: BTreeMap<String, String>,
+    log: Vec<String>,
+    /// What the kernel has said and the guard has not heard.
+    said: Vec<NetconfMessage>,
+    now: u64,
+}
+
+fn policy(text: &str) -> Arc<Policy> {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(root.path().join("etc/fwdguard.d")).unwrap();
+    std::fs::write(root.path().join("etc/fwdguard.d/10.conf"), text).unwrap();
+    Arc::new(Policy::load(root.path()))
+}
+
+fn message(family: i32, ifindex: i32, forwarding: Option<i32>, rp_filter: Option<i32>) -> NetconfMessage {
+    NetconfMessage {
+        family: family as u8,
+        ifindex: Some(ifindex),
+        forwarding,
+        rp_filter,
+        settings: 1,
+        ..Default::default()
+    }
+}
+
+fn forwarding(ifindex: i32, value: i32) -> NetconfMessage {
+    message(libc::AF_INET, ifindex, Some(value), None)
+}
+
+fn rp_filter(ifindex: i32, value: i32) -> NetconfMessage {
+    message(libc::AF_INET, ifindex, None, Some(value))
+}
+
+impl Bench {
+    /// All holds, and everything has been read once.
+    fn new(text: &str) -> Bench {
+        let mut bench = Bench {
+            state: State::new(policy(text)),
+            kernel: BTreeMap::new(),
+            log: Vec::new(),
+            said: Vec::new(),
+            now: 1000,
+        };
+        for name in ["all", "default", "eth0", "closed0", "tunl0"] {
+            let open = if name == "closed0" { "0" } else { "1" };
+            bench.set(&format!("net.ipv4.conf.{name}.forwarding"), open);
+            bench.set(&format!("net.ipv6.conf.{name}.forwarding"), "1");
+            bench.set(&format!("net.ipv4.conf.{name}.rp_filter"), "0");
+        }
+        bench.set("net.ipv6.conf.eth0.accept_ra", "2");
+        bench.set("net.ipv4.conf.all.accept_redirects", "0");
+        bench.set("net.core.somaxconn", "4096");
+        bench
+    }
+
+    fn started(text: &str) -> Bench {
+        let mut bench = Bench::new(text);
+        bench.read_everything(Cause::Start);
+        bench.execute_repairs();
+        assert_eq!(bench.take_log(), "");
+        assert_eq!(bench.state.take_records(), []);
+        bench
+    }
+
+    fn set(&mut self, key: &str, value: &str) {
+        self.kernel.insert(key.into(), value.into());
+    }
+
+    fn get(&self, key: &str) -> &str {
+        &self.kernel[key]
+    }
+
+    fn names() -> [(i32, &'static str); 5] {
+        [(ALL, "all"), (DEFAULT, "default"), (ETH0, "eth0"), (CLOSED0, "closed0"), (TUNL0, "tunl0")]
+    }
+
+    fn read_everything(&mut self, cause: Cause) {
+        let link = |(ifindex, name): (i32, &str)| Link { ifindex, name: name.into(), up: Some(true), mtu: None };
+        let links = Bench::names()[2..].iter().copied().map(link).collect();
+        let value = |key: String| self.kernel.get(&key).and_then(|value| value.parse().ok());
+        // A dump gives interfaces first, and all and default last.
+        let netconf = Bench::names().into_iter().rev().flat_map(|(ifindex, name)| {
+            [
+                message(
+                    libc::AF_INET,
+                    ifindex,
+                    value(format!("net.ipv4.conf.{name}.forwarding")),
+                    value(format!("net.ipv4.conf.{name}.rp_filter")),
+                ),
+                message(libc::AF_INET6, ifindex, value(format!("net.ipv6.conf.{name}.forwarding")), None),
+            ]
+        });
+        let is_read = |message: &NetconfMessage| message.family == libc::AF_INET as u8 || self.state.guards_ipv6();
+        let netconf = netconf.filter(is_read).collect();
+        let redirects = Some(self.get("net.ipv4.conf.all.accept_redirects").to_string());
+        let snapshot = Snapshot { links: Some(links), netconf, redirects, at: 0 };
+        self.state.apply_snapshot(&snapshot, cause);
+    }
+
+    /// What the kernel does for a write, to the settings and on the socket.
+    fn write(&mut self, key: &str, value: &str) {
+        let changed = self.get(key) != value;
+        self.set(key, value);
+        let Some((family, name, attribute)) = key.strip_prefix("net.").and_then(|k| {
+            let mut parts = k.split('.');
+            Some((parts.next()?, parts.nth(1)?, parts.next()?))
+        }) else {
+            return;
+        };
+        if !changed || attribute != "forwarding" && attribute != "rp_filter" {
+            return;
+        }
+        let number = value.parse().unwrap();
+        let af = if family == "ipv4" { libc::AF_INET } else { libc::AF_INET6 };
+        let indices = Bench::names();
+        if attribute == "rp_filter" {
+            let ifindex = indices.iter().find(|(_, n)| *n == name).unwrap().0;
+            self.said.push(rp_filter(ifindex, number));
+        } else if name == "all" {
+            if family == "ipv4" {
+                self.set("net.ipv4.conf.all.accept_redirects", if number == 0 { "1" } else { "0" });
+            }
+            for (_, name) in indices {
+                self.set(&format!("net.{family}.conf.{name}.forwarding"), value);
+            }
+            let mut said: Vec<_> =
+                indices.iter().map(|(ifindex, _)| message(af, *ifindex, Some(number), None)).collect();
+            if family == "ipv6" {
+                said.rotate_left(1); // IPv6 tells of all last
+                said.retain(|message| !SILENT_DEFAULT.get() || message.ifindex != Some(DEFAULT));
+            }
+            self.said.extend(said);
+        } else {
+            let ifindex = indices.iter().find(|(_, n)| *n == name).unwrap().0;
+            self.said.push(message(af, ifindex, Some(number), None));
+        }
+    }
+
+    /// One message at a time, as the guard thread takes them.
+    fn hear(&mut self) {
+        while !self.said.is_empty() {
+            let message = self.said.remove(0);
+            self.now += 10;
+            self.state.apply_netconf(&message, self.now);
+            self.execute_repairs();
+        }
+        assert_eq!(self.state.idle(), None);
+        self.execute_repairs();
+        while self.state.awaits_idle() {
+            assert_eq!(self.state.idle(), None);
+            self.execute_repairs();
+        }
+    }
+
+    fn execute_repairs(&mut self) {
+        while let Some(repair) = self.state.next_repair(self.now) {
+            if let Some(family) = self.execute(repair) {
+                self.write_back(family);
+                self.take_in();
+                self.state.fan_out_received(family);
+            }
+        }
+    }
+
+    fn write_back(&mut self, family: Family) {
+        for repair in self.state.write_backs(family) {
+            assert_eq!(self.execute(repair), None);
+        }
+    }
+
+    /// Has everything heard that was said, and nothing done about it.
+    fn take_in(&mut self) {
+        for message in std::mem::take(&mut self.said) {
+            self.state.apply_netconf(&message, self.now);
+        }
+    }
+
+    fn execute(&mut self, repair: Repair) -> Option<Family> {
+        let key = repair.key.to_string();
+        let found = self.kernel.get(&key).cloned().ok_or(libc::ENOENT);
+        let mut outcome =
+            Outcome { found: found.clone(), write: None, now: None, finished: self.now + 5, write_usec: 5 };
+        if found.is_ok_and(|value| !repair.holds(&value)) {
+            let wanted = repair.wanted.clone();
+            self.log.push(format!("{key}={wanted}"));
+            self.write(&key, &wanted);
+            outcome.write = Some(Ok(()));
+            outcome.now = Some(wanted.to_string());
+        }
+        self.state.complete(repair, outcome)
+    }
+
+    fn take_log(&mut self) -> String {
+        std::mem::take(&mut self.log).join(" ")
+    }
+
+    /// Key, old, new, cause and how many interfaces went with it.
+    fn told(&mut self) -> Vec<String> {
+        let records = self.state.take_records();
+        records
+            .iter()
+            .map(|record| match record {
+                Record::Repaired { subject, old, new, received, interfaces, .. } => format!(
+                    "{} {}>{new}>{} {} {interfaces}{}",
+                    subject.key,
+                    old.as_deref().unwrap_or("?"),
+                    subject.ours,
+                    subject.cause.name(),
+                    if received.is_some() { " heard" } else { "" }
+                ),
+                other => other.text(),
+            })
+            .collect()
+    }
+}
+
+#[test]
+fn one_drift_of_ip_forward_is_one_record_and_nothing_else_changes() {
+    let mut bench = Bench::started(POLICY);
+    for _ in 0..3 {
+        bench.write("net.ipv4.conf.all.forwarding", "0");
+        bench.hear();
+        assert_eq!(
+            bench.take_log(),
+            "net.ipv4.conf.all.forwarding=1 net.ipv4.conf.closed0.forwarding=0",
+            "accept_redirects is 0 again by the kernel's own doing"
+        );
+        assert_eq!(bench.told(), ["net.ipv4.ip_forward 1>0>1 write 2 heard"]);
+        assert_eq!(bench.get("net.ipv4.conf.closed0.forwarding"), "0");
+    }
+}
+
+#[test]
+fn an_interface_that_the_policy_closes_is_no_drift_of_its_own() {
+    let mut bench = Bench::started("net.ipv4.conf.*.forwarding = 1\nnet.ipv4.conf.closed0.forwarding = 0\n");
+    bench.write("net.ipv4.conf.all.forwarding", "0");
+    bench.hear();
+    assert_eq!(bench.take_log(), "net.ipv4.conf.all.forwarding=1 net.ipv4.conf.closed0.forwarding=0");
+    assert_eq!(bench.told(), ["net.ipv4.conf.all.forwarding 1>0>1 write 2 heard"]);
+}
+
+#[test]
+fn at_start_excluded_interfaces_stay_and_others_open() {
+    let mut bench = Bench::new("net.ipv4.ip_forward = 1\n-net.ipv4.conf.closed0.forwarding\n");
+    bench.write("net.ipv4.conf.all.forwarding", "0");
+    bench.said.clear();
+    bench.read_everything(Cause::Start);
+    bench.execute_repairs();
+    assert_eq!(bench.told(), ["net.ipv4.ip_forward ?>0>1 start 2"]);
+    assert_eq!(bench.get("net.ipv4.conf.eth0.forwarding"), "1", "a router routes");
+    assert_eq!(bench.get("net.ipv4.conf.closed0.forwarding"), "0");
+}
+
+#[test]
+fn ipv6_tells_of_all_last_and_is_one_record_all_the_same() {
+    let mut bench = Bench::started(POLICY);
+    bench.write("net.ipv6.conf.all.forwarding", "0");
+    bench.hear();
+    assert_eq!(bench.take_log(), "net.ipv6.conf.all.forwarding=1");
+    assert_eq!(bench.told(), ["net.ipv6.conf.all.forwarding 1>0>1 write 3 heard"]);
+    bench.write("net.ipv6.conf.eth0.forwarding", "0");
+    bench.hear();
+    assert_eq!(bench.told(), ["net.ipv6.conf.eth0.forwarding 1>0>1 write 0 heard"]);
+}
+
+#[test]
+fn the_order_of_repairs() {
+    let mut bench = Bench::new(POLICY);
+    for key in ["net.ipv4.conf.tunl0.rp_filter", "net.ipv4.conf.all.rp_filter"] {
+        bench.set(key, "1");
+    }
+    bench.set("net.ipv6.conf.eth0.accept_ra", "1");
+    bench.set("net.ipv6.conf.all.forwarding", "0");
+    bench.set("net.ipv4.conf.default.forwarding", "0");
+    bench.set("net.core.somaxconn", "128");
+    bench.read_everything(Cause::Start);
+    bench.execute_repairs();
+    assert_eq!(
+        bench.take_log(),
+        "net.ipv6.conf.eth0.accept_ra=2 net.ipv4.conf.all.rp_filter=0 net.ipv6.conf.all.forwarding=1 \
+         net.ipv4.conf.default.forwarding=1 net.ipv4.conf.tunl0.rp_filter=0 net.core.somaxconn=0x1000"
+    );
+}
+
+#[test]
+fn a_new_interface_is_judged_by_its_registration_and_by_its_name() {
+    let mut bench = Bench::started("net.ipv4.conf.new0.rp_filter = 0\nnet.ipv4.conf.late0.rp_filter = 0\n");
+    bench.set("net.ipv4.conf.new0.rp_filter", "1");
+    bench.state.apply_link(&Link { ifindex: 9, name: "new0".into(), up: Some(false), mtu: None }, false, 70);
+    let registration = NetconfMessage { settings: 6, forwarding: Some(1), ..rp_filter(9, 1) };
+    bench.state.apply_netconf(&registration, 77);
+    // The fake kernel knows no such interface: only the request counts.
+    let repair = bench.state.next_repair(0).unwrap();
+    assert_eq!((repair.key.to_string(), &*repair.wanted), ("net.ipv4.conf.new0.rp_filter".into(), "0"));
+    let outcome =
+        Outcome { found: Ok("1".into()), write: Some(Ok(())), now: Some("0".into()), finished: 80, write_usec: 1 };
+    assert_eq!(bench.state.complete(repair, outcome), None);
+    assert_eq!(bench.told(), ["net.ipv4.conf.new0.rp_filter ?>1>0 link 0 heard"]);
+    // Linux 3.10: no netconf message, so the link message makes it be read.
+    bench.state.apply_link(&Link { ifindex: 10, name: "late0".into(), up: Some(false), mtu: None }, true, 70);
+    let repair = bench.state.next_repair(0).unwrap();
+    assert_eq!(repair.key.to_string(), "net.ipv4.conf.late0.rp_filter");
+    assert_eq!((repair.job.cause, repair.job.received), (Cause::Link, Some(70)), "nobody wrote what it came with");
+    // A rename makes it another's.
+    bench.state.apply_link(&Link { ifindex: 9, name: "old0".into(), up: Some(false), mtu: None }, true, 70);
+    bench.state.apply_netconf(&rp_filter(9, 2), 90);
+    assert!(bench.state.next_repair(0).is_none());
+}
+
+/// Linux 3.10 says of an interface that came or was renamed no more than RTM_NEWLINK does.
+#[test]
+fn without_netconf_messages_a_link_message_has_all_that_they_tell_of_read() {
+    let mut bench = Bench::started(
+        "net.ipv4.conf.*.forwarding = 1\nnet.ipv6.conf.*.forwarding = 1\nnet.ipv4.conf.*.rp_filter = 0\n-net.ipv4.conf.closed0.forwarding\n",
+    );
+    for (name, mtu, is_read) in [
+        ("late0", 1500, true),
+        ("old0", 1500, true),
+        ("old0", 1500, false),
+        // Below 68, and back: the settings are made anew from default.
+        ("old0", 60, true),
+        ("old0", 1500, true),
+    ] {
+        bench.state.apply_link(&Link { ifindex: 10, name: name.into(), up: Some(true), mtu: Some(mtu) }, true, 70);
+        let mut asked = Vec::new();
+        while let Some(repair) = bench.state.next_repair(0) {
+            asked.push(repair.key.to_string());
+            let found = Ok(repair.wanted.to_string());
+            let outcome = Outcome { found, write: None, now: None, finished: 80, write_usec: 0 };
+            assert_eq!(bench.state.complete(repair, outcome), None);
+        }
+        asked.sort();
+        let keys = ["net.ipv4.conf.N.forwarding", "net.ipv4.conf.N.rp_filter", "net.ipv6.conf.N.forwarding"];
+        let expected = if is_read { keys.map(|key| key.replace('N', name)).to_vec() } else { vec![] };
+        assert_eq!(asked, expected, "{name} {mtu}");
+    }
+}
+
+#[test]
+fn a_write_to_default_rp_filter_has_everything_read_again() {
+    let mut bench = Bench::started(POLICY);
+    bench.state.apply_netconf(&rp_filter(DEFAULT, 2), 1);
+    assert_eq!(bench.state.idle(), Some(Cause::Write));
+    assert_eq!(bench.state.idle(), None, "once");
+    bench.state.apply_netconf(&rp_filter(DEFAULT, 2), 2);
+    bench.state.apply_netconf(&forwarding(DEFAULT, 1), 2);
+    assert_eq!(bench.state.idle(), None, "no change, and forwarding never fans out");
+}
+
+#[test]
+fn a_link_that_came_up_is_looked_at_and_no_other_and_at_what_is_announced_only_later() {
+    let mut bench = Bench::started(POLICY);
+    let looks = |bench: &mut Bench, now: u64| {
+        bench.state.check_due_links(now);
+        let mut keys = Vec::new();
+        while let Some(repair) = bench.state.next_repair(0) {
+            assert_eq!((repair.job.cause, repair.job.received), (Cause::Link, None));
+            keys.push(repair.key.to_string());
+            assert_eq!(bench.execute(repair), None);
+        }
+        keys.join(" ")
+    };
+    let flap = |bench: &mut Bench| {
+        for up in [false, true] {
+            bench.state.apply_link(&Link { ifindex: ETH0, name: "eth0".into(), up: Some(up), mtu: None }, true, 70);
+            assert!(!bench.state.is_busy(), "a flap has nothing read");
+        }
+    };
+    assert_eq!(bench.state.links_due(), None);
+    flap(&mut bench);
+    assert_eq!(looks(&mut bench, 1_000_000), "net.ipv6.conf.eth0.accept_ra net.core.somaxconn");
+    flap(&mut bench);
+    assert_eq!(looks(&mut bench, 1_500_000), "");
+    assert_eq!(bench.state.links_due(), Some(3_000_000));
+    assert_eq!(looks(&mut bench, 3_000_000), "net.ipv6.conf.eth0.accept_ra net.core.somaxconn");
+    let all =
+        "net.ipv6.conf.eth0.accept_ra net.ipv4.conf.eth0.forwarding net.ipv6.conf.eth0.forwarding net.core.somaxconn";
+    assert_eq!(looks(&mut bench, 5_000_000), all);
+    bench.state.remove_link(ETH0);
+    assert_eq!(looks(&mut bench, 13_000_000), "net.core.somaxconn");
+}
+
+#[test]
+fn what_was_mended_before_the_guard_looked_is_no_news() {
+    let mut bench = Bench::started(POLICY);
+    // Both writes wait in the socket: the first message is old when it is heard.
+    bench.write("net.ipv4.conf.eth0.forwarding", "0");
+    bench.write("net.ipv4.conf.eth0.forwarding", "1");
+    bench.write("net.ipv4.conf.all.forwarding", "0");
+    bench.write("net.ipv4.conf.all.forwarding", "1");
+    bench.hear();
+    assert_eq!(bench.told(), Vec::<String>::new());
+    assert_eq!(bench.take_log(), "");
+}

@@ -1,0 +1,118 @@
+//! What the guard makes of what came of a write: refused, impossible, not kept, or slow.
+
+use super::*;
+
+#[test]
+fn errnos() {
+    let cases: [(i32, &[&str]); 4] = [
+        (libc::ENOENT, &[]),
+        (libc::EINVAL, &["refuses the value"]),
+        (libc::EROFS, &["CAP_NET_ADMIN and a writable"]),
+        (libc::EPERM, &["CAP_NET_ADMIN and a writable"]),
+    ];
+    for (errno, texts) in cases {
+        let mut bench = Bench::started(POLICY);
+        let mut told = Vec::new();
+        for look in 0..3 {
+            bench.state.apply_netconf(&rp_filter(TUNL0, 1), 1);
+            let Some(repair) = bench.state.next_repair(0) else {
+                assert!(errno == libc::EINVAL && look > 0, "refused once, not tried again");
+                continue;
+            };
+            // The door reads again after such a write: the interface is gone.
+            let found = if errno == libc::ENOENT { Err(errno) } else { Ok("1".into()) };
+            let outcome = Outcome { found, write: Some(Err(errno)), now: None, finished: 2, write_usec: 1 };
+            assert_eq!(bench.state.complete(repair, outcome), None);
+            told.extend(bench.told());
+        }
+        assert_eq!(told.len(), texts.len(), "once, not once a look: {told:?}");
+        assert!(texts.iter().zip(&told).all(|(text, told)| told.contains(text)), "{told:?}");
+        // Another policy, another try.
+        bench.state.reload(policy(POLICY));
+        bench.state.apply_netconf(&rp_filter(TUNL0, 1), 1);
+        assert!(bench.state.next_repair(0).is_some());
+    }
+}
+
+#[test]
+fn all_that_can_not_be_written_is_tried_once_a_message_and_interfaces_are_still_looked_at() {
+    let mut bench = Bench::started(POLICY);
+    bench.write("net.ipv4.conf.all.forwarding", "0");
+    let mut tried = Vec::new();
+    for message in std::mem::take(&mut bench.said) {
+        bench.state.apply_netconf(&message, 1);
+        while let Some(repair) = bench.state.next_repair(0) {
+            tried.push(repair.key.to_string());
+            let outcome =
+                Outcome { found: Ok("0".into()), write: Some(Err(libc::EROFS)), now: None, finished: 2, write_usec: 1 };
+            assert_eq!(bench.state.complete(repair, outcome), None);
+        }
+    }
+    let names = ["all", "default", "eth0", "tunl0"];
+    assert_eq!(tried, names.map(|name| format!("net.ipv4.conf.{name}.forwarding")));
+    assert_eq!(bench.told().len(), 4, "each said once");
+}
+
+#[test]
+fn an_unwritable_setting_that_holds_is_fine_and_an_ignored_failure_is_silent() {
+    let mut bench = Bench::started("-net.ipv4.conf.tunl0.rp_filter = 0\n");
+    bench.state.apply_netconf(&rp_filter(TUNL0, 1), 1);
+    let repair = bench.state.next_repair(0).unwrap();
+    let outcome =
+        Outcome { found: Ok("1".into()), write: Some(Err(libc::EROFS)), now: None, finished: 2, write_usec: 1 };
+    assert_eq!(bench.state.complete(repair, outcome), None);
+    assert_eq!(bench.told(), Vec::<String>::new());
+}
+
+#[test]
+fn the_kernels_way_to_say_a_value_is_learned() {
+    let mut bench = Bench::started("net.ipv4.ip_local_reserved_ports = 5,4\n");
+    let mut look = |found: &str, now: Option<&str>| {
+        bench.state.apply_snapshot(&Snapshot::default(), Cause::Audit);
+        let repair = bench.state.next_repair(0).unwrap();
+        let holds = repair.holds(found);
+        let write = (!holds).then_some(Ok(()));
+        let outcome =
+            Outcome { found: Ok(found.into()), write, now: now.map(str::to_string), finished: 2, write_usec: 1 };
+        assert_eq!(bench.state.complete(repair, outcome), None);
+        (holds, bench.state.take_records().len())
+    };
+    assert_eq!(look("", Some("4-5")), (false, 1));
+    assert_eq!(look("4-5", None), (true, 0));
+    assert_eq!(look("9", Some("4-5")), (false, 1));
+    assert_eq!(look("9", Some("9")), (false, 1), "another's value is not learned where it was put right before");
+    assert_eq!(look("4-5", None), (true, 0));
+}
+
+#[test]
+fn what_the_kernel_does_not_keep_waits_for_an_audit() {
+    let mut bench = Bench::started("net.ipv4.ip_local_reserved_ports = 5,4\n");
+    let key = Key::parse("net.ipv4.ip_local_reserved_ports").unwrap();
+    bench.state.note_written(key.clone(), 3, false);
+    let repair = bench.state.next_repair(0).unwrap();
+    assert_eq!((repair.job.cause, repair.job.received, repair.job.old.as_deref()), (Cause::Write, Some(3), None));
+    let outcome = Outcome { found: Ok("9".into()), write: Some(Ok(())), now: None, finished: 4, write_usec: 1 };
+    assert_eq!(bench.state.complete(repair, outcome), None);
+    bench.state.note_written(key, 5, false);
+    assert!(!bench.state.is_busy(), "not kept, so our own write would be answered for ever");
+}
+
+#[test]
+fn a_slow_write_is_a_record_of_its_own_and_named_as_the_policy_does() {
+    for (ifindex, name) in [(ETH0, "net.ipv4.conf.eth0.forwarding"), (ALL, "net.ipv4.ip_forward")] {
+        let mut bench = Bench::started(POLICY);
+        bench.state.apply_netconf(&forwarding(ifindex, 0), 1);
+        let repair = bench.state.next_repair(0).unwrap();
+        let outcome = Outcome {
+            found: Ok("0".into()),
+            write: Some(Ok(())),
+            now: Some("1".into()),
+            finished: 9,
+            write_usec: 2_500_000,
+        };
+        bench.state.complete(repair, outcome).into_iter().for_each(|family| bench.state.fan_out_received(family));
+        let told = bench.told();
+        assert!(told[0].contains(&format!("{name} took 2.5 s")), "{told:?}");
+        assert_eq!(told.len(), 2);
+    }
+}
