@@ -3,7 +3,7 @@
 //! It owns the counters of each setting that was repaired in the last minute. Times are monotonic microseconds, costs microseconds of a
 //! processor. The limit is on cost, not on the number of repairs.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 
 use super::SettingId;
 use crate::report::record::{Record, Subject};
@@ -19,38 +19,32 @@ const QUIET: u64 = 60 * SECOND;
 const RECORDS: u64 = 250;
 const RECORD_EVERY: u64 = 10 * SECOND;
 const SUMMARY_EVERY: u64 = 10 * SECOND;
-/// Repairs are immediate until they took 5 % of a core over the last 10 s.
-const BUDGET: u64 = 500_000;
-const BUCKET: u64 = 500_000;
-const BUCKETS: u64 = 20;
-/// From then on the next one waits for so many times what one took lately, which leaves something for what can't be
-/// charged and for the threads that tell of it, until they took this little.
-const PACE: u64 = 30;
-const REST: u64 = BUDGET / 10;
-const SPACING_MAX: u64 = 5 * SECOND;
-/// Hearing of changes that can't be mended yet may cost as many repairs, and this much; then they are not heard any more.
+/// Repairs are immediate until they took half a second of a processor, which is earned again at 5 % of one.
+const SHARE: u64 = 20;
+const BURST: u64 = 10 * SECOND;
+/// However much one cost, the next is deferred by no more.
+const DEFERRED_MAX: u64 = 5 * SECOND;
+/// A muted setting is listened to again once no more than this is owed.
+const REST: u64 = BURST / 10;
+/// Listening to changes that can't be repaired yet may cost as many repairs, and this much; then they are muted.
 const HEARD_REPAIRS: u64 = 10;
 const HEARD: u64 = 10_000;
 
-/// What was spent in the last 10 s, and for how many repairs: by half seconds, of which only those are kept that had any.
+/// A leaky bucket, by the time when it is empty again.
 #[derive(Debug, Default)]
-struct Window(VecDeque<(u64, u64, u64)>);
+struct Bucket {
+    empty_at: u64,
+}
 
-impl Window {
-    fn add(&mut self, now: u64, cost: u64, repairs: u64) {
-        let number = now / BUCKET;
-        while self.0.front().is_some_and(|(first, ..)| first + BUCKETS <= number) {
-            self.0.pop_front();
-        }
-        match self.0.back_mut() {
-            Some(last) if last.0 == number => (last.1, last.2) = (last.1 + cost, last.2 + repairs),
-            _ => self.0.push_back((number, cost, repairs)),
-        }
+impl Bucket {
+    /// How long it takes to leak what is in it.
+    fn owed(&self, now: u64) -> u64 {
+        self.empty_at.saturating_sub(now)
     }
 
-    fn sum(&self, now: u64) -> (u64, u64) {
-        let recent = self.0.iter().filter(|(number, ..)| number + BUCKETS > now / BUCKET);
-        recent.fold((0, 0), |(cost, repairs), bucket| (cost + bucket.1, repairs + bucket.2))
+    /// Adds what takes `time` to leak, as far as there is room for it.
+    fn add(&mut self, now: u64, time: u64, room: u64) {
+        self.empty_at = (self.empty_at.max(now) + time).min(now + room);
     }
 }
 
@@ -64,17 +58,16 @@ struct Contest {
     /// The last ones, in the places of their numbers.
     times: [u64; REPAIRS],
     contested: bool,
-    /// When all [`RECORDS`] are earned again.
-    full_at: u64,
+    /// Of [`RECORDS`], each for [`RECORD_EVERY`].
+    records: Bucket,
     /// Repairs without a record of their own, and since when.
     untold: u64,
     untold_since: u64,
-    spent: Window,
-    /// Of the last look or repair.
+    /// Of processor time, each microsecond for [`SHARE`].
+    processor: Bucket,
+    /// The most that one check or repair took.
     cost: u64,
-    spaced: bool,
-    /// No repair before this; one waits for it.
-    not_before: u64,
+    /// A repair is deferred.
     waits: bool,
     /// What hearing has cost since the last repair; nothing is heard any more, and when to look instead.
     heard: u64,
@@ -88,6 +81,19 @@ impl Contest {
         self.times[(self.repairs as usize + REPAIRS - 1) % REPAIRS]
     }
 
+    fn charge(&mut self, now: u64, cost: u64) {
+        self.processor.add(now, cost * SHARE, BURST + DEFERRED_MAX);
+    }
+
+    /// No repair before this.
+    fn not_before(&self) -> u64 {
+        self.processor.empty_at.saturating_sub(BURST)
+    }
+
+    fn is_over_budget(&self, now: u64) -> bool {
+        self.not_before() > now
+    }
+
     fn summary(&mut self, until: u64) -> Record {
         let (subject, key, since) = (self.subject.clone(), self.key.clone(), self.untold_since);
         let count = std::mem::take(&mut self.untold);
@@ -97,7 +103,7 @@ impl Contest {
     /// When something is to be done next.
     fn due(&self) -> u64 {
         let summary = if self.untold > 0 { self.untold_since + SUMMARY_EVERY } else { u64::MAX };
-        let repair = if self.waits { self.not_before } else { u64::MAX };
+        let repair = if self.waits { self.not_before() } else { u64::MAX };
         let look = if self.muted { self.look_at } else { u64::MAX };
         (self.last() + QUIET).min(summary).min(repair).min(look)
     }
@@ -134,13 +140,11 @@ impl Contests {
                 repairs: 0,
                 times: [0; REPAIRS],
                 contested: false,
-                full_at: 0,
+                records: Bucket::default(),
                 untold: 0,
                 untold_since: 0,
-                spent: Window::default(),
+                processor: Bucket::default(),
                 cost: 0,
-                spaced: false,
-                not_before: 0,
                 waits: false,
                 heard: 0,
                 muted: false,
@@ -159,7 +163,6 @@ impl Contests {
         contest.times[contest.repairs as usize % REPAIRS] = now;
         contest.repairs += 1;
         contest.heard = 0;
-        contest.spent.add(now, 0, 1);
         let oldest = contest.times[contest.repairs as usize % REPAIRS];
         let mut record = None;
         if !contest.contested && contest.repairs >= REPAIRS as u64 && now - oldest <= WITHIN {
@@ -174,10 +177,9 @@ impl Contests {
                 conflicts: Vec::new(),
             });
         }
-        let full_at = contest.full_at.max(now) + RECORD_EVERY;
-        let own = full_at - now <= RECORDS * RECORD_EVERY;
+        let own = contest.records.owed(now) + RECORD_EVERY <= RECORDS * RECORD_EVERY;
         if own {
-            contest.full_at = full_at;
+            contest.records.add(now, RECORD_EVERY, RECORDS * RECORD_EVERY);
         } else {
             if contest.untold == 0 {
                 contest.untold_since = now;
@@ -191,39 +193,31 @@ impl Contests {
     /// A look at a setting, and a repair if it needed one, have cost this much.
     pub fn charge(&mut self, slot: &SettingId, now: u64, cost: u64) {
         let Some(contest) = self.settings.get_mut(slot) else { return };
-        contest.spent.add(now, cost, 0);
-        contest.cost = cost;
-        let (sum, repairs) = contest.spent.sum(now);
-        if sum >= BUDGET {
-            contest.spaced = true;
-        } else if sum < REST {
-            self.mutes_changed |= contest.muted;
-            (contest.spaced, contest.muted) = (false, false);
-        }
-        if contest.spaced {
-            contest.not_before = now + (PACE * sum / repairs.max(1)).min(SPACING_MAX);
-            contest.look_at = contest.not_before;
+        contest.charge(now, cost);
+        contest.cost = contest.cost.max(cost);
+        if contest.is_over_budget(now) {
+            let pace = (contest.cost * SHARE).min(DEFERRED_MAX);
+            contest.look_at = contest.not_before().max(now + pace);
             self.arm(slot);
+        } else if contest.processor.owed(now) <= REST {
+            self.mutes_changed |= std::mem::take(&mut contest.muted);
         }
     }
 
     /// What had to be done after a repair has cost this much.
     pub fn charge_rest(&mut self, slot: &SettingId, now: u64, cost: u64) {
         if let Some(contest) = self.settings.get_mut(slot) {
-            contest.spent.add(now, cost, 0);
+            contest.charge(now, cost);
         }
     }
 
     /// Hearing of a setting whose repair waits has cost this much.
     pub fn charge_hearing(&mut self, slot: &SettingId, now: u64, cost: u64) {
         let Some(contest) = self.settings.get_mut(slot) else { return };
-        contest.spent.add(now, cost, 0);
+        contest.charge(now, cost);
         contest.heard += cost;
-        if contest.spaced
-            && slot.is_announced()
-            && !contest.muted
-            && contest.heard > HEARD + HEARD_REPAIRS * contest.cost
-        {
+        let costs_too_much = contest.heard > HEARD + HEARD_REPAIRS * contest.cost;
+        if costs_too_much && contest.is_over_budget(now) && slot.is_announced() && !contest.muted {
             (contest.muted, self.mutes_changed) = (true, true);
             self.arm(slot);
         }
@@ -231,8 +225,8 @@ impl Contests {
 
     /// Whether a repair has to wait. If so, [`Due::Look`] says when it need not wait any longer.
     pub fn waits(&mut self, slot: &SettingId, now: u64) -> bool {
-        let Some(contest) = self.settings.get_mut(slot).filter(|contest| contest.spaced) else { return false };
-        contest.waits = contest.not_before > now;
+        let Some(contest) = self.settings.get_mut(slot) else { return false };
+        contest.waits = contest.is_over_budget(now);
         let waits = contest.waits;
         if waits {
             self.arm(slot);
@@ -242,7 +236,7 @@ impl Contests {
 
     /// When a repair that waits need not wait any longer.
     pub fn not_before(&self, slot: &SettingId) -> Option<u64> {
-        self.settings.get(slot).map(|contest| contest.not_before)
+        self.settings.get(slot).map(Contest::not_before)
     }
 
     /// When [`Contests::take_due`] has something to do.
@@ -269,8 +263,8 @@ impl Contests {
             let mut due = None;
             if contest.untold > 0 && contest.untold_since + SUMMARY_EVERY <= now {
                 due = Some(Due::Tell(contest.summary(now)));
-            } else if contest.waits && contest.not_before <= now || contest.muted && contest.look_at <= now {
-                (contest.waits, contest.look_at) = (false, now + SPACING_MAX);
+            } else if contest.waits && contest.not_before() <= now || contest.muted && contest.look_at <= now {
+                (contest.waits, contest.look_at) = (false, now + DEFERRED_MAX);
                 due = Some(Due::Look(slot.clone()));
             }
             contest.timer = contest.due();

@@ -118,18 +118,18 @@ fn a_setting_that_costs_a_lot_is_still_mended_every_five_seconds() {
     repaired(&mut contests, 0);
     contests.charge(&SLOT, 0, 2 * SECOND);
     assert!(contests.waits(&SLOT, 0));
-    assert_eq!(told(&mut contests, SPACING_MAX), [(SPACING_MAX, Due::Look(SLOT))]);
+    assert_eq!(told(&mut contests, DEFERRED_MAX), [(DEFERRED_MAX, Due::Look(SLOT))]);
 }
 
 #[test]
 fn what_is_only_heard_is_muted_and_looked_at_until_it_is_quiet() {
     let mut contests = Contests::default();
     repaired(&mut contests, 0);
-    contests.charge(&SLOT, 0, BUDGET);
+    contests.charge(&SLOT, 0, SECOND);
     assert!(contests.waits(&SLOT, 1));
     contests.charge_hearing(&SLOT, 1, HEARD);
     assert_eq!(contests.take_mutes(), None, "a repair's worth");
-    contests.charge_hearing(&SLOT, 2, HEARD_REPAIRS * BUDGET * 2);
+    contests.charge_hearing(&SLOT, 2, HEARD_REPAIRS * SECOND * 2);
     assert_eq!(contests.take_mutes(), Some(vec![SLOT]));
     let mut looks = 0;
     while let Some(now) = contests.due().filter(|_| looks < 20) {
