@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 
 use netlink_packet_route::route::{RouteProtocol, RouteType};
 
+use rustix::io::Errno;
+
 use crate::setting::{ALL, Family, printable};
 use crate::text::plain;
 use counters::Counter;
@@ -104,7 +106,7 @@ fn mark_of(mark: Option<(u32, u32)>) -> u32 {
 struct Diagnosis {
     node: Node,
     packet: Packet,
-    lookup: Result<Route, i32>,
+    lookup: Result<Route, Errno>,
     /// The route that lets nothing through: its kind, and its text.
     refusing: Option<Refusing>,
     /// An interface that is down, and whether the address is behind it.
@@ -132,7 +134,7 @@ struct Diagnosis {
 
 impl Diagnosis {
     /// Everything that is asked at the beginning of the look.
-    fn new(mut node: Node, packet: Packet, lookup: Result<Route, i32>) -> Diagnosis {
+    fn new(mut node: Node, packet: Packet, lookup: Result<Route, Errno>) -> Diagnosis {
         let mark = mark_of(packet.mark);
         let whole = Lookup { whole: true, ..Lookup::default() };
         let reverse = packet.from.and_then(|from| node.route(from, whole).ok());
@@ -292,7 +294,7 @@ impl Diagnosis {
             !link.is_up() && !link.is_loopback() && !matches!(&*link.kind, "dummy" | "ipip" | "gre" | "sit" | "ip6tnl")
         };
         let mut down = node.links.values().filter(used);
-        let only = down.next().filter(|_| down.next().is_none() && self.lookup == Err(libc::ENETUNREACH))?;
+        let only = down.next().filter(|_| down.next().is_none() && self.lookup == Err(Errno::NETUNREACH))?;
         Some((printable(&only.name), false))
     }
 

@@ -186,7 +186,7 @@ impl<O: Sink> Engine<O> {
                     self.execute_repairs();
                     return true;
                 }
-                Received::Lost(reason) => self.resynchronise(reason),
+                Received::Lost(lost) => self.resynchronise(lost.to_string()),
             }
         }
         false

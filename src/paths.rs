@@ -65,7 +65,7 @@ impl Paths {
                 }
                 Err(Errno::NOMEM) => return Err(Errno::NOMEM.into()),
                 // What is not there has a parent that is watched.
-                Err(error) if is_absent(error.raw_os_error()) => continue,
+                Err(error) if is_absent(Errno::from_raw_os_error(error.raw_os_error())) => continue,
                 Err(error) => {
                     self.refused = Some((path, error.into()));
                     continue;

@@ -24,6 +24,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use crate::kernel::name::Name;
 use crate::kernel::netconf;
 use crate::kernel::sysctl::{Outcome, is_absent};
@@ -106,8 +108,8 @@ pub struct State {
     /// When `all.forwarding` of each family was last said to have changed, and when to look whether it has come to rest.
     all_notified: [u64; 2],
     calm_due: Option<u64>,
-    /// Settings that could not be put right, with the errno (0: accepted, but not kept).
-    failed: HashMap<SettingId, i32>,
+    /// Settings that could not be put right, with the reason (`None`: accepted, but not kept).
+    failed: HashMap<SettingId, Option<Errno>>,
     /// What was written lately and has to be looked at again, with what it was put back to if the policy does not name it.
     written: BTreeMap<SettingId, Option<Arc<str>>>,
     records: Vec<Record>,
@@ -215,7 +217,7 @@ impl State {
 
     fn repair(&mut self, slot: SettingId, job: Job) -> Option<Repair> {
         // Audits try again: an interface's mtu, for one, may be refused only for now.
-        let refused = job.cause == Cause::Write && self.failed.get(&slot) == Some(&libc::EINVAL);
+        let refused = job.cause == Cause::Write && self.failed.get(&slot) == Some(&Some(Errno::INVAL));
         if refused {
             self.note_decision(&slot, job.new.as_deref(), Verdict::NotRetried);
         }

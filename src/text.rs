@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::io;
 
+use rustix::io::Errno;
+
 use crate::setting::printable;
 
 /// Of a sentence: what another says of his failure, or a key that is wrong, may be as long as a message or a file. With the
@@ -29,8 +31,8 @@ pub fn duration(usec: u64) -> String {
 }
 
 /// `Permission denied`
-pub fn errno_text(errno: i32) -> String {
-    plain(&std::io::Error::from_raw_os_error(errno).to_string())
+pub fn errno_text(errno: Errno) -> String {
+    plain(&std::io::Error::from(errno).to_string())
 }
 
 /// What an error says, and where to look if it is a refusal.
@@ -89,7 +91,7 @@ mod tests {
 
     #[test]
     fn errors_are_plain() {
-        assert_eq!(errno_text(libc::EROFS), "Read-only file system");
+        assert_eq!(errno_text(Errno::ROFS), "Read-only file system");
         assert_eq!(
             plain("connect: No such file or directory (os error 2), gave up"),
             "connect: No such file or directory, gave up"

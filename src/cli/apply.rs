@@ -38,8 +38,7 @@ pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
                 }
             }
             Record::RepairFailed { subject, found, errno } => {
-                let reason =
-                    errno.map_or("the kernel kept another value".into(), |errno| errno_text(errno.raw_os_error()));
+                let reason = errno.map_or("the kernel kept another value".into(), errno_text);
                 failed.push(json!({"key": subject.key, "found": found, "wanted": &*subject.ours, "error": reason}));
                 eprintln!("fwdguard: {}", record.text());
             }

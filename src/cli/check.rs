@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use anyhow::{Result, anyhow};
+use rustix::io::Errno;
 
 use super::advice::{self, Idle, Numbers, Warning, summary};
 use super::load;
@@ -29,7 +30,7 @@ pub enum Verdict {
     Ok,
     Drift,
     Absent,
-    Unreadable(i32),
+    Unreadable(Errno),
     /// An interface's setting holds, but the kernel uses it together with `all`'s, and this comes of it.
     Overruled(i64),
 }

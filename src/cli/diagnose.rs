@@ -126,7 +126,9 @@ fn word(mark: Mark) -> &'static str {
 fn object(report: &Report, request: &Request) -> Value {
     let verdict = |verdict: &Result<(), Stop>| match verdict {
         Ok(()) => json!({"verdict": "forwarded"}),
-        Err(Stop::Drops(errno)) => json!({"verdict": "dropped", "errno": errno, "error": errno_text(*errno)}),
+        Err(Stop::Drops(errno)) => {
+            json!({"verdict": "dropped", "errno": errno.raw_os_error(), "error": errno_text(*errno)})
+        }
         Err(Stop::Keeps(kind, route)) => json!({"verdict": "kept", "kind": kind, "route": route}),
     };
     let arrivals = report.arrivals.iter().map(|arrival| {

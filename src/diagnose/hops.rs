@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use netlink_packet_route::neighbour::NeighbourState;
 
+use rustix::io::Errno;
+
 use super::fault::{Fault, Kind, Way};
 use super::links::{Link, Neighbour};
 use super::messages::{Route, kind_name};
@@ -126,7 +128,7 @@ fn wrap(node: &mut Node, hop: &mut Hop, encapsulated_to: Option<IpAddr>, known: 
                 let text = node.refusing(remote, errno).map(|route| node.text(&route));
                 let why = match &text {
                     Some(text) => format!("the route '{text}' lets nothing through to it"),
-                    None if errno == libc::ENETUNREACH => "no route leads to it".into(),
+                    None if errno == Errno::NETUNREACH => "no route leads to it".into(),
                     None => format!("the kernel finds no way to it ({})", errno_text(errno)),
                 };
                 wrapped.unreachable = Some((why, text));

@@ -3,6 +3,8 @@
 
 use std::net::IpAddr;
 
+use rustix::io::Errno;
+
 use super::fault::{Fault, Kind, Way};
 use crate::setting::Family;
 use crate::text::errno_text;
@@ -18,7 +20,7 @@ pub struct Passage {
     /// The kernel's own verdict on a packet that arrives there.
     pub verdict: Result<(), Stop>,
     /// A lookup that knows of no ingress, and so of no forwarding and rp_filter.
-    pub lookup: Result<(), i32>,
+    pub lookup: Result<(), Errno>,
     /// The route that lets nothing through.
     pub refusing: Option<Refusing>,
     /// An interface that is down: with it went the routes through it. Whether the address lies in its subnet.
@@ -27,7 +29,7 @@ pub struct Passage {
     /// What the source is, where it is no other host's: an address of this node, a broadcast address.
     pub own_source: Option<&'static str>,
     /// The interfaces that a route back to the source has, by name, and that route.
-    pub reverse: Result<(Vec<String>, String), i32>,
+    pub reverse: Result<(Vec<String>, String), Errno>,
     pub marks: Marks,
     /// A route that would do, in a table that no rule leads to: its text and its table.
     pub beside: Option<(String, u32)>,
@@ -63,7 +65,7 @@ pub struct Marks {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// By an errno, which never says why by itself.
-    Drops(i32),
+    Drops(Errno),
     /// It is for the node itself, by a route of that kind; the route's text.
     Keeps(&'static str, String),
 }
@@ -227,7 +229,7 @@ impl Passage {
             let mended = format!("ip{} route del {route}", six(to));
             return Some(self.by_mark(if *by_hand { fault.mend(mended) } else { fault }));
         }
-        if self.lookup != Err(libc::ENETUNREACH) {
+        if self.lookup != Err(Errno::NETUNREACH) {
             return None;
         }
         let text = format!("no route leads to {to}");

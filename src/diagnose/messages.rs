@@ -9,6 +9,10 @@ use netlink_packet_route::route::{
     RouteLwTunnelEncap, RouteNextHop, RouteProtocol, RouteType, RouteVia,
 };
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleHeader};
+use rustix::io::Errno;
+
+/// MAX_ERRNO (linux/err.h)
+const ERRNO_MAX: i32 = 4095;
 
 pub const TABLE_LOCAL: u32 = 255;
 pub const TABLE_MAIN: u32 = 254;
@@ -26,7 +30,7 @@ pub struct Route {
     pub prefix: u8,
     pub hops: Vec<NextHop>,
     /// `rta_error` of an answer: the errno of a route that lets nothing through, where the kernel says so.
-    pub error: i32,
+    pub error: Option<Errno>,
     /// IPv6 has its cache of routes in the same dump.
     pub cached: bool,
 }
@@ -108,7 +112,7 @@ impl Route {
             destination: None,
             prefix,
             hops: Vec::new(),
-            error: 0,
+            error: None,
             cached,
         };
         let encapsulation = |nla: &NlaBuffer<&[u8]>| match RouteAttribute::parse_with_param(
@@ -128,7 +132,11 @@ impl Route {
                 RouteAttribute::Table(table) => route.table = table,
                 RouteAttribute::MultiPath(hops) => route.hops = hops.into_iter().map(NextHop::of).collect(),
                 // IPv6 writes it with its sign.
-                RouteAttribute::CacheInfo(info) => route.error = (info.error as i32).saturating_abs(),
+                RouteAttribute::CacheInfo(info) => {
+                    route.error = Some((info.error as i32).saturating_abs())
+                        .filter(|errno| (1..=ERRNO_MAX).contains(errno))
+                        .map(Errno::from_raw_os_error)
+                }
                 attribute => hop.add(attribute),
             }
         }
@@ -144,16 +152,16 @@ impl Route {
     ///
     /// # Errors
     /// The route lets nothing through.
-    pub fn answer(self) -> Result<Route, i32> {
+    pub fn answer(self) -> Result<Route, Errno> {
         let Some(errno) = refusal(self.kind) else { return Ok(self) };
         // EAGAIN has a lookup go on with the next table, and there was none.
-        Err(Some(self.error).filter(|error| !matches!(*error, 0 | libc::EAGAIN)).unwrap_or(errno))
+        Err(self.error.filter(|error| *error != Errno::AGAIN).unwrap_or(errno))
     }
 
     /// The answer to an IPv4 packet that is dropped and counted nowhere: `ip_error` counts by the errno, and there is none.
     pub fn is_silent(&self) -> bool {
         self.kind == RouteType::Unreachable
-            && self.error == 0
+            && self.error.is_none()
             && self.destination.is_some_and(|address| address.is_ipv4())
     }
 
@@ -172,12 +180,12 @@ impl Route {
 
 /// The errno of a route that lets nothing through (`fib_props`, net/ipv4/fib_semantics.c); one that throws ends the lookup in
 /// its table.
-pub fn refusal(kind: RouteType) -> Option<i32> {
+pub fn refusal(kind: RouteType) -> Option<Errno> {
     match kind {
-        RouteType::BlackHole => Some(libc::EINVAL),
-        RouteType::Unreachable => Some(libc::EHOSTUNREACH),
-        RouteType::Prohibit => Some(libc::EACCES),
-        RouteType::Throw => Some(libc::ENETUNREACH),
+        RouteType::BlackHole => Some(Errno::INVAL),
+        RouteType::Unreachable => Some(Errno::HOSTUNREACH),
+        RouteType::Prohibit => Some(Errno::ACCESS),
+        RouteType::Throw => Some(Errno::NETUNREACH),
         _ => None,
     }
 }

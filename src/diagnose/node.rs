@@ -11,6 +11,8 @@ use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage};
 use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteMessage};
 
+use rustix::io::Errno;
+
 use super::links::{Address, Link, Neighbour};
 use super::messages::{NextHop, Route, Rule, TABLE_LOCAL, TABLE_MAIN, kind_name, refusal};
 use crate::kernel::socket::Dumps;
@@ -111,7 +113,7 @@ impl Node {
 
     /// # Errors
     /// The kernel's errno, which never says why by itself.
-    pub fn route(&mut self, to: IpAddr, lookup: Lookup) -> Result<Route, i32> {
+    pub fn route(&mut self, to: IpAddr, lookup: Lookup) -> Result<Route, Errno> {
         let mut question = RouteMessage::default();
         let header = &mut question.header;
         header.address_family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
@@ -131,8 +133,8 @@ impl Node {
         }
         let mut route = None;
         let asked = self.dumps.ask(libc::RTM_GETROUTE, 0, &bytes(&question), |answer| route = Route::parse(answer));
-        asked.map_err(|error| error.raw_os_error().unwrap_or(libc::EBADMSG))?;
-        let route = route.ok_or(libc::EBADMSG)?;
+        asked.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::BADMSG))?;
+        let route = route.ok_or(Errno::BADMSG)?;
         self.is_silent |= lookup.arrives.is_some() && route.is_silent();
         route.answer().map(|route| if lookup.whole { whole(&self.routes, to, route) } else { route })
     }
@@ -241,12 +243,12 @@ impl Node {
     }
 
     /// The route that makes a lookup fail so.
-    pub fn refusing(&self, to: IpAddr, errno: i32) -> Option<Route> {
+    pub fn refusing(&self, to: IpAddr, errno: Errno) -> Option<Route> {
         let refusing = self.matching(to, |route| refusal(route.kind) == Some(errno));
         // Before 4.0, IPv4's lookup in the tables that every node has made ENETUNREACH of any of them (`fib_lookup`).
         refusing.or_else(|| {
             let best = self.matching(to, |_| true).filter(|best| best.table == TABLE_MAIN);
-            best.filter(|best| errno == libc::ENETUNREACH && to.is_ipv4() && refusal(best.kind).is_some())
+            best.filter(|best| errno == Errno::NETUNREACH && to.is_ipv4() && refusal(best.kind).is_some())
         })
     }
 

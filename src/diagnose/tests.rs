@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use netlink_packet_route::route::RouteType;
 
+use rustix::io::Errno;
+
 use super::judge::{Marks, Passage, Settings, Stop, faults};
 use super::links::{Address, Link, Neighbour};
 use super::messages::{NextHop, Route, Rule};
@@ -66,14 +68,14 @@ fn the_higher_rp_filter_counts() {
         (0, 0, &[], "eth1", &["unexplained"]),
         (1, 1, &[], "eth0", &["unexplained"]),
     ] {
-        let mut passage = Passage { verdict: Err(Stop::Drops(libc::EINVAL)), ..passage(4) };
+        let mut passage = Passage { verdict: Err(Stop::Drops(Errno::INVAL)), ..passage(4) };
         (passage.settings.all_rp_filter, passage.settings.rp_filter) = (all, own);
         passage.reverse = Ok((vec![reverse.into()], String::new()));
         assert_eq!(names(&passage), expected, "{all} {own} {reverse}");
         assert_eq!(keys(&faults(&passage)), names_, "{all} {own} {reverse}");
     }
-    let drops = Err(Stop::Drops(libc::EINVAL));
-    let mut passage = Passage { verdict: drops, reverse: Err(libc::ENETUNREACH), ..passage(4) };
+    let drops = Err(Stop::Drops(Errno::INVAL));
+    let mut passage = Passage { verdict: drops, reverse: Err(Errno::NETUNREACH), ..passage(4) };
     passage.settings.all_rp_filter = 2;
     assert_eq!(names(&passage), ["rp-filter", "source"], "loose still wants a route");
 }
@@ -81,7 +83,7 @@ fn the_higher_rp_filter_counts() {
 #[test]
 fn families_drop_in_their_own_order() {
     for (family, expected) in [(4, ["forwarding-off", "no-route"]), (6, ["no-route", "forwarding-off"])] {
-        let errno = libc::ENETUNREACH;
+        let errno = Errno::NETUNREACH;
         let mut passage = Passage { verdict: Err(Stop::Drops(errno)), lookup: Err(errno), ..passage(family) };
         passage.settings = Settings::default();
         assert_eq!(names(&passage), expected);
@@ -98,7 +100,7 @@ fn ipv6_is_judged_by_its_settings() {
     assert_eq!(faults(&passage)[0].mend.as_deref(), Some(mend));
     passage.settings.forced = true;
     assert_eq!(names(&passage), [] as [&str; 0]);
-    passage.reverse = Err(libc::ENETUNREACH);
+    passage.reverse = Err(Errno::NETUNREACH);
     assert_eq!(names(&passage), ["source"]);
     passage.from = address("fe80::2");
     assert_eq!(names(&passage), ["source"]);
@@ -154,16 +156,16 @@ fn an_answer_is_judged_by_its_kind() {
     // Linux 3.10: forwarding that is off has no errno; IPv6 answers whatever it comes to, with the errno and its sign.
     for (to, kind, error, expected) in [
         (pods[0], 1, 0, Ok(1)),
-        (pods[0], 7, 0, Err(libc::EHOSTUNREACH)),
-        (pods[0], 6, 0, Err(libc::EINVAL)),
-        (pods[0], 8, 0, Err(libc::EACCES)),
-        (pods[0], 9, 0, Err(libc::ENETUNREACH)),
-        (pods[1], 7, -libc::ENETUNREACH, Err(libc::ENETUNREACH)),
-        (pods[1], 7, -libc::EHOSTUNREACH, Err(libc::EHOSTUNREACH)),
-        (pods[1], 6, -libc::EINVAL, Err(libc::EINVAL)),
-        (pods[1], 8, -libc::EACCES, Err(libc::EACCES)),
-        (pods[1], 9, -libc::EAGAIN, Err(libc::ENETUNREACH)),
-        (pods[1], 7, i32::MIN, Err(i32::MAX)),
+        (pods[0], 7, 0, Err(Errno::HOSTUNREACH)),
+        (pods[0], 6, 0, Err(Errno::INVAL)),
+        (pods[0], 8, 0, Err(Errno::ACCESS)),
+        (pods[0], 9, 0, Err(Errno::NETUNREACH)),
+        (pods[1], 7, -Errno::NETUNREACH.raw_os_error(), Err(Errno::NETUNREACH)),
+        (pods[1], 7, -Errno::HOSTUNREACH.raw_os_error(), Err(Errno::HOSTUNREACH)),
+        (pods[1], 6, -Errno::INVAL.raw_os_error(), Err(Errno::INVAL)),
+        (pods[1], 8, -Errno::ACCESS.raw_os_error(), Err(Errno::ACCESS)),
+        (pods[1], 9, -Errno::AGAIN.raw_os_error(), Err(Errno::NETUNREACH)),
+        (pods[1], 7, i32::MIN, Err(Errno::HOSTUNREACH)),
         // For the node itself.
         (pods[0], 2, 0, Ok(2)),
         (pods[0], 3, 0, Ok(3)),
@@ -192,7 +194,7 @@ fn what_the_node_keeps_is_not_forwarded() {
 
 #[test]
 fn a_source_of_the_node_is_a_fault_whatever_the_kernel_says() {
-    for (verdict, said) in [(Ok(()), "no answer"), (Err(Stop::Drops(libc::EINVAL)), "forgery")] {
+    for (verdict, said) in [(Ok(()), "no answer"), (Err(Stop::Drops(Errno::INVAL)), "forgery")] {
         let passage = Passage { own_source: Some("a broadcast address"), verdict, ..passage(4) };
         assert_eq!(names(&passage), ["source"]);
         assert!(faults(&passage)[0].text.contains(said), "{:?}", faults(&passage));
@@ -243,7 +245,7 @@ fn answers_never_panic() {
 #[test]
 fn the_mark_decides_what_rp_filter_sees() {
     let strict = || {
-        let mut passage = Passage { verdict: Err(Stop::Drops(libc::EINVAL)), ..passage(4) };
+        let mut passage = Passage { verdict: Err(Stop::Drops(Errno::INVAL)), ..passage(4) };
         passage.settings.all_rp_filter = 1;
         passage.reverse = Ok((vec!["eth1".into()], "default dev eth1".into()));
         passage
@@ -266,7 +268,7 @@ fn the_mark_decides_what_rp_filter_sees() {
 
 #[test]
 fn a_route_that_only_marked_packets_find() {
-    let errno = libc::ENETUNREACH;
+    let errno = Errno::NETUNREACH;
     let none = Passage { verdict: Err(Stop::Drops(errno)), lookup: Err(errno), ..passage(4) };
     for (unknown, leads, suspected) in [(true, Some(0x100), true), (true, None, false), (false, Some(0x100), false)] {
         let found = faults(&Passage { marks: Marks { unknown, leads, ..Marks::default() }, ..none.clone() });

@@ -30,9 +30,9 @@ impl<O: Sink> Engine<O> {
                     heard_all = true;
                     break;
                 }
-                Received::Lost(reason) => {
+                Received::Lost(lost) => {
                     self.drain();
-                    self.publish_record(Record::Resynchronised { reason });
+                    self.publish_record(Record::Resynchronised { reason: lost.to_string() });
                     self.read_everything(Cause::Overrun);
                     heard_all = true;
                     break;

@@ -40,7 +40,7 @@ impl<O: Sink> Engine<O> {
                 Received::Nothing => break,
                 Received::Messages(_) => errors = 0,
                 Received::Lost(_) if errors < RECEIVE_ERRORS_MAX => errors += 1,
-                Received::Lost(reason) => return self.subscribe_again(reason),
+                Received::Lost(lost) => return self.subscribe_again(lost.to_string()),
             }
         }
         if deaf.is_ok() && self.notifications.listen().is_err() {

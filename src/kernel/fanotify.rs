@@ -10,7 +10,7 @@ use nix::sys::fanotify::{EventFFlags, Fanotify, FanotifyEvent, InitFlags, MarkFl
 use rustix::fs::CWD;
 
 use super::descriptors::is_one_of_the_last;
-use super::sysctl::{is_absent, path};
+use super::sysctl::{path, says_absent};
 use crate::setting::Key;
 
 /// So many files are watched for writers: each is a descriptor and a mark. `all`, `default` and what the policy writes out
@@ -79,7 +79,7 @@ impl Marks {
             Err(error) => match error.raw_os_error() {
                 // fanotify_mark(2): no more marks are granted, or no more descriptors.
                 None | Some(libc::ENOSPC | libc::ENOMEM | libc::EMFILE | libc::ENFILE) => Ok(false),
-                Some(errno) if is_absent(errno) => Ok(false),
+                Some(_) if says_absent(&error) => Ok(false),
                 _ => Err(error),
             },
         }

@@ -78,9 +78,7 @@ impl Writes {
                 self.room = self.watched.len();
                 Err(error.into())
             }
-            Err(error) if !is_absent(error.raw_os_error()) && !std::mem::replace(&mut self.is_refused, true) => {
-                Err(error.into())
-            }
+            Err(error) if !is_absent(error) && !std::mem::replace(&mut self.is_refused, true) => Err(error.into()),
             _ => Ok(()),
         }
     }

@@ -45,7 +45,21 @@ pub enum Received {
     /// The queue is empty.
     Nothing,
     /// Something may have been missed: everything has to be read again, once the queue is empty.
-    Lost(String),
+    Lost(Lost),
+}
+
+/// Why something may have been missed.
+#[derive(Debug, thiserror::Error)]
+pub enum Lost {
+    #[error("a message of {0} bytes was truncated")]
+    Truncated(usize),
+    #[error("a message of an unknown shape")]
+    Unknown,
+    #[error("the kernel says that messages were lost")]
+    Overrun,
+    /// ENOBUFS, most of all.
+    #[error("{}", crate::text::why(.0))]
+    Receive(io::Error),
 }
 
 /// The socket in the groups LINK, IPV4_NETCONF and IPV6_NETCONF.
@@ -106,34 +120,34 @@ impl Notifications {
             Ok(received) => received,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Received::Nothing,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Received::Messages(Vec::new()),
-            Err(error) => return Received::Lost(error.to_string()),
+            Err(error) => return Received::Lost(Lost::Receive(error)),
         };
-        let mut heard = Vec::new();
+        let mut events = Vec::new();
         // 0 is the kernel (netlink(7), `nl_pid`).
         if sender.port_number() == 0
-            && let Err(reason) = hear(&self.buffer, length, &mut heard)
+            && let Err(lost) = decode(&self.buffer, length, &mut events)
         {
-            return Received::Lost(reason);
+            return Received::Lost(lost);
         }
-        Received::Messages(heard)
+        Received::Messages(events)
     }
 }
 
-/// Adds what stands in one datagram of `length` bytes to `heard`.
+/// Adds the messages of one datagram of `length` bytes to `events`.
 ///
 /// # Errors
 /// Something may have been missed, and why.
-pub fn hear(bytes: &[u8], length: usize, heard: &mut Vec<Event>) -> Result<(), String> {
+pub fn decode(bytes: &[u8], length: usize, events: &mut Vec<Event>) -> Result<(), Lost> {
     if length > bytes.len() {
-        return Err(format!("a message of {length} bytes was truncated"));
+        return Err(Lost::Truncated(length));
     }
     for message in messages(bytes) {
         match message.map(|m| m.payload) {
             Ok(NetlinkPayload::InnerMessage(Message::Event(Event::Broken))) | Err(_) => {
-                return Err("a message of an unknown shape".into());
+                return Err(Lost::Unknown);
             }
-            Ok(NetlinkPayload::Overrun(_)) => return Err("the kernel says that messages were lost".into()),
-            Ok(NetlinkPayload::InnerMessage(Message::Event(message))) => heard.push(message),
+            Ok(NetlinkPayload::Overrun(_)) => return Err(Lost::Overrun),
+            Ok(NetlinkPayload::InnerMessage(Message::Event(message))) => events.push(message),
             Ok(_) => {}
         }
     }

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::descriptors::is_one_of_the_last;
+use rustix::io::Errno;
+
 use crate::setting::{Key, same_value};
 
 /// Values of netconf settings fit; longer ones are read again with room for all. The kernel makes and clears as much for each
@@ -27,9 +29,9 @@ const AGREEING_READS: u32 = 3;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// The value before the write, or the errno of its reading.
-    pub found: Result<String, i32>,
+    pub found: Result<String, Errno>,
     /// `None`: nothing had to be written. The errno if the kernel refused.
-    pub write: Option<Result<(), i32>>,
+    pub write: Option<Result<(), Errno>>,
     /// The value after the write.
     pub now: Option<String>,
     /// Monotonic microseconds at the end of the write (of the reading, if nothing was written).
@@ -93,14 +95,14 @@ struct Opened {
     key: Arc<Key>,
     file: File,
     /// Why it can only be read.
-    read_only: Option<i32>,
+    read_only: Option<Errno>,
 }
 
 impl Opened {
-    fn new(key: Arc<Key>) -> Result<Opened, i32> {
+    fn new(key: Arc<Key>) -> Result<Opened, Errno> {
         let open = |write| OpenOptions::new().read(true).write(write).open(path(&key)).map_err(errno);
         let (file, read_only) = match open(true) {
-            Err(refused @ (libc::EACCES | libc::EPERM | libc::EROFS)) => (open(false)?, Some(refused)),
+            Err(refused @ (Errno::ACCESS | Errno::PERM | Errno::ROFS)) => (open(false)?, Some(refused)),
             file => (file?, None),
         };
         Ok(Opened { key, file, read_only })
@@ -116,7 +118,7 @@ impl Sysctl {
     ///
     /// # Errors
     /// The errno. `ENOENT` and `ENAMETOOLONG` say that there is no such setting now.
-    pub fn read(&mut self, key: &Key) -> Result<String, i32> {
+    pub fn read(&mut self, key: &Key) -> Result<String, Errno> {
         let room = &mut [0; SHORT_VALUE_BYTES];
         match self.position(key) {
             Some(at) => self.read_open(at, room),
@@ -129,7 +131,7 @@ impl Sysctl {
         self.open.iter().position(|opened| *opened.key == *key)
     }
 
-    fn read_open<'a>(&mut self, at: usize, room: &'a mut Room) -> Result<Cow<'a, str>, i32> {
+    fn read_open<'a>(&mut self, at: usize, room: &'a mut Room) -> Result<Cow<'a, str>, Errno> {
         let mut length = read(&self.open[at].file, room);
         if length.is_err_and(is_absent) {
             // Another interface may have the name now.
@@ -171,7 +173,7 @@ impl Sysctl {
         let must_write = match &found {
             Ok(value) => !equal(value),
             // EIO: a setting that has no value yet (ipv6's stable_secret) may be given one.
-            Err(errno) => *errno == libc::EIO,
+            Err(errno) => *errno == Errno::IO,
         };
         let before = now_usec();
         let write = must_write.then(|| self.write(at, wanted));
@@ -209,7 +211,7 @@ impl Sysctl {
         }
     }
 
-    fn write(&mut self, at: usize, value: &str) -> Result<(), i32> {
+    fn write(&mut self, at: usize, value: &str) -> Result<(), Errno> {
         if self.open[at].read_only.is_some() {
             // It may not be any more: /proc/sys is mounted read-only in many containers, and at times again otherwise.
             self.open[at] = Opened::new(self.open[at].key.clone())?;
@@ -219,11 +221,11 @@ impl Sysctl {
         self.pulse.inside(Some(key), || write_value(file, value))
     }
 
-    fn open(&mut self, key: &Key) -> Result<usize, i32> {
+    fn open(&mut self, key: &Key) -> Result<usize, Errno> {
         let key = Arc::new(key.clone());
         let opened = match Opened::new(key.clone()) {
             // A repair comes before the next repairs' haste.
-            Err(libc::EMFILE | libc::ENFILE) if self.open.len() > self.for_good => {
+            Err(Errno::MFILE | Errno::NFILE) if self.open.len() > self.for_good => {
                 self.open.truncate(self.for_good);
                 Opened::new(key)?
             }
@@ -242,9 +244,14 @@ impl Sysctl {
     }
 }
 
-/// Whether an errno says that there is no such setting now: no such interface, no such family, module not loaded.
-pub fn is_absent(errno: i32) -> bool {
-    matches!(errno, libc::ENOENT | libc::ENODEV | libc::ENXIO | libc::ENOTDIR | libc::ENAMETOOLONG)
+/// Whether an error says that there is no such setting now: no such interface, no such family, module not loaded.
+pub fn is_absent(errno: Errno) -> bool {
+    matches!(errno, Errno::NOENT | Errno::NODEV | Errno::NXIO | Errno::NOTDIR | Errno::NAMETOOLONG)
+}
+
+/// The same of an error of the library's.
+pub fn says_absent(error: &io::Error) -> bool {
+    Errno::from_io_error(error).is_some_and(is_absent)
 }
 
 /// It has a folder for each interface that has IPv4 settings.
@@ -263,17 +270,17 @@ pub(super) fn path(key: &Key) -> std::path::PathBuf {
     Path::new("/proc/sys").join(key.path())
 }
 
-fn read_value<'a>(file: &File, room: &'a mut Room) -> Result<Cow<'a, str>, i32> {
+fn read_value<'a>(file: &File, room: &'a mut Room) -> Result<Cow<'a, str>, Errno> {
     let length = read(file, room)?;
     text(file, room, length)
 }
 
-fn read(file: &File, room: &mut [u8]) -> Result<usize, i32> {
+fn read(file: &File, room: &mut [u8]) -> Result<usize, Errno> {
     file.read_at(room, 0).map_err(errno)
 }
 
 /// What was read, read again where there is more.
-fn text<'a>(file: &File, room: &'a Room, length: usize) -> Result<Cow<'a, str>, i32> {
+fn text<'a>(file: &File, room: &'a Room, length: usize) -> Result<Cow<'a, str>, Errno> {
     if length < room.len() {
         return Ok(String::from_utf8_lossy(room[..length].trim_ascii()));
     }
@@ -282,7 +289,7 @@ fn text<'a>(file: &File, room: &'a Room, length: usize) -> Result<Cow<'a, str>, 
     Ok(Cow::Owned(String::from_utf8_lossy(long[..length].trim_ascii()).into_owned()))
 }
 
-fn write_value(file: &File, value: &str) -> Result<(), i32> {
+fn write_value(file: &File, value: &str) -> Result<(), Errno> {
     loop {
         match file.write_at(value.as_bytes(), 0) {
             Ok(_) => return Ok(()),
@@ -292,6 +299,6 @@ fn write_value(file: &File, value: &str) -> Result<(), i32> {
     }
 }
 
-fn errno(error: io::Error) -> i32 {
-    error.raw_os_error().unwrap_or(libc::EIO)
+fn errno(error: io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }

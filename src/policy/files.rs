@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::Error;
-use crate::kernel::sysctl::is_absent;
+use crate::kernel::sysctl::says_absent;
 use crate::setting::printable;
 use crate::text::why;
 
@@ -75,7 +75,7 @@ pub fn chase(root: &Path, path: &Path) -> Chased {
                 let next = at.join(&part);
                 match next.symlink_metadata() {
                     Err(error) => {
-                        let refused = error.raw_os_error().filter(|errno| !is_absent(*errno)).map(|_| why(&error));
+                        let refused = (!says_absent(&error)).then(|| why(&error));
                         return Chased { end: None, refused, steps, others: untrusted };
                     }
                     Ok(metadata) if !metadata.is_symlink() => {

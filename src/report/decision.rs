@@ -65,7 +65,7 @@ impl fmt::Display for Decision {
         match &self.verdict {
             Verdict::Holds => f.write_str(", holds"),
             Verdict::Written { cause, usec } => write!(f, ", written in {} (cause: {})", duration(*usec), cause.name()),
-            Verdict::Failed(errno) => write!(f, ", failed: {}", errno_text(errno.raw_os_error())),
+            Verdict::Failed(errno) => write!(f, ", failed: {}", errno_text(*errno)),
             Verdict::Absent => f.write_str(", nothing to do: there is no such setting"),
             Verdict::NotNamed => f.write_str(", nothing to do: the policy does not name it"),
             Verdict::Excluded => f.write_str(", nothing to do: the policy excludes it"),

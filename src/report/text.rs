@@ -105,12 +105,9 @@ impl Record {
                 let reason = match errno {
                     Some(Errno::INVAL) => "the kernel refuses the value; correct the policy".to_string(),
                     Some(errno @ (Errno::PERM | Errno::ACCESS | Errno::ROFS)) => {
-                        format!(
-                            "{}; CAP_NET_ADMIN and a writable /proc/sys/net are needed",
-                            errno_text(errno.raw_os_error())
-                        )
+                        format!("{}; CAP_NET_ADMIN and a writable /proc/sys/net are needed", errno_text(*errno))
                     }
-                    Some(errno) => errno_text(errno.raw_os_error()),
+                    Some(errno) => errno_text(*errno),
                     None => "the kernel accepted the write and kept another value".to_string(),
                 };
                 format!("{}{found} could not be set to {}: {reason} ({})", subject.key, subject.ours, origin(subject))

@@ -2,8 +2,6 @@
 
 use std::fmt::Display;
 
-use rustix::io::Errno;
-
 use super::{Repair, SettingId, State};
 use crate::kernel::sysctl::{Outcome, is_absent};
 use crate::report::decision::{Decision, Verdict};
@@ -39,7 +37,7 @@ impl State {
         let verdict = match (&outcome.found, &outcome.write) {
             (Err(errno), _) if is_absent(*errno) => Verdict::Absent,
             (_, Some(Ok(()))) => Verdict::Written { cause: repair.job.cause, usec: outcome.write_usec },
-            (_, Some(Err(errno))) | (Err(errno), None) => Verdict::Failed(Errno::from_raw_os_error(*errno)),
+            (_, Some(Err(errno))) | (Err(errno), None) => Verdict::Failed(*errno),
             (Ok(_), None) => Verdict::Holds,
         };
         let name = |entry| self.policy.name(&repair.key, entry);

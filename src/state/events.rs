@@ -360,7 +360,7 @@ impl State {
         }
         let slot = SettingId::Unannounced(key);
         // One that the kernel did not keep waits for audits: this may be our own write, and the next would be, too.
-        if self.failed.get(&slot) != Some(&0) {
+        if self.failed.get(&slot) != Some(&None) {
             self.check(slot, Cause::Write, Some(at));
         }
     }

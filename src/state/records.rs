@@ -85,11 +85,10 @@ impl State {
         repaired.or(held.then_some(read))
     }
 
-    pub(super) fn fail(&mut self, repair: &Repair, found: Option<String>, errno: Option<i32>) {
-        let known = self.failed.insert(repair.slot.clone(), errno.unwrap_or(0)) == Some(errno.unwrap_or(0));
+    pub(super) fn fail(&mut self, repair: &Repair, found: Option<String>, errno: Option<Errno>) {
+        let known = self.failed.insert(repair.slot.clone(), errno) == Some(errno);
         let ignored = repair.job.entry.is_some_and(|entry| self.policy.entries()[entry].ignore_failure);
         if !known && !ignored {
-            let errno = errno.map(Errno::from_raw_os_error);
             self.records.extend(self.subject(repair).map(|subject| Record::RepairFailed { subject, found, errno }));
         }
     }

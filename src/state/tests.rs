@@ -204,7 +204,7 @@ impl Bench {
 
     fn execute(&mut self, repair: Repair) -> Option<Family> {
         let key = repair.key.to_string();
-        let found = self.kernel.get(&key).cloned().ok_or(libc::ENOENT);
+        let found = self.kernel.get(&key).cloned().ok_or(Errno::NOENT);
         let mut outcome =
             Outcome { found: found.clone(), write: None, now: None, finished: self.now + 5, write_usec: 5 };
         if found.is_ok_and(|value| !repair.holds(&value)) {

@@ -1,14 +1,16 @@
 //! What the guard makes of what came of a write: refused, impossible, not kept, or slow.
 
+use rustix::io::Errno;
+
 use super::*;
 
 #[test]
 fn errnos() {
-    let cases: [(i32, &[&str]); 4] = [
-        (libc::ENOENT, &[]),
-        (libc::EINVAL, &["refuses the value"]),
-        (libc::EROFS, &["CAP_NET_ADMIN and a writable"]),
-        (libc::EPERM, &["CAP_NET_ADMIN and a writable"]),
+    let cases: [(Errno, &[&str]); 4] = [
+        (Errno::NOENT, &[]),
+        (Errno::INVAL, &["refuses the value"]),
+        (Errno::ROFS, &["CAP_NET_ADMIN and a writable"]),
+        (Errno::PERM, &["CAP_NET_ADMIN and a writable"]),
     ];
     for (errno, texts) in cases {
         let mut bench = Bench::started(POLICY);
@@ -16,11 +18,11 @@ fn errnos() {
         for look in 0..3 {
             bench.state.apply_netconf(&rp_filter(TUNL0, 1), 1);
             let Some(repair) = bench.state.next_repair(0) else {
-                assert!(errno == libc::EINVAL && look > 0, "refused once, not tried again");
+                assert!(errno == Errno::INVAL && look > 0, "refused once, not tried again");
                 continue;
             };
-            // The door reads again after such a write: the interface is gone.
-            let found = if errno == libc::ENOENT { Err(errno) } else { Ok("1".into()) };
+            // The engine reads again after such a write: the interface is gone.
+            let found = if errno == Errno::NOENT { Err(errno) } else { Ok("1".into()) };
             let outcome = Outcome { found, write: Some(Err(errno)), now: None, finished: 2, write_usec: 1 };
             assert_eq!(bench.state.complete(repair, outcome), None);
             told.extend(bench.told());
@@ -44,7 +46,7 @@ fn all_that_can_not_be_written_is_tried_once_a_message_and_interfaces_are_still_
         while let Some(repair) = bench.state.next_repair(0) {
             tried.push(repair.key.to_string());
             let outcome =
-                Outcome { found: Ok("0".into()), write: Some(Err(libc::EROFS)), now: None, finished: 2, write_usec: 1 };
+                Outcome { found: Ok("0".into()), write: Some(Err(Errno::ROFS)), now: None, finished: 2, write_usec: 1 };
             assert_eq!(bench.state.complete(repair, outcome), None);
         }
     }
@@ -59,7 +61,7 @@ fn an_unwritable_setting_that_holds_is_fine_and_an_ignored_failure_is_silent() {
     bench.state.apply_netconf(&rp_filter(TUNL0, 1), 1);
     let repair = bench.state.next_repair(0).unwrap();
     let outcome =
-        Outcome { found: Ok("1".into()), write: Some(Err(libc::EROFS)), now: None, finished: 2, write_usec: 1 };
+        Outcome { found: Ok("1".into()), write: Some(Err(Errno::ROFS)), now: None, finished: 2, write_usec: 1 };
     assert_eq!(bench.state.complete(repair, outcome), None);
     assert_eq!(bench.told(), Vec::<String>::new());
 }
