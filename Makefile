@@ -40,6 +40,7 @@ install: ## Put the release build and its files in place, below DESTDIR
 	install -d -m 755 $(DESTDIR)/usr/share/man/man8 $(DESTDIR)/usr/share/man/man5
 	gzip --no-name --best --stdout docs/fwdguard.8 > $(DESTDIR)/usr/share/man/man8/fwdguard.8.gz
 	gzip --no-name --best --stdout docs/fwdguard.d.5 > $(DESTDIR)/usr/share/man/man5/fwdguard.d.5.gz
+	install -D -m 644 -t $(DESTDIR)/usr/share/doc/fwdguard docs/alerts.yml
 	install -D -m 644 packaging/completions/fwdguard.bash $(DESTDIR)/usr/share/bash-completion/completions/fwdguard
 	install -D -m 644 -t $(DESTDIR)/usr/share/zsh/site-functions packaging/completions/_fwdguard
 	install -D -m 644 -t $(DESTDIR)/usr/share/fish/vendor_completions.d packaging/completions/fwdguard.fish

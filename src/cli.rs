@@ -59,6 +59,9 @@ enum Command {
         /// Log each decision, with -vv each event, too, at priority debug
         #[arg(short, long, action = ArgAction::Count)]
         verbose: u8,
+        /// Keep FILE, whose name ends in .prom, for the textfile collector of Prometheus's node_exporter
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, value_parser = metrics_file)]
+        metrics: Option<PathBuf>,
     },
     /// Compare kernel and policy, change nothing
     #[command(after_help = EXIT_STATUS_HELP)]
@@ -100,13 +103,14 @@ pub fn main() -> ExitCode {
         return ExitCode::from(EXIT_USAGE);
     }
     let status = match command {
-        Command::Run { audit_interval, verbose } => {
+        Command::Run { audit_interval, verbose, metrics } => {
             let verbosity = match verbose {
                 0 => Verbosity::Records,
                 1 => Verbosity::Decisions,
                 _ => Verbosity::Events,
             };
-            crate::daemon::run(&root, Duration::from_secs(audit_interval), verbosity).map(|()| ExitCode::SUCCESS)
+            let audit_interval = Duration::from_secs(audit_interval);
+            crate::daemon::run(&root, audit_interval, verbosity, metrics).map(|()| ExitCode::SUCCESS)
         }
         Command::Check(format) => check::run(&root, format.json),
         Command::Apply(format) => apply::run(&root, format.json),
@@ -120,6 +124,14 @@ pub fn main() -> ExitCode {
         eprintln!("fwdguard: {error:#}");
         ExitCode::from(EXIT_DRIFT)
     })
+}
+
+fn metrics_file(name: &str) -> Result<PathBuf, String> {
+    let file = PathBuf::from(name);
+    match file.extension() {
+        Some(end) if end == "prom" => Ok(file),
+        _ => Err("its name has to end in .prom: node_exporter reads no other".into()),
+    }
 }
 
 /// Why the service ends, in the journal by stderr, and for `systemctl status`, which shows the last status of what failed.

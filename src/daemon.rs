@@ -66,14 +66,14 @@ const WAITS_USEC: u64 = 1_000_000;
 ///
 /// # Errors
 /// The guard could not start, or its thread ended: the service manager starts it anew.
-pub fn run(root: &Path, audit_interval: Duration, verbosity: Verbosity) -> Result<()> {
+pub fn run(root: &Path, audit_interval: Duration, verbosity: Verbosity, metrics: Option<PathBuf>) -> Result<()> {
     ensure_enough()?; // the event loop panics where it has some, but too few
     // No thread comes of a runtime of this kind, nor of its signal handlers.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no event loop")?;
     let signals = runtime.block_on(async { Signals::catch() }).context("no signal handlers")?;
     let groups = take_and_drop_privileges()?;
     let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, serve(root, audit_interval, verbosity, groups, signals))
+    local.block_on(&runtime, serve(root, audit_interval, verbosity, metrics, groups, signals))
 }
 
 /// Caught before anything else: until then, a HUP or USR1 would end the service.
@@ -140,6 +140,7 @@ async fn serve(
     root: &Path,
     audit_interval: Duration,
     verbosity: Verbosity,
+    metrics: Option<PathBuf>,
     groups: io::Result<Groups>,
     mut signals: Signals,
 ) -> Result<()> {
@@ -156,8 +157,8 @@ async fn serve(
     let lost_tracker = tracker.as_ref().err().map(ToString::to_string);
     let (tracker, unstarted) =
         tracker.map_or((WriterTracker::absent(), None), |(tracker, thread)| (tracker, Some(thread)));
-    let (reporter, finished) =
-        Reporter::start(status.clone(), writers::naming(tracker.clone())).context("no thread for the journal")?;
+    let (reporter, finished) = Reporter::start(status.clone(), metrics, writers::naming(tracker.clone()))
+        .context("no thread for the journal")?;
     let mut watch = watch
         .inspect_err(|error| reporter.tell(Record::SourceLost { source: POLICY_WATCH, reason: error.to_string() }))
         .ok();

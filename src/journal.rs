@@ -4,11 +4,13 @@
 
 #[cfg(test)]
 mod catalog;
+mod metrics;
 pub mod status;
 
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -25,6 +27,7 @@ use crate::report::record::{Priority, Record};
 use crate::report::writer::{self, Writer};
 use crate::state::Summary;
 use crate::text::{ascii, ascii_line};
+use metrics::Metrics;
 use status::SharedStatus;
 
 /// As many batches of records wait for a journal that does not read; what comes after them is counted.
@@ -58,13 +61,14 @@ pub struct Reporter {
 pub struct Finished(Receiver<()>);
 
 impl Reporter {
-    /// Starts the thread. It keeps `status` up to date with what the guard knows. `name_writers`, which may wait a little, fills
-    /// into records who wrote, and may add records of its own.
+    /// Starts the thread. It keeps `status` up to date with what the guard knows, and with it the file of metrics, if there is to
+    /// be one. `name_writers`, which may wait a little, fills into records who wrote, and may add records of its own.
     ///
     /// # Errors
     /// No thread could be started.
     pub fn start(
         status: Arc<SharedStatus>,
+        metrics_file: Option<PathBuf>,
         name_writers: impl Fn(&mut Vec<Record>) + Send + 'static,
     ) -> io::Result<(Reporter, Finished)> {
         let (queue, told) = sync_channel(QUEUE);
@@ -74,7 +78,7 @@ impl Reporter {
         std::thread::Builder::new().name("reporter".into()).spawn(move || {
             let _alive = alive;
             subscribe();
-            write_all(&told, &uncounted, &shown, name_writers);
+            write_all(&told, &uncounted, &shown, metrics_file.map(Metrics::new), name_writers);
         })?;
         Ok((Reporter { queue, unsaid, status }, Finished(finished)))
     }
@@ -88,6 +92,11 @@ impl Reporter {
     pub fn tell_all(&self, records: Vec<Record>, summary: Option<Summary>) {
         self.status.note_sources(&records);
         self.send(Told { records, summary, ..Told::default() });
+    }
+
+    /// The status says something else, of which no record tells.
+    pub fn status_changed(&self) {
+        self.tell_all(Vec::new(), None);
     }
 
     /// Takes what is to be logged beside records. Never waits, as [`Reporter::tell`].
@@ -109,11 +118,12 @@ fn write_all(
     told: &Receiver<Told>,
     unsaid: &AtomicU64,
     status: &SharedStatus,
+    mut metrics: Option<Metrics>,
     name_writers: impl Fn(&mut Vec<Record>),
 ) {
     let mut status_due: Option<Instant> = None;
     loop {
-        let next = match status_due {
+        let next = match status_due.into_iter().chain(metrics.as_ref().and_then(Metrics::due)).min() {
             None => told.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(due) => told.recv_timeout(due.saturating_duration_since(Instant::now())),
         };
@@ -132,17 +142,26 @@ fn write_all(
                 if let Some(summary) = summary {
                     status.set_summary(summary, last_writer(&records));
                 }
+                let dropped = unsaid.swap(0, Ordering::Relaxed);
+                if let Some(metrics) = &mut metrics {
+                    metrics.count(&records, dropped);
+                }
                 records.iter().for_each(write);
-                match unsaid.swap(0, Ordering::Relaxed) {
-                    0 => {}
-                    count => write(&Record::RecordsDropped { count }),
+                if dropped > 0 {
+                    write(&Record::RecordsDropped { count: dropped });
                 }
             }
-            Err(RecvTimeoutError::Timeout) => {
-                status.tell();
-                status_due = None;
-            }
+            Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
+        }
+        if status_due.take_if(|due| *due <= Instant::now()).is_some() {
+            status.tell();
+        }
+        let record = metrics.as_mut().and_then(|metrics| metrics.renew(status));
+        if let Some(record) = record {
+            status.note_sources(std::slice::from_ref(&record));
+            status_due.get_or_insert_with(|| Instant::now() + STATUS_INTERVAL);
+            write(&record);
         }
     }
 }

@@ -174,7 +174,7 @@ impl Policy {
     /// What the policy calls `key`, which entry `index` decides.
     pub fn name(&self, key: &Key, index: usize) -> String {
         let entry = &self.merged.entries[index];
-        if entry.sets().is_some() { entry.name.clone() } else { key.to_string() }
+        if entry.sets().is_some() { entry.name.to_string() } else { key.to_string() }
     }
 
     /// Whether a line is the vendor's or built in.

@@ -55,6 +55,8 @@ case ${1-} in
         need setpriv util-linux util-linux
         need script bsdutils util-linux
         need groff groff-base groff-base
+        need prometheus-node-exporter prometheus-node-exporter golang-github-prometheus-node-exporter
+        need promtool prometheus golang-github-prometheus
         ;;
 esac
 

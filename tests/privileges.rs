@@ -163,13 +163,16 @@ fn the_kernel_is_asked_for_what_is_listed() {
     let logind = bus.logind(false);
     let trace = std::path::PathBuf::from("/run/trace"); // below the root, it would be news for the policy watch
     let mut guard = Running::start(&ns, |command| {
-        command.env("DBUS_SYSTEM_BUS_ADDRESS", bus::ADDRESS);
+        command.env("DBUS_SYSTEM_BUS_ADDRESS", bus::ADDRESS).args(["--metrics", "/run/fwdguard.prom"]);
         reworded(command, |words| {
             let strace = ["strace", "-D", "-f", "-qq", "-s", "0", "-o"].map(Into::into);
             strace.into_iter().chain([trace.clone().into_os_string()]).chain(words).collect()
         })
     });
     live(&ns, &mut bus, logind, &mut guard);
+    while !Path::new("/run/fwdguard.prom").exists() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let (status, _) = guard.stop();
     assert!(status.success(), "{status}");
     let seen = system_calls(&trace);

@@ -61,7 +61,13 @@ pub fn holds(data: &[u8]) {
     let source = Source { file: Path::new(OsStr::from_bytes(file)).into(), line: u32::from(kind) };
     // The kernel's names go through Key; values are as they are.
     let key = Key::in_table("ipv4", "conf", OsStr::from_bytes(interface), "forwarding");
-    let subject = Subject { key: key.to_string(), ours: text(one).into(), source: source.clone(), cause: Cause::Write };
+    let subject = Subject {
+        key: key.to_string(),
+        rule: key.to_string().into(),
+        ours: text(one).into(),
+        source: source.clone(),
+        cause: Cause::Write,
+    };
     let process = Arc::new(Process {
         pid: i32::from(kind) + 1,
         comm: Some(printable(OsStr::from_bytes(interface))),
@@ -191,7 +197,7 @@ fn status(one: &str, other: &str, process: &Process) {
     };
     let status = Status {
         summary,
-        last_at: Some("14:03:07".into()),
+        last_at: Some(50_587),
         last_writer: Some(short(process)),
         lost: BTreeSet::from(["logind"]),
         waits_for: Some(format!("writing {one}")),

@@ -34,6 +34,7 @@ complete -c fwdguard -n "__fish_fwdguard_needs_command" -f -a "policy" -d 'Show 
 complete -c fwdguard -n "__fish_fwdguard_needs_command" -f -a "diagnose" -d 'Ask the kernel why traffic to a pod is not forwarded; change nothing'
 complete -c fwdguard -n "__fish_fwdguard_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c fwdguard -n "__fish_fwdguard_using_subcommand run" -l audit-interval -d 'Seconds between full audits; changes are heard of at once, whatever this is' -r -f
+complete -c fwdguard -n "__fish_fwdguard_using_subcommand run" -l metrics -d 'Keep FILE, whose name ends in .prom, for the textfile collector of Prometheus\'s node_exporter' -r -F
 complete -c fwdguard -n "__fish_fwdguard_using_subcommand run" -l root -d 'Read policy, sysctl.d and TuneD below DIR (settings are still this network namespace\'s)' -r -f -a "(__fish_complete_directories)"
 complete -c fwdguard -n "__fish_fwdguard_using_subcommand run" -s v -l verbose -d 'Log each decision, with -vv each event, too, at priority debug'
 complete -c fwdguard -n "__fish_fwdguard_using_subcommand run" -s h -l help -d 'Print help'

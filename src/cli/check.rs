@@ -155,7 +155,7 @@ impl Report {
         };
         let idle = |(index, idle): (&usize, &Idle)| {
             let entry = &self.policy.entries()[*index];
-            json!({"key": entry.name, "message": idle.message(&entry.name), "source": source(&entry.source)})
+            json!({"key": &*entry.name, "message": idle.message(&entry.name), "source": source(&entry.source)})
         };
         let warning = |warning: &Warning| json!({"key": warning.key, "message": warning.message, "source": source(&warning.source)});
         let exempt =
@@ -180,7 +180,7 @@ impl Report {
             let entry = &self.policy.entries()[index];
             let place = entry.source.to_string();
             if let Some(idle) = self.idle.get(&index) {
-                let (name, wanted) = (entry.name.clone(), self.policy.value(index).into());
+                let (name, wanted) = (entry.name.to_string(), self.policy.value(index).into());
                 table.row(vec![name, wanted, "-".into(), idle.to_string(), place], Tone::Plain);
             } else if entry.sets().is_none() {
                 let bad: Vec<&Compared> = settings.iter().copied().filter(|s| !s.verdict.holds()).collect();
@@ -191,7 +191,13 @@ impl Report {
                 }
                 let tone = if bad.is_empty() { Tone::Good } else { Tone::Bad };
                 table.row(
-                    vec![entry.name.clone(), self.policy.value(index).into(), String::new(), verdict, place.clone()],
+                    vec![
+                        entry.name.to_string(),
+                        self.policy.value(index).into(),
+                        String::new(),
+                        verdict,
+                        place.clone(),
+                    ],
                     tone,
                 );
                 bad.iter().take(LISTED_MAX).for_each(|setting| self.row(&mut table, setting, "  ", &place));
@@ -298,7 +304,7 @@ impl Report {
             // One row for a pattern, not one for each interface.
             if shown.insert((entry, source.file.clone(), source.line)) {
                 let name =
-                    if many { self.policy.entries()[*entry].name.clone() } else { self.policy.name(key, *entry) };
+                    if many { self.policy.entries()[*entry].name.to_string() } else { self.policy.name(key, *entry) };
                 let name = format!("{}{name}", if behind.is_some() { "  " } else { "" });
                 table.row(vec![name, says.to_string(), self.policy.value(*entry).into(), place(source)], Tone::Bad);
             }

@@ -27,7 +27,7 @@ pub fn run(root: &Path, json: bool) -> ExitCode {
                 None => format!("exclusion at {source}"),
             });
             let overrides = overrides.collect::<Vec<_>>().join(", ");
-            table.row(vec![entry.name.clone(), shown_value(entry), place, overrides], Tone::Plain);
+            table.row(vec![entry.name.to_string(), shown_value(entry), place, overrides], Tone::Plain);
         }
         table.print();
         super::print_errors(&policy);
@@ -46,7 +46,7 @@ fn shown_value(entry: &Entry) -> String {
 fn entry(entry: &Entry) -> Value {
     let overrides = entry.overrides.iter().rev();
     json!({
-        "key": entry.name,
+        "key": &*entry.name,
         "value": entry.value.as_deref(),
         "excluded": entry.value.is_none(),
         "pattern": entry.value.is_some() && entry.sets().is_none(),

@@ -83,6 +83,7 @@ impl Daemon {
             }
         }
         self.status.get().conflicts = by_key;
+        self.reporter.status_changed(); // a line that is gone has no record
         for line in order.iter().filter(|line| !self.conflicts.contains(line)) {
             let Conflict { key, entry, says, source, origin, behind, mend } = found[line].clone();
             self.reporter.tell(Record::Conflict {

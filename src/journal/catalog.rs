@@ -35,8 +35,13 @@ fn sample(last: Option<&Record>, writer: &Writer) -> Option<Record> {
     let full = *writer != Writer::BeforeStart;
     let some = |text: &str| full.then(|| text.to_string());
     let source = || Source { file: Path::new("/usr/lib/fwdguard.d/50-kubernetes.conf").into(), line: 9 };
-    let subject =
-        || Subject { key: "net.ipv4.ip_forward".into(), ours: "1".into(), source: source(), cause: Cause::Write };
+    let subject = || Subject {
+        key: "net.ipv4.ip_forward".into(),
+        rule: "net.ipv4.ip_forward".into(),
+        ours: "1".into(),
+        source: source(),
+        cause: Cause::Write,
+    };
     let (key, none) = (Key::ip_forward, Vec::new);
     Some(match last {
         None => Record::Started { settings: 0, interfaces: 0, repaired: 0 },

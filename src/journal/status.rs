@@ -22,8 +22,8 @@ const NOTIFY_TIMEOUT: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     pub summary: Summary,
-    /// The clock time of the last repair, as `14:03:07 UTC`.
-    pub last_at: Option<String>,
+    /// When the last repair was made, in Unix time.
+    pub last_at: Option<u64>,
     /// Who made the last repair necessary, as `sysctl[4242]`.
     pub last_writer: Option<String>,
     /// Sources that are lost, by name.
@@ -41,9 +41,9 @@ impl Status {
         let Summary { settings, interfaces, repairs, failing, last, contested } = &self.summary;
         let mut text = format!("Guarding {} on {}", count(*settings, "setting"), count(*interfaces, "interface"));
         text += &format!("; {} since start", count(*repairs as usize, "repair"));
-        if let (Some((setting, cause)), Some(at)) = (last, &self.last_at) {
+        if let (Some((setting, cause)), Some(at)) = (last, self.last_at) {
             let by = self.last_writer.as_ref().map(|writer| format!(", written by {writer}")).unwrap_or_default();
-            text += &format!(", last {setting} at {at} ({}{by})", Cause::name(*cause));
+            text += &format!(", last {setting} at {} ({}{by})", clock_time(at), Cause::name(*cause));
         }
         if let Some((first, more)) = contested {
             let more = if *more > 0 { format!(" and {more} more") } else { String::new() };
@@ -82,7 +82,7 @@ impl SharedStatus {
             return; // it waited behind a journal that did not read
         }
         if summary.repairs != status.summary.repairs {
-            status.last_at = Some(clock_time());
+            status.last_at = Some(unix_seconds());
             status.last_writer = writer;
         }
         status.summary = summary;
@@ -132,10 +132,14 @@ fn send(address: &OsStr, states: &[NotifyState]) -> io::Result<()> {
     socket.send_to_addr(text.as_bytes(), &address).map(drop)
 }
 
+/// Unix time.
+pub(super) fn unix_seconds() -> u64 {
+    rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec.try_into().unwrap_or(0)
+}
+
 /// The time of day in UTC, `14:03:07 UTC`.
-fn clock_time() -> String {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec.rem_euclid(24 * 60 * 60);
-    format!("{:02}:{:02}:{:02} UTC", now / 3600, now / 60 % 60, now % 60)
+fn clock_time(at: u64) -> String {
+    format!("{:02}:{:02}:{:02} UTC", at / 3600 % 24, at / 60 % 60, at % 60)
 }
 
 #[cfg(test)]
@@ -149,7 +153,7 @@ mod tests {
         assert_eq!(status.text(), "Guarding 31 settings on 12 interfaces; 0 repairs since start");
         status.summary.repairs = 3;
         status.summary.last = Some(("net.ipv4.ip_forward".into(), Cause::Write));
-        status.last_at = Some("14:03:07 UTC".into());
+        status.last_at = Some(14 * 3600 + 3 * 60 + 7);
         status.last_writer = Some("sysctl[4242]".into());
         status.summary.contested = Some(("net.ipv4.ip_forward".into(), 1));
         status.lost = BTreeSet::from(["logind"]);

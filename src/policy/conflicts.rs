@@ -318,7 +318,7 @@ fn own_line(policy: &Policy, key: &Key, entry: usize, against_pattern: bool) -> 
     let Entry { name, target, .. } = &policy.entries()[entry];
     let name = match target {
         Target::Many(_) if !against_pattern => &key.to_string(),
-        _ => name,
+        _ => &**name,
     };
     format!("{name} = {}", policy.value(entry))
 }

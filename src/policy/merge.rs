@@ -23,7 +23,7 @@ pub enum Target {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The key as the policy names it, with dots: `net.ipv4.ip_forward`, not its other name.
-    pub name: String,
+    pub name: Arc<str>,
     key: Key,
     pub target: Target,
     /// The setting that it is about, of one interface or of many, where that is one whose changes the kernel announces.
@@ -136,7 +136,7 @@ impl Merger {
             }
         }
         let entry = Entry {
-            name,
+            name: name.into(),
             key: key.clone(),
             target,
             announced,

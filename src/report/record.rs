@@ -61,6 +61,8 @@ pub enum Priority {
 pub struct Subject {
     /// The name that the policy uses.
     pub key: String,
+    /// The same, but for a setting that a pattern names: the pattern.
+    pub rule: Arc<str>,
     pub ours: Arc<str>,
     pub source: Source,
     pub cause: Cause,

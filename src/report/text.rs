@@ -182,7 +182,13 @@ mod tests {
 
     fn subject() -> Subject {
         let source = Source { file: Path::new("/usr/lib/fwdguard.d/50-kubernetes.conf").into(), line: 9 };
-        Subject { key: "net.ipv4.ip_forward".into(), ours: "1".into(), source, cause: Cause::Write }
+        Subject {
+            key: "net.ipv4.ip_forward".into(),
+            rule: "net.ipv4.ip_forward".into(),
+            ours: "1".into(),
+            source,
+            cause: Cause::Write,
+        }
     }
 
     #[test]

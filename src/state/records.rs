@@ -95,11 +95,13 @@ impl State {
 
     /// `None` for what is put back: that is no drift, and nobody's news.
     fn subject(&self, repair: &Repair) -> Option<Subject> {
-        let entry = repair.job.entry?;
+        let index = repair.job.entry?;
+        let entry = &self.policy.entries()[index];
         Some(Subject {
-            key: self.policy.name(&repair.key, entry),
+            key: self.policy.name(&repair.key, index),
+            rule: entry.name.clone(),
             ours: repair.wanted.clone(),
-            source: self.policy.entries()[entry].source.clone(),
+            source: entry.source.clone(),
             cause: repair.job.cause,
         })
     }

@@ -1,7 +1,7 @@
 # What the assertions ask the booted node, and do to it. To be sourced after boot.sh and assert.sh.
 # shellcheck shell=bash
 
-# MESSAGE_IDs, as in the README's table.
+# MESSAGE_IDs, as in fwdguard(8).
 declare -rA ID=(
     [repaired]=02a3fbd85f774dd6911132d4e66f40b6
     [conflict]=d8941a6296ae4bb4aa76b91645255e01

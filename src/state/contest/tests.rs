@@ -10,7 +10,13 @@ const SLOT: SettingId = SettingId::Announced(Family::V4, Attribute::Forwarding, 
 
 fn subject() -> Subject {
     let source = Source { file: Path::new("/etc/fwdguard.d/10.conf").into(), line: 1 };
-    Subject { key: "net.ipv4.ip_forward".into(), ours: "1".into(), source, cause: Cause::Write }
+    Subject {
+        key: "net.ipv4.ip_forward".into(),
+        rule: "net.ipv4.ip_forward".into(),
+        ours: "1".into(),
+        source,
+        cause: Cause::Write,
+    }
 }
 
 fn repaired(contests: &mut Contests, now: u64) -> (bool, Option<Record>) {

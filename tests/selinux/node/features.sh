@@ -58,6 +58,11 @@ for signal in HUP USR1; do
     [[ $signal == HUP ]] && kind=policy-loaded || kind=resumed
     soon "systemctl kill --signal=$signal: it is heard" record "$kind"
 done
+sed -i 's|^OPTIONS=.*|OPTIONS="--metrics /run/fwdguard/fwdguard.prom"|' /etc/sysconfig/fwdguard
+check "systemctl restart with a file of metrics" systemctl restart fwdguard
+soon "the file of metrics is there" grep --quiet '^fwdguard_build_info' /run/fwdguard/fwdguard.prom
+check "the file of metrics has its label" is fwdguard_var_run_t type_of_file /run/fwdguard/fwdguard.prom
+
 check "fwdguard check by root" fwdguard check
 check "fwdguard diagnose by root" prints STEP fwdguard diagnose 127.0.0.1
 

@@ -1,0 +1,148 @@
+//! The file for node_exporter's textfile collector: counted from the records that the reporter writes, and renewed by its thread.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsString;
+use std::fmt::{Display, Write as _};
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::status::{SharedStatus, Status, unix_seconds};
+use crate::report::record::Record;
+use crate::setting::printable;
+use crate::text::{ascii_line, why};
+
+/// The source whose loss says that the file can't be written.
+const SOURCE: &str = "the metrics file";
+/// The file is not written more often, however much happens.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// A file that can't be written is tried again after this long.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// What the file counts beyond the status, and when it is to be written.
+pub(super) struct Metrics {
+    file: PathBuf,
+    /// By the policy's line and the cause: as many as the policy has lines, whatever the number of interfaces.
+    repairs: BTreeMap<(Arc<str>, &'static str), u64>,
+    dropped: u64,
+    started: u64,
+    due: Option<Instant>,
+    /// What stands in the file; nothing if it can't be written.
+    written: Option<String>,
+    is_lost: bool,
+}
+
+impl Metrics {
+    pub(super) fn new(file: PathBuf) -> Metrics {
+        let (repairs, started) = (BTreeMap::new(), unix_seconds());
+        Metrics { file, repairs, dropped: 0, started, due: None, written: None, is_lost: false }
+    }
+
+    /// Something may have changed: the records, and so many that were dropped.
+    pub(super) fn count(&mut self, records: &[Record], dropped: u64) {
+        for record in records {
+            let (subject, count) = match record {
+                Record::Repaired { subject, .. } => (subject, 1),
+                // Those without a record of their own, under the cause of the first.
+                Record::StillContested { subject, count, .. } => (subject, *count),
+                _ => continue,
+            };
+            *self.repairs.entry((subject.rule.clone(), subject.cause.name())).or_default() += count;
+        }
+        self.dropped += dropped;
+        if !self.is_lost {
+            self.due.get_or_insert_with(|| Instant::now() + INTERVAL);
+        }
+    }
+
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Writes the file if that is due and something has changed. A record says that it can't be written, or can be again.
+    pub(super) fn renew(&mut self, status: &SharedStatus) -> Option<Record> {
+        self.due.take_if(|due| *due <= Instant::now())?;
+        let text = self.text(&status.get());
+        if self.written.as_ref() == Some(&text) {
+            return None;
+        }
+        match self.write(&text) {
+            Ok(()) => {
+                self.written = Some(text);
+                std::mem::take(&mut self.is_lost).then_some(Record::SourceBack { source: SOURCE })
+            }
+            Err(error) => {
+                (self.written, self.due) = (None, Some(Instant::now() + RETRY));
+                let reason = format!("{} can't be written: {}", printable(self.file.as_os_str()), why(&error));
+                (!std::mem::replace(&mut self.is_lost, true)).then_some(Record::SourceLost { source: SOURCE, reason })
+            }
+        }
+    }
+
+    /// Whole, beside it, and renamed: whoever reads it finds the old text or the new one. node_exporter reads no name that ends
+    /// otherwise than in `.prom`, and may be another user, whatever the umask.
+    fn write(&self, text: &str) -> io::Result<()> {
+        let mut beside = OsString::from(&self.file);
+        beside.push(".new");
+        _ = fs::remove_file(&beside); // of a guard that was killed; a link of somebody else's is not followed
+        let mut file = OpenOptions::new().write(true).create_new(true).open(&beside)?;
+        file.set_permissions(Permissions::from_mode(0o644))?;
+        file.write_all(text.as_bytes())?;
+        fs::rename(&beside, &self.file)
+    }
+
+    /// The format is <https://prometheus.io/docs/instrumenting/exposition_formats/>.
+    fn text(&self, status: &Status) -> String {
+        let summary = &status.summary;
+        let contested = summary.contested.as_ref().map_or(0, |(_, more)| 1 + more);
+        let lines: HashSet<_> = status.conflicts.values().flatten().collect();
+        let labels = |(rule, cause): &(Arc<str>, &str)| format!("{{setting=\"{}\",cause=\"{cause}\"}}", escaped(rule));
+        let repairs = self.repairs.iter().map(|(of, count)| (labels(of), *count));
+        let lost = status.lost.iter().map(|source| (format!("{{source=\"{source}\"}}"), 1));
+        let version = concat!("{version=\"", env!("CARGO_PKG_VERSION"), "\"}").to_string();
+        let mut out = String::new();
+        let mut family = |name, kind, help, samples| add_family(&mut out, name, kind, help, samples);
+        family("build_info", "gauge", "The version of the guard that runs.", vec![(version, 1)]);
+        family("start_time_seconds", "gauge", "When the guard started (Unix time).", one(self.started));
+        family("guarded_settings", "gauge", "Settings that are guarded.", one(summary.settings));
+        family("guarded_interfaces", "gauge", "Interfaces with a guarded setting.", one(summary.interfaces));
+        let help = "Repairs, by the policy's setting or pattern and by cause.";
+        family("repairs_total", "counter", help, repairs.collect());
+        let help = "When a setting was repaired last (Unix time), 0 if none was.";
+        family("last_repair_timestamp_seconds", "gauge", help, one(status.last_at.unwrap_or(0)));
+        family("failed_settings", "gauge", "Settings that could not be repaired.", one(summary.failing));
+        family("contested_settings", "gauge", "Settings that are changed again and again.", one(contested));
+        let help = "Lines of sysctl.d, ufw, TuneD or the kernel's command line against the policy.";
+        family("conflicting_lines", "gauge", help, one(lines.len()));
+        family("policy_errors", "gauge", "Lines and files left out of the policy.", one(status.policy_errors));
+        family("source_lost", "gauge", "Sources of events that are lost now.", lost.collect());
+        let help = "Log records dropped because journald was not reading.";
+        family("dropped_records_total", "counter", help, one(self.dropped));
+        out
+    }
+}
+
+/// A guard that has ended leaves no file that says how it is.
+impl Drop for Metrics {
+    fn drop(&mut self) {
+        if self.written.is_some() {
+            _ = fs::remove_file(&self.file);
+        }
+    }
+}
+
+fn one(value: impl TryInto<u64>) -> Vec<(String, u64)> {
+    vec![(String::new(), value.try_into().unwrap_or(u64::MAX))]
+}
+
+fn add_family(out: &mut String, name: &str, kind: &str, help: &str, samples: Vec<(impl Display, u64)>) {
+    _ = writeln!(out, "# HELP fwdguard_{name} {help}\n# TYPE fwdguard_{name} {kind}");
+    samples.iter().for_each(|(labels, value)| _ = writeln!(out, "fwdguard_{name}{labels} {value}"));
+}
+
+fn escaped(label: &str) -> String {
+    ascii_line(label).replace('\\', "\\\\").replace('"', "\\\"")
+}
