@@ -92,8 +92,8 @@ bench: ## Measure the package's service in containers, side by side with others,
 		docs/performance.md $(BENCH_RUNS) $(BENCH_OPTIONS)
 
 .PHONY: test
-test: test-programs ## Run every test, in namespaces of its own (installs missing test programs when root)
-	@umask 022; if [ "$$(id -u)" = 0 ]; then $(CARGO) test --locked; else unshare --map-root-user --net --mount $(CARGO) test --locked; fi
+test: test-programs ## Run every test, in namespaces of its own (as root, which also installs missing programs; else what needs no root)
+	@umask 022; [ "$$(id -u)" != 0 ] || export FWDGUARD_ALL_TESTS=1; $(CARGO) test --locked
 
 # In namespaces of its own; rootless, in those of a user namespace.
 IN_NAMESPACE = $$([ "$$(id -u)" = 0 ] || echo unshare --map-root-user --net --mount)
@@ -134,6 +134,10 @@ deny: ## Check the licences, banned crates and sources of what ends in the progr
 .PHONY: test-programs
 test-programs:
 	@tests/install-programs.sh
+
+.PHONY: pages
+pages: ## Renew docs/*.md of the man pages
+	UPDATE_PAGES=1 $(CARGO) test --locked --test pages man_pages
 
 .PHONY: completions
 completions: ## Renew packaging/completions after a change of the command line

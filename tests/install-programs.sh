@@ -52,6 +52,7 @@ case ${1-} in
         need strace strace strace
         need nft nftables nftables
         need iptables-save iptables iptables-nft
+        need python3 python3 python3
         need setpriv util-linux util-linux
         need script bsdutils util-linux
         need groff groff-base groff-base

@@ -44,7 +44,7 @@ fn its_niceness_is_its_sessions() {
     assert_eq!(session, guard.pid().to_string());
     let group = own("autogroup");
     if group.is_empty() {
-        println!("skipped in part: this kernel does not group processes by session");
+        left_out::not_in_this_kernel("it does not group processes by session");
     } else {
         assert!(group.trim_end().ends_with(&format!(" nice {niceness}")) && niceness != "0", "{group}, not {niceness}");
     }

@@ -101,9 +101,9 @@ fn iptables_of_before_nf_tables() {
     let node = Node::new();
     node.connect();
     let made = Command::new("iptables-legacy").args(["-A", "FORWARD", "-j", "DROP"]).output();
-    if !made.is_ok_and(|output| output.status.success()) {
-        println!("skipped: no iptables-legacy here");
-        return;
+    let Ok(made) = made else { return left_out::because("iptables-legacy is missing") };
+    if !made.status.success() {
+        return left_out::not_in_this_kernel("it has no iptables of before nf_tables");
     }
     expect(&node, "iptables", "-A FORWARD -j DROP");
     iptables("-A FORWARD -j ACCEPT");
@@ -185,7 +185,7 @@ fn drops_of_invalid_packets_are_told_while_they_count() {
         for n in range(400):\n    s.sendto(struct.pack('!HHIIBBHHH', 4000 + n, 80, 1, 1, 80, 16, 99, 0, 0), ('10.244.1.5', 0))\n    time.sleep(0.025)\n";
     let mut sender = Command::new("nsenter");
     sender.args(["--net=/run/netns/client", "python3", "-c", send]).stdin(Stdio::null());
-    let Ok(mut sender) = sender.spawn() else { return println!("skipped: no python3 here") };
+    let Ok(mut sender) = sender.spawn() else { return left_out::because("python3 is missing") };
     let deadline = std::time::Instant::now() + PATIENCE;
     while run("iptables-save -c").contains(&format!("[0:0] {invalid}")) {
         assert!(std::time::Instant::now() < deadline, "none of them is invalid");

@@ -94,7 +94,7 @@ impl Node {
         let words = format!("link add vx0 type vxlan id 3 remote 192.0.2.9 dstport 4789 {bound}");
         let made = std::process::Command::new("ip").args(words.split_whitespace()).status();
         if !made.is_ok_and(|status| status.success()) {
-            println!("skipped: this kernel has no vxlan");
+            crate::common::left_out::not_in_this_kernel("it has no vxlan");
             return false;
         }
         run("ip address add 10.245.0.1/24 dev vx0");
