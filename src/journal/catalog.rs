@@ -1,4 +1,4 @@
-//! Holds the journal's catalog and the README's tables to the records that the program writes.
+//! Holds the journal's catalog and the man page's lists to the records that the program writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -18,7 +18,7 @@ use crate::report::writer::{UnknownBecause, Writer};
 use crate::setting::Key;
 
 const CATALOG: &str = include_str!("../../systemd/fwdguard.catalog");
-const README: &str = include_str!("../../README.md");
+const PAGE: &str = include_str!("../../docs/fwdguard.8");
 /// What a terminal of 80 columns shows behind the mark that journalctl sets before each line.
 const WIDTH: usize = 76;
 /// systemd.journal-fields(7) and journal_field_valid().
@@ -139,19 +139,28 @@ fn message_ids() -> Vec<&'static str> {
     ids
 }
 
-/// The rows of the README's table with this first column: the code in the first cell of each.
-fn readme_table(first: &str) -> Vec<&'static str> {
-    let rows = README.lines().skip_while(|line| !line.starts_with(&format!("| {first} |"))).skip(2);
-    rows.map_while(|row| row.strip_prefix("| ")?.split(" |").next()).collect()
+/// The items of this section of the man page: the words of the tag, and the text.
+fn items(section: &str) -> Vec<(Vec<&'static str>, &'static str)> {
+    let (_, rest) = PAGE.split_once(&format!(".SS {section}\n")).expect("a section");
+    let text = rest.split("\n.S").next().expect("a text");
+    let item = |item: &'static str| {
+        let (tag, text) = item.split_once('\n').expect("a text");
+        (tag.split([' ', ',', '"']).skip(1).filter(|word| !word.is_empty()).collect(), text)
+    };
+    text.split(".TP\n").skip(1).map(item).collect()
 }
 
 #[test]
-fn every_kind_of_record_has_one_entry_and_one_row() {
+fn every_kind_of_record_has_one_entry_and_one_item_of_the_page() {
     let entries: Vec<_> = entries().into_iter().map(|(id, _)| id).collect();
     assert_eq!(entries, message_ids(), "systemd/fwdguard.catalog");
-    let mut rows = readme_table("MESSAGE_ID");
-    rows.sort_unstable();
-    assert_eq!(rows, message_ids(), "README.md");
+    let level = |record: &Record| format!("({:?}", record.priority()).to_lowercase();
+    let levels: BTreeMap<_, _> = samples(&Writer::BeforeStart).iter().map(|r| (r.message_id(), level(r))).collect();
+    let items = items("Kinds of records");
+    assert_eq!(items.len(), levels.len(), "docs/fwdguard.8");
+    for (tag, text) in items {
+        assert!(levels.get(tag[0]).is_some_and(|level| text.starts_with(level)), "docs/fwdguard.8: {tag:?} {text}");
+    }
 }
 
 #[test]
@@ -178,12 +187,11 @@ fn entries_name_only_fields_that_each_record_of_the_kind_has() {
 }
 
 #[test]
-fn the_readme_names_every_field() {
+fn the_page_names_every_field() {
     let writers = [known_writer(), Writer::Unknown(UnknownBecause::Unseen)];
     let mut written: BTreeSet<_> = writers.iter().flat_map(samples).flat_map(|record| fields(&record)).collect();
     assert!(written.remove("message") && written.remove("MESSAGE_ID"));
-    let cells = readme_table("field");
-    let named: BTreeSet<_> = cells.iter().flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    let named: BTreeSet<_> = items("Fields").into_iter().flat_map(|(tag, _)| tag).collect();
     assert_eq!(named, written);
     for field in written {
         // To a record with OBJECT_PID= journald adds OBJECT_ fields of its own, what that process is by then.
