@@ -69,7 +69,12 @@ fi
 echo "install-programs: installing ${missing[*]}"
 if command -v apt-get >/dev/null; then
     apt-get update -qq
+    # Programs, and no services: Debian's packages would start theirs, now and at each boot.
+    export SYSTEMD_OFFLINE=1
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+    for package in "${missing[@]}"; do
+        case $package in prometheus*) systemctl --quiet disable "$package" 2>/dev/null || : ;; esac
+    done
 else
     dnf install -y -q "${missing[@]}"
 fi
