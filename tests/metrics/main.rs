@@ -217,4 +217,9 @@ fn the_alert_rules_fire_on_an_incident() {
             assert!(source.contains(&format!("family(\"{name}\"")), "fwdguard_{name}: {line}");
         }
     }
+    let page = fs::read_to_string("docs/fwdguard.8").expect("the page");
+    for family in source.split("family(\"").skip(1) {
+        let name = family.split('"').next().expect("a name");
+        assert!(page.contains(&format!("fwdguard_{name}")), "fwdguard_{name} is not in docs/fwdguard.8");
+    }
 }
