@@ -19,7 +19,8 @@ pause() {
 mark() { "/opt/incident/probe" mark "$1" >>"$results/traffic"; }
 
 # truly SETTING CAUSE COMM PID: what the guard should have recorded, as it really was: `-` for what nobody can know,
-# COMM `nobody` when it happened before the guard was there.
+# COMM `nobody` when it happened before the guard was there, `COMM?` when it may have come before the files of a new
+# interface were watched: then the record has to be a write's, and say why its writer is not known.
 truly() { printf '%s\t%s\t%s\t%s\n' "$@" >>"$results/truth"; }
 
 # comes_to SETTING VALUE: with the guard, within two seconds, or it is a fault of the run.

@@ -99,9 +99,10 @@ fn judge(scenario: &Scenario) -> Verdict {
 }
 
 fn short(record: &Record) -> String {
-    let by = match (&record.writer, &record.pid) {
-        (Some(writer), Some(pid)) => format!("by {writer}[{pid}]"),
-        (None, Some(pid)) => format!("by PID {pid}"),
+    let by = match (&record.writer, &record.pid, &record.unknown) {
+        (Some(writer), Some(pid), _) => format!("by {writer}[{pid}]"),
+        (None, Some(pid), _) => format!("by PID {pid}"),
+        (_, _, Some(why)) => format!("writer unknown ({why})"),
         _ => "before the guard".into(),
     };
     format!("{}, {by}", record.cause)

@@ -41,6 +41,8 @@ pub struct Record {
     pub setting: String,
     pub cause: String,
     pub writer: Option<String>,
+    /// Why the writer is not known.
+    pub unknown: Option<String>,
     pub pid: Option<String>,
     /// Of a wake-up.
     noticed_by: Option<String>,
@@ -60,6 +62,8 @@ struct Truth {
     pid: Option<String>,
     /// Nobody wrote while the guard was there.
     nobody: bool,
+    /// The writer may have come before the files of a new interface were watched.
+    perhaps_early: bool,
 }
 
 pub struct Run {
@@ -209,6 +213,9 @@ impl Run {
 
 impl Truth {
     fn told_by(&self, record: &Record) -> bool {
+        if self.perhaps_early && record.cause == "write" && record.unknown.is_some() {
+            return true;
+        }
         let same = |wanted: &Option<String>, told: &Option<String>| wanted.is_none() || wanted == told;
         self.cause.as_ref().is_none_or(|cause| *cause == record.cause)
             && same(&self.writer, &record.writer)
@@ -266,6 +273,7 @@ fn parse_records(text: &str) -> Result<Vec<Record>> {
                 setting: field("SYSCTL").unwrap_or_default(),
                 cause: field("CAUSE").unwrap_or_default(),
                 writer: field("WRITER_COMM"),
+                unknown: field("WRITER_UNKNOWN"),
                 pid: field("WRITER_PID"),
                 noticed_by: field("NOTICED_BY"),
             });
@@ -289,8 +297,16 @@ fn parse_truths(text: &str) -> Result<Vec<Truth>> {
             let fields: Vec<_> = line.split('\t').collect();
             let [setting, cause, writer, pid] = fields[..] else { anyhow::bail!("truth: {line:?}") };
             let nobody = writer == "nobody";
-            let writer = known(writer).filter(|_| !nobody);
-            Ok(Truth { setting: setting.to_owned(), cause: known(cause), writer, pid: known(pid), nobody })
+            let perhaps_early = writer.ends_with('?');
+            let writer = known(writer.trim_end_matches('?')).filter(|_| !nobody);
+            Ok(Truth {
+                setting: setting.to_owned(),
+                cause: known(cause),
+                writer,
+                pid: known(pid),
+                nobody,
+                perhaps_early,
+            })
         })
         .collect()
 }

@@ -11,5 +11,5 @@ strike() {
     set_up_tunnel
     mark set-up
     udevadm settle
-    truly net.ipv4.conf.tunl0.rp_filter - systemd-sysctl -
+    truly net.ipv4.conf.tunl0.rp_filter - systemd-sysctl? -
 }
