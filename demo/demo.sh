@@ -160,7 +160,7 @@ repaired() {
     fi
 }
 
-# The median of what the guard itself says: "within 84 us of hearing it".
+# The median of the latencies that the guard itself logs: "latency 84 us".
 guards_own_median() {
     local number unit
     local -a usec=()
@@ -171,7 +171,7 @@ guards_own_median() {
         ms) usec+=("$((${number/./} * 100))") ;;
         *) usec+=("$((${number/./} * 100000))") ;;
         esac
-    done < <(sed -nE 's/.*within ([0-9.]+) (us|ms|s) of hearing it.*/\1 \2/p' "$GUARD_LOG")
+    done < <(sed -nE 's/.*; latency ([0-9.]+) (us|ms|s)\).*/\1 \2/p' "$GUARD_LOG")
     if ((${#usec[@]} == 0)); then
         echo -
     else
@@ -188,7 +188,7 @@ table() {
     row 'packets lost' "$(lost without)" "$(lost with)" "$red" "$green"
     row 'longest outage' "$(duration "${result[without_outage]}"), not over" \
         "$(if ((result[with_lost] == 0)); then echo none; else duration "${result[with_outage]}"; fi)"
-    row 'put back' "${result[without_repaired]} of 1" "${result[with_repaired]} of $TIMES"
+    row 'restored' "${result[without_repaired]} of 1" "${result[with_repaired]} of $TIMES"
     row 'the writer reads 1 again after, median' "$(repaired without median)" "$(repaired with median)"
     row 'the writer reads 1 again after, longest' "$(repaired without longest)" "$(repaired with longest)"
     row "repaired, by the guard's own clock, median" - "$(guards_own_median)"
@@ -198,7 +198,7 @@ journal() {
     local line
     local -i repairs=0
     while IFS= read -r line; do
-        if [[ $line == *'put back to'*'cause: write'* ]] && ((++repairs > LINES_SHOWN)); then
+        if [[ $line == *'Restored '*'cause: write'* ]] && ((++repairs > LINES_SHOWN)); then
             ((repairs < TIMES)) || printf '  ... and %d more such lines\n' "$((repairs - LINES_SHOWN))"
             continue
         fi

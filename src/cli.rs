@@ -23,56 +23,56 @@ use crate::policy::{Policy, PolicyError};
 use crate::setting::printable;
 use crate::text::{ascii_line, one_line};
 
-/// Drift (check), a repair that failed (apply), or traffic that is dropped (diagnose).
+/// Drift (check), a failed repair (apply), or traffic that is dropped (diagnose).
 const EXIT_DRIFT: u8 = 1;
-/// Wrong usage, no readable policy, or bad lines and no drift. `run` ends so by wrong usage alone, which is the same at the next
-/// start: the unit has `RestartPreventExitStatus=2`.
+/// Invalid usage, no readable policy, or policy errors without drift. `run` exits with it only for invalid usage, which a restart
+/// does not change: the unit has `RestartPreventExitStatus=2`.
 const EXIT_USAGE: u8 = 2;
-/// Behind each mistake in the arguments of `run`.
-const WHERE_OPTIONS_STAND: &str = "the service's options stand in /etc/sysconfig/fwdguard (OPTIONS=)";
+/// Appended to each error in the arguments of `run`.
+const WHERE_OPTIONS_STAND: &str = "the options of the service are in /etc/sysconfig/fwdguard (OPTIONS=)";
 
 const EXIT_STATUS_HELP: &str = "\
 Exit status:
   0  all settings hold, or traffic is forwarded (diagnose)
-  1  drift (check, also with bad lines beside it), a repair that failed (apply), or traffic dropped here (diagnose)
-  2  wrong usage, no readable policy, or bad lines in the policy and no drift";
+  1  drift, with or without policy errors (check), a failed repair (apply), or traffic that this node drops (diagnose)
+  2  invalid usage, no readable policy, or policy errors without drift";
 
-/// Keeps a Kubernetes node forwarding: puts ip_forward and rp_filter back, and tells the journal what, when and why.
+/// Keeps a Kubernetes node forwarding: restores ip_forward and rp_filter, and logs each repair with its cause.
 #[derive(Parser)]
 #[command(version, about, long_about = None, after_help = EXIT_STATUS_HELP)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
-    /// Read policy, sysctl.d and TuneD below DIR (settings are still this network namespace's)
+    /// Read policy, sysctl.d and TuneD below DIR; settings are those of this network namespace
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath, default_value = "/")]
     root: PathBuf,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Guard the node until SIGTERM; SIGHUP reads the policy again (what the service starts)
+    /// Guard the node until SIGTERM; SIGHUP reloads the policy (started by the service)
     Run {
-        /// Seconds between full audits; changes are heard of at once, whatever this is
+        /// Seconds between full audits; changes are noticed at once, whatever the interval
         #[arg(long, value_name = "SECONDS", value_hint = ValueHint::Other, default_value = "300")]
         #[arg(value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
         audit_interval: u64,
-        /// Log each decision, with -vv each event, too, at priority debug
+        /// Log each decision at priority debug, with -vv also each event
         #[arg(short, long, action = ArgAction::Count)]
         verbose: u8,
         /// Keep FILE, whose name ends in .prom, for the textfile collector of Prometheus's node_exporter
         #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, value_parser = metrics_file)]
         metrics: Option<PathBuf>,
     },
-    /// Compare kernel and policy, change nothing
+    /// Compare the kernel with the policy, without changing anything
     #[command(after_help = EXIT_STATUS_HELP)]
     Check(Format),
-    /// Repair once
+    /// Restore all settings once
     #[command(after_help = EXIT_STATUS_HELP)]
     Apply(Format),
-    /// Show the merged policy: every line, its file and line, what it overrides
+    /// Show the merged policy: every line in effect, its file and line number, and what it overrides
     #[command(after_help = EXIT_STATUS_HELP)]
     Policy(Format),
-    /// Ask the kernel why traffic to a pod is not forwarded; change nothing
+    /// Ask the kernel why traffic to a pod is not forwarded, without changing anything
     #[command(after_help = EXIT_STATUS_HELP)]
     Diagnose(diagnose::Arguments),
 }
@@ -95,7 +95,7 @@ pub fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     if !root.is_dir() {
-        let wrong = format!("--root {}: not a folder", printable(root.as_os_str()));
+        let wrong = format!("--root {}: not a directory", printable(root.as_os_str()));
         if serves {
             return end_service(EXIT_USAGE, &format!("{wrong}; {WHERE_OPTIONS_STAND}"));
         }
@@ -134,7 +134,7 @@ fn metrics_file(name: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// Why the service ends, in the journal by stderr, and for `systemctl status`, which shows the last status of what failed.
+/// Logs the reason for the exit to stderr, and sends it to the service manager: `systemctl status` shows it for a failed unit.
 fn end_service(status: u8, why: &str) -> ExitCode {
     let why = ascii_line(why);
     eprintln!("fwdguard: {why}");
@@ -142,10 +142,10 @@ fn end_service(status: u8, why: &str) -> ExitCode {
     ExitCode::from(status)
 }
 
-/// What is wrong, and clap's tips, without the usage.
+/// The error and clap's tips, without the usage.
 fn in_one_line(error: &clap::Error) -> String {
     if !error.use_stderr() {
-        return "--help and --version are not for the service".into();
+        return "--help and --version are not allowed for the service".into();
     }
     let text = error.to_string();
     let lines =
@@ -163,14 +163,14 @@ fn exit_status(all_holds: bool, policy_errors: &[PolicyError]) -> ExitCode {
     }
 }
 
-/// The policy below `root`, with what the kernel has other names for.
+/// The policy below `root`, with notices about altnames.
 fn load(root: &Path) -> Policy {
     let mut policy = Policy::load(root);
     policy.note_altnames(find_by_altname);
     policy
 }
 
-/// Notices and bad lines go to stderr, one line each.
+/// Prints notices and policy errors to stderr, one line each.
 fn print_errors(policy: &Policy) {
     for notice in &policy.notices {
         eprintln!("fwdguard: notice: {}", one_line(&notice.to_string()));

@@ -69,8 +69,9 @@ const WAITS_USEC: u64 = 1_000_000;
 pub fn run(root: &Path, audit_interval: Duration, verbosity: Verbosity, metrics: Option<PathBuf>) -> Result<()> {
     ensure_enough()?; // the event loop panics where it has some, but too few
     // No thread comes of a runtime of this kind, nor of its signal handlers.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no event loop")?;
-    let signals = runtime.block_on(async { Signals::catch() }).context("no signal handlers")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the event loop")?;
+    let signals = runtime.block_on(async { Signals::catch() }).context("cannot install signal handlers")?;
     let groups = take_and_drop_privileges()?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, serve(root, audit_interval, verbosity, metrics, groups, signals))
@@ -132,7 +133,7 @@ fn take_and_drop_privileges() -> Result<io::Result<Groups>> {
     drop(rustix::io::fcntl_dupfd_cloexec(io::stderr(), DESCRIPTORS));
     let groups = open();
     stand_alone();
-    drop_privileges().context("capabilities can't be given up; is capset or prctl filtered?")?;
+    drop_privileges().context("cannot drop capabilities; is capset or prctl filtered?")?;
     Ok(groups)
 }
 
@@ -144,9 +145,10 @@ async fn serve(
     groups: io::Result<Groups>,
     mut signals: Signals,
 ) -> Result<()> {
-    let mut audit = Ticker::new(audit_interval).context("no timer for audits")?;
+    let mut audit = Ticker::new(audit_interval).context("cannot create the timer for audits")?;
     let watchdog_period = sd_notify::watchdog_enabled().map(|limit| limit / 3);
-    let mut watchdog = Ticker::new(watchdog_period.unwrap_or(STATUS_EVERY)).context("no timer for the watchdog")?;
+    let mut watchdog =
+        Ticker::new(watchdog_period.unwrap_or(STATUS_EVERY)).context("cannot create the timer for the watchdog")?;
     let status = Arc::new(SharedStatus::default());
     // Watch first, then read: no change of a file falls between.
     let watch = Watch::new(root);
@@ -158,7 +160,7 @@ async fn serve(
     let (tracker, unstarted) =
         tracker.map_or((WriterTracker::absent(), None), |(tracker, thread)| (tracker, Some(thread)));
     let (reporter, finished) = Reporter::start(status.clone(), metrics, writers::naming(tracker.clone()))
-        .context("no thread for the journal")?;
+        .context("cannot start the thread for the journal")?;
     let mut watch = watch
         .inspect_err(|error| reporter.tell(Record::SourceLost { source: POLICY_WATCH, reason: error.to_string() }))
         .ok();
@@ -167,7 +169,7 @@ async fn serve(
     let (mut first_pass, mut ended, engine) = start_engine(policy.clone(), heartbeat.clone(), news, verbosity)?;
     if let Some(tracker) = unstarted {
         // While the guard reads everything.
-        tracker.start(policy.clone()).context("no thread for writers")?;
+        tracker.start(policy.clone()).context("cannot start the thread for writers")?;
     }
     let mut daemon = Daemon {
         root: root.to_path_buf(),
@@ -188,7 +190,8 @@ async fn serve(
         conflicts: HashSet::new(),
     };
     if let Some(reason) = lost_tracker {
-        daemon.lost(FANOTIFY, format!("{} (it takes CAP_SYS_ADMIN at start), so writers are unknown", plain(&reason)));
+        daemon
+            .lost(FANOTIFY, format!("{} (it requires CAP_SYS_ADMIN at start), so writers are unknown", plain(&reason)));
     }
     daemon.tell_unwatched(watch.as_ref());
 
@@ -208,7 +211,7 @@ async fn serve(
                 daemon.ready();
             }
             () = sleep_until(ready_at_latest), if !daemon.ready => daemon.ready(),
-            end = &mut ended => bail!("the guard thread ended: {}", end.map_or("it panicked".into(), |end| format!("{end:?}"))),
+            end = &mut ended => bail!("the guard thread ended unexpectedly: {}", end.map_or("it panicked".into(), |end| format!("{end:?}"))),
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
             _ = signals.hangup.recv() => daemon.reload(&mut watch, true).await,
@@ -271,11 +274,11 @@ type Started = (oneshot::Receiver<Summary>, oneshot::Receiver<io::Result<Summary
 /// Starts the guard thread: subscribe, read everything, loop.
 fn start_engine(policy: Arc<Policy>, heartbeat: Arc<Heartbeat>, news: News, verbosity: Verbosity) -> Result<Started> {
     let (reporter, tracker) = (news.reporter.clone(), news.tracker.clone());
-    let (mailbox, inbox) = Mailbox::new().context("no eventfd")?;
+    let (mailbox, inbox) = Mailbox::new().context("cannot create an eventfd")?;
     let (passed, first_pass) = oneshot::channel();
     let (end, ended) = oneshot::channel();
-    let mut engine =
-        Engine::new(policy.clone(), heartbeat, news).context("no rtnetlink socket; is AF_NETLINK allowed?")?;
+    let mut engine = Engine::new(policy.clone(), heartbeat, news)
+        .context("cannot open an rtnetlink socket; is AF_NETLINK allowed?")?;
     engine.log(verbosity);
     policy::tell(&policy, &reporter); // before the thread has anything to tell
     let own_mailbox = mailbox.clone();
@@ -300,7 +303,7 @@ fn start_engine(policy: Arc<Policy>, heartbeat: Arc<Heartbeat>, news: News, verb
             drop((engine, reporter, tracker));
             _ = end.send(result);
         })
-        .context("no thread for the guard")?;
+        .context("cannot start the guard thread")?;
     Ok((first_pass, ended, mailbox))
 }
 

@@ -1,7 +1,7 @@
-//! Why traffic to a pod is not forwarded: the kernel is asked for its verdict, then each reason is tested by itself.
+//! Why traffic to a pod is not forwarded: by the kernel's own verdict, and by a test of each possible reason.
 //!
-//! Nothing is written. One empty datagram goes to the address, where the kernel does not know its next hop, so that it looks
-//! for it.
+//! No setting is written. If the kernel does not know the next hop, one empty datagram to the address makes it resolve
+//! that.
 
 mod counters;
 mod fault;
@@ -70,7 +70,7 @@ pub fn diagnose(request: &Request) -> Result<Report, String> {
     let Request { to, from, interface, mark } = request;
     let family = if to.is_ipv4() { Family::V4 } else { Family::V6 };
     if from.is_some_and(|from| from.is_ipv4() != to.is_ipv4()) {
-        return Err("ADDRESS and --from are of two families: give both as IPv4 or both as IPv6".into());
+        return Err("ADDRESS and --from are of different families; specify both as IPv4 or both as IPv6".into());
     }
     let mut node = Node::look(family).map_err(|error| format!("rtnetlink: {}", plain(&error.to_string())))?;
     let interface = match interface {
@@ -86,7 +86,7 @@ pub fn diagnose(request: &Request) -> Result<Report, String> {
         match route.kind {
             RouteType::Local => return Ok(Report::delivered_here(&node, *to, route)),
             RouteType::Unicast => {}
-            kind => return Err(format!("{to}: a {} address; give a pod's", kind_name(kind).unwrap_or("special"))),
+            kind => return Err(format!("{to}: a {} address; specify a pod's", kind_name(kind).unwrap_or("special"))),
         }
     }
     let (firewall, journal) = (Firewall::ask(family), Journal::ask());

@@ -155,7 +155,7 @@ impl Policy {
             let Entry { source, name: key, .. } = &self.merged.entries[entry];
             let [name, own] = [name, &own].map(|name| printable(name));
             let message = format!(
-                "'{key}' does nothing: {name} is an altname of {own}, and the kernel has its settings under {own}"
+                "'{key}' has no effect: {name} is an altname of {own}, and the kernel has its settings under {own}"
             );
             self.notices.push(PolicyError::at(source.clone(), message));
         }

@@ -1,4 +1,4 @@
-//! Text for people: counts, times and errors in words, and what a terminal, a journal and a service manager can take.
+//! Text formatting: counts, times and errors in words, escaped and shortened for terminal, journal and service manager.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;

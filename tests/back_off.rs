@@ -45,11 +45,11 @@ fn a_bus_that_is_not_there_is_found_once_it_comes() {
     let guard = guard_of(&ns, "Lost the system bus: ");
     wait_asleep(&guard);
     bus.restart();
-    wait_source(&guard, "the system bus", "is back", 1);
+    wait_source(&guard, "the system bus", "Available again", 1);
     // Once it was there, the same again: its socket stays behind, and nobody listens.
     bus.kill();
     bus.restart();
-    wait_source(&guard, "the system bus", "is back", 2);
+    wait_source(&guard, "the system bus", "Available again", 2);
     bus.logind(false).wait_inhibitors(1, 1);
 }
 
@@ -69,5 +69,5 @@ fn a_logind_that_refuses_is_asked_again_and_as_soon_after_a_sleep() {
     logind.wait_refused(before + 3);
     assert!(since.elapsed() < Duration::from_secs(4), "{:?}", since.elapsed());
     logind.refuse(None);
-    guard.wait_message("the sleep inhibitor is back");
+    guard.wait_message("Available again: the sleep inhibitor");
 }

@@ -1,4 +1,4 @@
-//! Somebody who keeps changing a setting back: said once, told in bounded words, and nothing else suffers.
+//! A process that keeps changing a setting back: logged once, with a bounded number of records, and no other setting suffers.
 
 mod common;
 
@@ -89,7 +89,10 @@ fn fight(key: &str, values: &'static [&'static str], wanted: &str) {
     let contested = of(&records, CONTESTED, key);
     assert_eq!(contested.len(), 1, "said once: {:#?}", messages(&records));
     let message = &contested[0]["MESSAGE"];
-    assert!(message.contains("put back to ") && message.contains("99-hardening.conf:1 which says "), "{message}");
+    assert!(
+        message.contains(" was restored 5 times to ") && message.contains("99-hardening.conf:1 (sets "),
+        "{message}"
+    );
     assert_eq!((&*contested[0]["COUNT"], &*contested[0]["PRIORITY"]), ("5", "4"));
 
     // Each repair has its own record, or its place in a summary.

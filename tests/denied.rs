@@ -1,4 +1,4 @@
-//! What the kernel refuses, as SELinux does, is no absence: the guard tells what is lost by it, and goes on in another way.
+//! A refusal of the kernel, as by SELinux, is not an absence: the guard logs the loss, and uses a fallback.
 
 mod common;
 
@@ -49,7 +49,7 @@ fn refuse<'a>(command: &'a mut Command, calls: &[Refused]) -> &'a mut Command {
 
 fn lost(guard: &Running, source: &str) -> Record {
     guard.wait_record(source, |record| {
-        record.get("SOURCE").is_some_and(|lost| lost == source) && !record["MESSAGE"].contains(" is back")
+        record.get("SOURCE").is_some_and(|lost| lost == source) && !record["MESSAGE"].starts_with("Available again: ")
     })
 }
 
@@ -95,7 +95,7 @@ fn every_interface_is_guarded_where_rtnetlink_answers_nothing() {
 }
 
 #[test]
-fn no_interface_is_an_error_that_names_what_is_not_guarded() {
+fn no_interface_is_logged_as_an_error() {
     let ns = prepared(POLICY);
     let mut guard = Running::start(&ns, |command| refuse(command, &[QUESTIONS, NAMES, INDICES]));
     let record = lost(&guard, "the interfaces");
@@ -118,7 +118,7 @@ fn no_interface_is_an_error_that_names_what_is_not_guarded() {
 }
 
 #[test]
-fn apply_says_what_it_left_wrong() {
+fn apply_reports_the_settings_that_are_still_wrong() {
     let ns = prepared("net.ipv4.conf.a0.rp_filter = 0\n-net.core.somaxconn = 4000\n");
     sysctl_write("net/ipv4/conf/a0/rp_filter", "1");
     let output = refuse(&mut ns.command(), &[QUESTIONS, NAMES, INDICES])
@@ -134,7 +134,7 @@ fn apply_says_what_it_left_wrong() {
 }
 
 #[test]
-fn settings_and_policy_that_may_not_be_watched_are_told() {
+fn refused_watches_of_settings_and_policy_are_logged() {
     let ns = prepared(POLICY);
     let mut guard = Running::start(&ns, |command| refuse(command, &[Refused(libc::SYS_inotify_add_watch, None)]));
     for source in ["inotify on settings", "the policy watch"] {
@@ -153,7 +153,7 @@ fn settings_and_policy_that_may_not_be_watched_are_told() {
 }
 
 #[test]
-fn writers_that_may_not_be_watched_are_told() {
+fn refused_watches_of_writers_are_logged() {
     let ns = prepared(POLICY);
     let guard = Running::start(&ns, |command| refuse(command, &[Refused(libc::SYS_fanotify_mark, None)]));
     let is_watched = fwdguard::kernel::fanotify::open().is_ok();
@@ -168,7 +168,7 @@ fn writers_that_may_not_be_watched_are_told() {
 }
 
 #[test]
-fn files_that_may_not_be_read_are_told() {
+fn unreadable_files_are_logged() {
     let ns = prepared(POLICY);
     ns.write("etc/sysctl.d/10.conf", "net.ipv4.ip_forward = 0\n");
     for path in ["etc/fwdguard.d/20.conf", "run/fwdguard.d/30.conf"] {
@@ -194,8 +194,8 @@ fn files_that_may_not_be_read_are_told() {
     let (status, stderr) = as_in_the_unit(&["check"]);
     for (path, end) in [
         ("etc/sysctl.d/10.conf", HINT),
-        ("etc/fwdguard.d/20.conf", "can't be read (Permission denied; "),
-        ("run/fwdguard.d", "the folder is refused: "),
+        ("etc/fwdguard.d/20.conf", "cannot be read (Permission denied; "),
+        ("run/fwdguard.d", "the directory is refused: "),
     ] {
         let told = stderr.lines().any(|line| line.contains(&format!("{path}: {end}")));
         assert!(told, "{path}: {stderr}");

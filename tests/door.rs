@@ -28,7 +28,7 @@ fn a_file_kept_open_is_never_another_interfaces() {
     ns.veth("a0", "d0");
     flip("a0");
     // Named as it is now, whether the write or the look at a renamed link came first.
-    let named = guard.wait_message("net.ipv4.conf.c0.forwarding was 0");
+    let named = guard.wait_message("Restored net.ipv4.conf.c0.forwarding to 1: it was 0");
     assert!(["write", "link"].contains(&&*named["CAUSE"]), "{named:?}");
 }
 
@@ -52,7 +52,7 @@ fn a_value_is_read_whole_however_long_it_is() {
 }
 
 #[test]
-fn a_setting_is_mended_as_soon_as_it_can_be_written() {
+fn a_setting_is_repaired_as_soon_as_it_is_writable() {
     let ns = Namespace::enter();
     run("mount --bind /proc/sys /proc/sys");
     run("mount -o remount,bind,ro /proc/sys");
@@ -67,7 +67,7 @@ fn a_setting_is_mended_as_soon_as_it_can_be_written() {
 
 /// Others still have it writable, as a container's runtime has.
 #[test]
-fn while_it_is_read_only_each_setting_is_told_of_once() {
+fn while_read_only_each_setting_has_one_record() {
     const KEYS: [(&str, &str, &str); 2] =
         [("net/core/somaxconn", "100", "4000"), ("net/ipv4/conf/b0/arp_ignore", "0", "1")];
     let ns = Namespace::enter();
@@ -90,7 +90,7 @@ fn while_it_is_read_only_each_setting_is_told_of_once() {
         }
         guard.signal("USR1");
     }
-    guard.wait_notified("2 settings can't be put right");
+    guard.wait_notified("2 settings cannot be restored");
     let told = guard.records().into_iter().filter(|record| record.get("ERRNO").is_some_and(|errno| errno == "30"));
     let mut told: Vec<String> = told.map(|record| record["SYSCTL"].clone()).collect();
     told.sort();

@@ -27,9 +27,12 @@ fn interfaces_that_went_with_all_of_ipv6_are_as_they_were() {
         sysctl_write(&v6("all"), "1");
         as_they_were("1");
     }
-    let record = guard.wait_message("net.ipv6.conf.all.disable_ipv6 was 1");
-    assert!(record["MESSAGE"].contains("static IPv6 addresses that went with it do not come back"), "{record:?}");
-    let blamed = guard.repairs().into_iter().filter(|record| record["MESSAGE"].contains("unknown process")).count();
+    let record = guard.wait_message("Restored net.ipv6.conf.all.disable_ipv6 to 0: it was 1");
+    assert!(
+        record["MESSAGE"].contains("static IPv6 addresses that were lost with it must be added again"),
+        "{record:?}"
+    );
+    let blamed = guard.repairs().into_iter().filter(|record| record["MESSAGE"].contains("writer unknown")).count();
     assert_eq!(blamed, 0, "{:?}", messages(&guard.repairs()));
     // What its administrator writes, who need not be seen, is what it is put back to from then on.
     sysctl_write(&v6("b0"), "0");
@@ -54,7 +57,7 @@ fn interfaces_that_went_with_all_of_ipv6_are_as_they_were() {
 }
 
 #[test]
-fn at_the_start_only_what_is_excluded_is_kept() {
+fn at_start_only_excluded_settings_are_kept() {
     let ns = Namespace::enter();
     ns.veth("a0", "b0");
     sysctl_write(&v6("all"), "1");
@@ -66,7 +69,7 @@ fn at_the_start_only_what_is_excluded_is_kept() {
 }
 
 #[test]
-fn a_guarded_interface_does_not_go_with_an_all_that_nobody_guards() {
+fn a_guarded_interface_does_not_follow_an_unguarded_all() {
     let ns = Namespace::enter();
     ns.veth("a0", "b0");
     ns.write("etc/fwdguard.d/10.conf", "net.ipv6.conf.a0.disable_ipv6 = 0\n");
@@ -74,12 +77,12 @@ fn a_guarded_interface_does_not_go_with_an_all_that_nobody_guards() {
     sysctl_write(&v6("all"), "1");
     wait_sysctl(&v6("a0"), "0");
     assert_eq!((sysctl_read(&v6("all")), sysctl_read(&v6("b0"))), ("1".into(), "1".into()));
-    let record = guard.wait_message("net.ipv6.conf.a0.disable_ipv6 was 1");
+    let record = guard.wait_message("Restored net.ipv6.conf.a0.disable_ipv6 to 0: it was 1");
     assert_eq!(record["CAUSE"], "write");
 }
 
 #[test]
-fn what_the_guards_own_write_of_default_changed_is_nobody_elses() {
+fn changes_by_the_guards_own_write_of_default_have_no_other_writer() {
     let ns = Namespace::enter();
     ns.veth("a0", "b0");
     for name in ["rp_filter", "log_martians"] {
@@ -106,8 +109,11 @@ fn what_the_guards_own_write_of_default_changed_is_nobody_elses() {
     ns.write("etc/fwdguard.d/10.conf", &lines);
     let guard = ns.guard();
     assert_eq!(sysctl_read("net/ipv4/conf/c0/arp_notify"), is);
-    let record = guard.wait_message("net.ipv4.conf.c0.arp_notify was");
-    assert!(record["CAUSE"] == "start" && !record["MESSAGE"].contains("written by"), "{record:?}");
+    let record = guard.wait_message("Restored net.ipv4.conf.c0.arp_notify to ");
+    assert!(
+        record["CAUSE"] == "start" && !["written by", "writer"].iter().any(|by| record["MESSAGE"].contains(by)),
+        "{record:?}"
+    );
 }
 
 /// Whoever opens a file to write it (O_TRUNC) is heard of before he has written.

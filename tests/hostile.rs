@@ -1,4 +1,4 @@
-//! Names, values and texts that somebody chose in order to forge a record, a line or a terminal's escape.
+//! Hostile names, values and texts, chosen to forge a record, a line or a terminal's escape sequence.
 
 mod bus;
 mod common;
@@ -227,7 +227,7 @@ fn a_hostile_policy_and_sysctl_d_print_no_escape_and_no_second_line() {
             assert!(!errors.contains(|c| obeyed(c) && c != '\n'), "{errors:?}");
             let object = serde_json::from_slice::<serde_json::Value>(&output.stdout).ok();
             let told = object
-                .map_or(errors.lines().filter(|line| !line.contains("could not be set")).count(), |object| {
+                .map_or(errors.lines().filter(|line| !line.contains("Failed to set ")).count(), |object| {
                     object["errors"].as_array().expect("a list").len()
                 });
             assert_eq!(told, 13, "{arguments:?}: {errors}");
@@ -240,9 +240,9 @@ fn a_hostile_policy_and_sysctl_d_print_no_escape_and_no_second_line() {
 
     // The service, with a journal and without.
     let guard = ns.guard();
-    guard.wait_message("against the policy's 1");
+    guard.wait_message("but the policy requires 1");
     let (_, records) = guard.stop();
-    assert_eq!(records.iter().filter(|record| record["MESSAGE"].starts_with("Left out of the policy: ")).count(), 13);
+    assert_eq!(records.iter().filter(|record| record["MESSAGE"].starts_with("Policy error: ")).count(), 13);
     assert!(records.iter().flatten().all(|(_, value)| !value.contains(char::is_control)), "{records:#?}");
     assert!(messages(&records).iter().all(|message| !message.contains(obeyed)), "{records:#?}");
     fs::remove_file("/run/systemd/journal/socket").expect("remove");

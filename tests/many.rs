@@ -28,7 +28,7 @@ fn interfaces_that_went_with_all_are_known_all_the_same() {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let mut records = guard.repairs();
-            records.retain(|record| record["MESSAGE"].starts_with("net.ipv4.ip_forward was 0, put back to 1"));
+            records.retain(|record| record["MESSAGE"].starts_with("Restored net.ipv4.ip_forward to 1: it was 0"));
             if records.len() >= count || Instant::now() > deadline {
                 return records;
             }
@@ -57,7 +57,7 @@ fn interfaces_that_went_with_all_are_known_all_the_same() {
     sysctl_write("net/ipv4/ip_forward", "0");
     let records = told(4);
     // `lo`, and all of the others but if7 and if8.
-    let with_it = format!("; {} interfaces with it", 1 + MANY - 2);
+    let with_it = format!("; {} interfaces restored with it", 1 + MANY - 2);
     assert!(records.iter().all(|record| record["MESSAGE"].contains(&with_it)), "{:#?}", messages(&records));
     let own = guard.repairs().len() - records.len();
     assert_eq!((records.len(), own), (4, 1 + 3 * 2), "{:#?}", messages(&guard.records()));

@@ -139,7 +139,7 @@ fn the_first_deviation_an_explicit_off_is_off() {
         }
         assert_eq!(output.status.code(), Some(2), "a line is left out");
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(stderr.contains(&format!("x.conf:{on_at}: '{on}' is left out, because '{off}' stands at")), "{stderr}");
+        assert!(stderr.contains(&format!("x.conf:{on_at}: '{on}' contradicts '{off}' at")), "{stderr}");
         assert!(stderr.contains(&format!("x.conf:{off_at};")), "{stderr}");
     }
 }

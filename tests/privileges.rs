@@ -92,7 +92,7 @@ fn no_socket_listens_and_no_child_is_started() {
 }
 
 #[test]
-fn the_bus_hears_only_what_is_listed() {
+fn the_bus_gets_only_the_listed_calls() {
     let ns = prepared();
     let mut bus = Bus::start(&ns);
     let heard = bus.monitor();
@@ -157,7 +157,7 @@ fn what_came_after_linux_3_10_has_a_way_without() {
 }
 
 #[test]
-fn the_kernel_is_asked_for_what_is_listed() {
+fn the_kernel_gets_only_the_listed_calls() {
     let ns = prepared();
     let mut bus = Bus::start(&ns);
     let logind = bus.logind(false);

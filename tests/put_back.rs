@@ -1,5 +1,5 @@
-//! What the guard's own write of `all.forwarding` changed and it put back is looked at for some seconds; another's write
-//! of it meanwhile stands.
+//! Settings that the guard's own write of `all.forwarding` changed and that it restored are re-checked for some seconds; a
+//! manual write of them meanwhile stays.
 
 mod common;
 
@@ -7,7 +7,7 @@ use common::*;
 use std::time::Duration;
 
 #[test]
-fn another_who_opens_an_interface_that_was_put_back_has_his_way() {
+fn a_manual_change_of_a_restored_interface_stays() {
     for family in ["ipv4", "ipv6"] {
         let ns = Namespace::enter();
         ns.veth("a0", "b0");

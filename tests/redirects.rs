@@ -14,7 +14,7 @@ fn after_the_looks() {
 }
 
 #[test]
-fn what_somebody_writes_after_it_was_put_back_stays() {
+fn a_manual_write_after_the_repair_stays() {
     let ns = Namespace::enter();
     ns.write("etc/fwdguard.d/10.conf", "net.ipv4.ip_forward = 1\n");
     sysctl_write(FORWARD, "1");
@@ -46,7 +46,7 @@ fn a_policy_that_comes_to_guard_forwarding_keeps_what_is_there_by_then() {
 }
 
 #[test]
-fn it_is_known_after_somebody_mended_forwarding_himself() {
+fn its_baseline_survives_a_manual_repair_of_forwarding() {
     let ns = Namespace::enter();
     ns.write("etc/fwdguard.d/10.conf", "net.ipv4.ip_forward = 1\n");
     sysctl_write(FORWARD, "1");

@@ -63,7 +63,7 @@ fn a_file_that_others_can_write_is_a_broken_file() {
     for bits in [0o664, 0o646, 0o666] {
         mode(&ns, "etc/fwdguard.d/20.conf", bits);
         let why = format!(
-            "others than root can write etc/fwdguard.d/20.conf (mode {bits:04o}); chmod go-w etc/fwdguard.d/20.conf"
+            "users other than root can write etc/fwdguard.d/20.conf (mode {bits:04o}); run 'chmod go-w etc/fwdguard.d/20.conf'"
         );
         assert_eq!(errors(&ns), refused(&why));
         // The rest holds, and the name still hides the file in the later folder.
@@ -75,7 +75,7 @@ fn a_file_that_others_can_write_is_a_broken_file() {
     let [(file, message)] = &errors(&ns)[..] else { panic!("{:?}", errors(&ns)) };
     assert_eq!(file, "etc/fwdguard.d/20.conf");
     assert!(message.starts_with("refused: etc/fwdguard.d/20.conf belongs to UID "), "{message}");
-    assert!(message.ends_with(", not to root; chown root:root etc/fwdguard.d/20.conf"), "{message}");
+    assert!(message.ends_with(", not to root; run 'chown root:root etc/fwdguard.d/20.conf'"), "{message}");
     assert_eq!(wanted(&ns).as_deref(), Some("1001"));
     // Everybody says so.
     for command in ["check", "policy", "apply"] {
@@ -87,7 +87,7 @@ fn a_file_that_others_can_write_is_a_broken_file() {
 }
 
 #[test]
-fn so_is_what_leads_through_a_place_of_others() {
+fn a_path_through_a_directory_of_others_is_refused() {
     for (what, make) in [
         ("a link to a file of others", (|ns| give_away(&ns.path("srv/own/20.conf"))) as fn(&Namespace)),
         ("a link into a folder of others", |ns| mode(ns, "srv/own", 0o775)),
@@ -116,8 +116,9 @@ fn a_folder_that_others_can_write_is_an_unreadable_folder() {
     for folder in ["etc/fwdguard.d", "etc"] {
         let ns = three_files();
         mode(&ns, folder, 0o777);
-        let why =
-            format!("the folder is refused: others than root can write {folder} (mode 0777); chmod go-w {folder}");
+        let why = format!(
+            "the directory is refused: users other than root can write {folder} (mode 0777); run 'chmod go-w {folder}'"
+        );
         assert_eq!(errors(&ns), [("etc/fwdguard.d".into(), why)]);
         // Nothing in it counts, be it to set or to hide something.
         assert_eq!(wanted(&ns).as_deref(), Some("1003"));
@@ -140,7 +141,7 @@ fn a_folder_that_others_can_write_is_an_unreadable_folder() {
 }
 
 #[test]
-fn what_is_not_the_policy_is_not_judged() {
+fn files_outside_the_policy_are_not_checked() {
     let ns = three_files();
     // A mask, by link and by what container engines mount; sysctl.d; a folder that no file is in.
     fs::remove_file(ns.path("etc/fwdguard.d/20.conf")).expect("remove");
@@ -157,27 +158,27 @@ fn what_is_not_the_policy_is_not_judged() {
 }
 
 #[test]
-fn the_service_tells_it_and_goes_on_when_it_is_mended() {
+fn the_service_logs_it_and_recovers_once_it_is_fixed() {
     let ns = three_files();
     mode(&ns, "etc/fwdguard.d/20.conf", 0o666);
     let guard = ns.guard();
     assert_eq!(sysctl_read(KEY), "1001");
-    let told = guard.wait_message("20.conf: refused: others than root can write ");
+    let told = guard.wait_message("20.conf: refused: users other than root can write ");
     assert_eq!((&*told["PRIORITY"], &*told["POLICY_LINE"]), ("4", "0"));
     mode(&ns, "etc/fwdguard.d/20.conf", 0o644);
     wait_sysctl(KEY, "1002");
     mode(&ns, "etc/fwdguard.d", 0o777);
     wait_sysctl(KEY, "1003");
-    guard.wait_message("etc/fwdguard.d: the folder is refused: ");
+    guard.wait_message("etc/fwdguard.d: the directory is refused: ");
     mode(&ns, "etc/fwdguard.d", 0o755);
     wait_sysctl(KEY, "1002");
-    // Where nothing is left, the last good policy holds.
+    // Where nothing is left, the last valid policy remains in force.
     for file in ["etc/fwdguard.d/10.conf", "etc/fwdguard.d/30.conf"] {
         fs::remove_file(ns.path(file)).expect("remove");
     }
     guard.wait_message("Policy loaded: 1 line");
     mode(&ns, "etc/fwdguard.d/20.conf", 0o646);
-    guard.wait_message("the last good policy holds");
+    guard.wait_message("the last valid policy remains in force");
     sysctl_write(KEY, "17");
     wait_sysctl(KEY, "1002");
 }

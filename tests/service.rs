@@ -1,4 +1,4 @@
-//! The guard as a service: what it tells the service manager, and a policy that changes under it.
+//! The guard as a service: its notifications to the service manager, and a policy that changes while it runs.
 
 mod common;
 
@@ -55,12 +55,13 @@ fn the_status_is_for_the_operator() {
     let ns = Namespace::enter();
     ns.write("etc/fwdguard.d/10.conf", "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.forwarding = 1\nkernal.panic = 1\n");
     let mut guard = ns.guard();
-    guard.wait_notified("1 repair since start, last net.ipv4.ip_forward at ");
+    guard.wait_notified("1 repair since start, last: net.ipv4.ip_forward at ");
     sysctl_write("net/ipv4/conf/lo/forwarding", "0");
-    let status = guard.wait_notified("2 repairs since start, last net.ipv4.conf.lo.forwarding at ");
-    let writer = if fwdguard::kernel::fanotify::open().is_ok() { " (write, written by " } else { " (write)" };
+    let status = guard.wait_notified("2 repairs since start, last: net.ipv4.conf.lo.forwarding at ");
+    let writer =
+        if fwdguard::kernel::fanotify::open().is_ok() { " (cause: write; written by " } else { " (cause: write)" };
     assert!(status.starts_with("STATUS=Guarding ") && status.contains(writer), "{status}");
-    assert!(status.contains("; 1 bad line in the policy"), "{status}");
+    assert!(status.contains("; 1 policy error"), "{status}");
     guard.wait_message("Lost the system bus");
     sysctl_write("net/ipv4/ip_forward", "0");
     let status = guard.wait_notified("3 repairs since start");
@@ -128,7 +129,7 @@ fn a_service_manager_that_hangs_holds_nothing_up() {
 }
 
 #[test]
-fn it_stops_when_told_to() {
+fn it_stops_on_a_signal() {
     for signal in ["TERM", "INT"] {
         let ns = Namespace::enter();
         let mut guard = ns.guard();
@@ -309,13 +310,13 @@ fn links_are_followed() {
     wait_sysctl(KEY, "1004");
     // The link leads nowhere: told; then somewhere again.
     fs::remove_file(ns.path("srv/two")).expect("remove");
-    guard.wait_message("10.conf: can't be read");
+    guard.wait_message("10.conf: cannot be read");
     ns.write("srv/two", &line(1005));
     wait_sysctl(KEY, "1005");
 }
 
 #[test]
-fn a_bad_line_is_told_and_the_good_ones_hold() {
+fn an_invalid_line_is_logged_and_the_valid_ones_take_effect() {
     let ns = Namespace::enter();
     ns.write("etc/fwdguard.d/10.conf", &line(1001));
     let guard = ns.guard();
@@ -324,7 +325,7 @@ fn a_bad_line_is_told_and_the_good_ones_hold() {
     let first = guard.wait_message("10.conf:1: ");
     assert_eq!((&*first["PRIORITY"], &*first["POLICY_LINE"]), ("4", "1"));
     guard.wait_message("10.conf:3: ");
-    guard.wait_message("Policy loaded: 1 line, 2 bad lines left out");
+    guard.wait_message("Policy loaded: 1 line, 2 errors");
     sysctl_write("net/ipv4/tcp_fin_timeout", "17");
     guard.signal("USR1");
     wait_sysctl(KEY, "1002");
@@ -337,7 +338,7 @@ fn a_policy_that_can_t_be_read_leaves_the_last_good_one() {
     let mut guard = ns.guard();
     fs::remove_file(ns.path("etc/fwdguard.d/10.conf")).expect("remove");
     symlink("/nowhere", ns.path("etc/fwdguard.d/10.conf")).expect("a link");
-    let told = guard.wait_message("10.conf: can't be read");
+    let told = guard.wait_message("10.conf: cannot be read");
     assert_eq!((&*told["PRIORITY"], &*told["POLICY_LINE"]), ("4", "0"));
     // Asked for, it is no different.
     guard.signal("HUP");

@@ -1,5 +1,5 @@
-//! Settings whose value no message tells: found by watching writes, by messages that they changed, by links that come up, by
-//! modules that were loaded, by audits.
+//! Settings whose value is not announced: changes are found by watches of writes, messages without a value, links that come up,
+//! loaded modules, and audits.
 
 mod common;
 
@@ -49,7 +49,7 @@ fn a_write_that_the_kernel_does_not_announce_is_found_at_once() {
     for name in ["all", "default", "a0", "b0"] {
         drift(&format!("net/ipv4/conf/{name}/arp_ignore"), "1");
     }
-    let record = guard.wait_message("net.core.somaxconn was 0");
+    let record = guard.wait_message("Restored net.core.somaxconn to 5000: it was 0");
     assert_eq!((&*record["CAUSE"], &*record["OLDVALUE"]), ("write", "5000"));
     assert!(record["LATENCY_USEC"].parse::<u64>().is_ok());
     // Renamed, and back: the folder is another each time.
@@ -108,7 +108,7 @@ fn more_unannounced_settings_than_can_be_watched() {
 }
 
 #[test]
-fn without_inotify_it_is_told_once_and_guarding_goes_on() {
+fn without_inotify_one_record_and_guarding_continues() {
     let ns = Namespace::enter();
     ns.write("etc/fwdguard.d/10.conf", "net.core.somaxconn = 5000\n");
     // The limit is the user namespace's, so the guard gets one of its own in which there are no instances.
@@ -127,7 +127,7 @@ fn without_inotify_it_is_told_once_and_guarding_goes_on() {
 }
 
 #[test]
-fn what_is_written_unseen_after_a_link_came_up_is_found_soon() {
+fn an_unseen_write_after_a_link_came_up_is_found_by_the_next_check() {
     let ns = Namespace::enter();
     ns.veth("a0", "b0");
     ns.write("etc/fwdguard.d/10.conf", "net.ipv4.conf.*.accept_local = 1\nnet.core.somaxconn = 5000\n");
@@ -139,7 +139,7 @@ fn what_is_written_unseen_after_a_link_came_up_is_found_soon() {
         sysctl_write_unseen(key, "0");
         wait_sysctl(key, wanted);
     }
-    let record = guard.wait_message("net.ipv4.conf.a0.accept_local was 0");
+    let record = guard.wait_message("Restored net.ipv4.conf.a0.accept_local to 1: it was 0");
     assert_eq!(record["CAUSE"], "link");
     // One that comes and goes takes its looks with it.
     ns.veth("c0", "d0");
@@ -151,7 +151,7 @@ fn what_is_written_unseen_after_a_link_came_up_is_found_soon() {
 }
 
 #[test]
-fn a_link_that_flaps_holds_up_no_repair_and_is_looked_at_after_its_last_flap() {
+fn a_flapping_link_delays_no_repair_and_is_checked_after_its_last_flap() {
     let ns = Namespace::enter();
     ns.veth("a0", "b0");
     ns.veth("x0", "y0");
@@ -176,14 +176,14 @@ fn a_link_that_flaps_holds_up_no_repair_and_is_looked_at_after_its_last_flap() {
     std::thread::sleep(Duration::from_millis(100));
     sysctl_write_unseen("net/ipv4/conf/x0/accept_local", "0");
     wait_sysctl("net/ipv4/conf/x0/accept_local", "1");
-    let record = guard.wait_message("net.ipv4.conf.x0.accept_local was 0");
+    let record = guard.wait_message("Restored net.ipv4.conf.x0.accept_local to 1: it was 0");
     assert_eq!(record["CAUSE"], "link");
-    assert!(!guard.records().iter().any(|record| record["MESSAGE"].contains("everything was read again")));
+    assert!(!guard.records().iter().any(|record| record["MESSAGE"].contains("all settings were read again")));
 }
 
 /// Whoever wrote them, and through whichever procfs.
 #[test]
-fn what_the_kernel_tells_of_is_repaired_at_once() {
+fn announced_changes_are_repaired_at_once() {
     let ns = Namespace::enter();
     ns.veth("a0", "b0");
     let families = [
@@ -225,7 +225,7 @@ fn tell_uevent(text: &[u8]) {
 }
 
 #[test]
-fn a_module_that_was_loaded_has_its_settings_looked_at() {
+fn settings_of_a_loaded_module_are_checked() {
     let ns = Namespace::enter();
     ns.write("etc/fwdguard.d/10.conf", "net.core.somaxconn = 5000\n");
     let guard = ns.guard();
@@ -236,9 +236,9 @@ fn a_module_that_was_loaded_has_its_settings_looked_at() {
     assert_eq!(sysctl_read("net/core/somaxconn"), "100", "nothing else has it looked at");
     tell_uevent(b"add@/module/br_netfilter\0ACTION=add\0DEVPATH=/module/br_netfilter\0SUBSYSTEM=module\0");
     wait_sysctl("net/core/somaxconn", "5000");
-    let record = guard.wait_message("net.core.somaxconn was 100");
+    let record = guard.wait_message("Restored net.core.somaxconn to 5000: it was 100");
     assert_eq!(record["CAUSE"], "module");
-    assert!(record["MESSAGE"].contains("it was last known to hold "), "{record:?}");
+    assert!(record["MESSAGE"].contains("it was last seen correct "), "{record:?}");
     assert!(record["WRONG_USEC"].parse::<u64>().is_ok_and(|usec| usec > 300_000), "{record:?}");
     // Before Linux 5.12 it is told before the settings are there.
     tell_uevent(b"add@/module/br_netfilter\0ACTION=add\0");
@@ -269,7 +269,7 @@ fn a_write_to_a_settings_other_name_is_found_at_once() {
             sysctl_write(&theirs, "12");
             wait_sysctl(&ours, wanted);
         }
-        let record = guard.wait_message(&format!("{} was ", ours.replace('/', ".")));
+        let record = guard.wait_message(&format!("Restored {} to {wanted}: it was ", ours.replace('/', ".")));
         assert_eq!(record["CAUSE"], if record["OLDVALUE"] == "unknown" { "start" } else { "write" });
     }
 }

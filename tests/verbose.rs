@@ -1,4 +1,4 @@
-//! `fwdguard run -v` logs each decision with its reason, `-vv` each event, too; without either, nothing beside records.
+//! `fwdguard run -v` logs each decision with its reason, `-vv` also each event; without either, only records are logged.
 
 mod common;
 
@@ -20,7 +20,7 @@ fn logged(options: &[&str]) -> (Namespace, Running) {
     sysctl_write("net/ipv4/conf/a0/forwarding", "0");
     sysctl_write("net/ipv4/conf/closed0/forwarding", "0");
     sysctl_write("net/ipv4/conf/a0/rp_filter", "2");
-    guard.wait_message("net.ipv4.conf.a0.forwarding was 0, put back to 1");
+    guard.wait_message("Restored net.ipv4.conf.a0.forwarding to 1: it was 0");
     (ns, guard)
 }
 
@@ -35,27 +35,27 @@ fn each_decision_has_its_reason() {
     assert_eq!((&*written["SYSCTL"], &*written["NEWVALUE"]), ("net.ipv4.conf.a0.forwarding", "0"), "{written:?}");
     assert_eq!((&*written["OURVALUE"], &*written["PRIORITY"]), ("1", DEBUG), "{written:?}");
     assert!(written["MESSAGE"].ends_with(" (cause: write)"), "{written:?}");
-    guard.wait_message("net.ipv4.conf.a0.forwarding 1, wanted 1, holds");
-    guard.wait_message("net.ipv4.conf.closed0.forwarding 0, nothing to do: the policy excludes it");
-    guard.wait_message("net.ipv4.conf.a0.rp_filter 2, nothing to do: the policy does not name it");
+    guard.wait_message("net.ipv4.conf.a0.forwarding 1, wanted 1, correct");
+    guard.wait_message("net.ipv4.conf.closed0.forwarding 0, no action: the policy excludes it");
+    guard.wait_message("net.ipv4.conf.a0.rp_filter 2, no action: the policy does not name it");
     assert!(!messages(&debug(&guard)).iter().any(|message| message.starts_with("netconf: ")));
 }
 
 #[test]
-fn each_event_is_logged_before_what_comes_of_it() {
+fn each_event_is_logged_before_its_decision() {
     let (_ns, guard) = logged(&["-vv"]);
     let records = debug(&guard);
     let at = |text: &str| messages(&records).iter().position(|message| message.starts_with(text));
     let heard = at("netconf: ipv4 a0 forwarding 0");
     assert!(heard.is_some() && heard < at("net.ipv4.conf.a0.forwarding 0, wanted 1"), "{:#?}", messages(&records));
     guard.signal("HUP");
-    guard.wait_message("asked to take another policy");
+    guard.wait_message("request: apply the reloaded policy");
     run("ip link set a0 down");
     guard.wait_record("a link", |r| r["MESSAGE"].starts_with("link: a0 (") && r["MESSAGE"].ends_with("), down"));
 }
 
 #[test]
-fn a_repair_that_waits_says_for_how_long_and_why() {
+fn a_deferred_repair_is_logged_with_delay_and_reason() {
     let (_ns, guard) = logged(&["-v"]);
     let goes_on = &AtomicBool::new(true);
     std::thread::scope(|threads| {

@@ -1,4 +1,4 @@
-//! What `check` says beside its verdicts: lines of the policy that do less than they seem to, and modules that are missing.
+//! Warnings of `check`: lines of the policy that do less than they seem to, and modules that are missing.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -33,11 +33,11 @@ pub struct Warning {
     pub message: String,
 }
 
-/// Why a pattern of the policy decides nothing now.
+/// Why a pattern of the policy has no effect now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Idle {
     MatchesNone,
-    /// By other lines, the first of which stands there.
+    /// By other lines; the place of the first.
     Overridden(Source),
     Excluded,
 }
@@ -45,12 +45,12 @@ pub enum Idle {
 impl Idle {
     pub fn message(&self, name: &str) -> String {
         match self {
-            Idle::MatchesNone => format!("'{name}' matches no interface now"),
+            Idle::MatchesNone => format!("'{name}' currently matches no interface"),
             Idle::Overridden(source) => {
                 let file = printable(source.file.as_os_str());
-                format!("'{name}' decides nothing now: other lines do, as {file}:{}", source.line)
+                format!("'{name}' currently has no effect: other lines override it, such as {file}:{}", source.line)
             }
-            Idle::Excluded => format!("'{name}' decides nothing now: all that it matches is excluded"),
+            Idle::Excluded => format!("'{name}' currently has no effect: everything that it matches is excluded"),
         }
     }
 }
@@ -91,7 +91,7 @@ pub fn idle(policy: &Policy, interfaces: &[OsString]) -> BTreeMap<usize, Idle> {
     idle
 }
 
-/// What the kernel says now, each number read once.
+/// The kernel's values now, each read once.
 pub struct Numbers {
     pub door: Sysctl,
     release: Release,
@@ -129,7 +129,7 @@ impl Numbers {
         (effective != own).then_some(Verdict::Overruled(effective))
     }
 
-    /// What to say of the policy's lines for `settings` on a node with these interfaces.
+    /// The warnings about the policy's lines for `settings` on a node with these interfaces.
     pub fn warnings(&mut self, policy: &Policy, settings: &[Compared], interfaces: &[OsString]) -> Vec<Warning> {
         let named: HashSet<&Key> = settings.iter().map(|setting| &setting.key).collect();
         let mut forwards_nothing = HashSet::new();
@@ -141,7 +141,7 @@ impl Numbers {
                 continue;
             } else if entry.sets().is_some() && is_unread(key) {
                 format!(
-                    "{line} has no effect, because the kernel reads this setting of each interface alone: \
+                    "{line} has no effect, because the kernel reads this setting only per interface: \
                      write it for 'default' and for the interfaces"
                 )
             } else if place.interface == "all" && entry.number == Some(0) && !is_left_to_each(&place) {
@@ -161,7 +161,7 @@ impl Numbers {
                     continue;
                 }
                 format!(
-                    "{line} leaves it on for {}, because an interface's own value counts, too: write '{} = 0' to \
+                    "{line} leaves it on for {}, because an interface's own value also counts: write '{} = 0' to \
                      switch it off everywhere",
                     list(&on),
                     Key::in_table(place.family, place.table, OsStr::new("*"), place.name)
@@ -175,7 +175,7 @@ impl Numbers {
                 && forwards_nothing.insert(*index)
             {
                 let all = Key::conf(Family::V6, OsStr::new("all"), Attribute::Forwarding);
-                format!("{line} forwards no packet while {all} is 0, which alone counts for IPv6 (ip6_forward)")
+                format!("{line} has no effect while {all} is 0: for IPv6 the kernel checks only that (ip6_forward)")
             } else {
                 continue;
             };
@@ -258,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_line_counts_what_is_absent_apart() {
+    fn the_last_line_counts_absent_settings_separately() {
         let (bridge, vs) = (Some("br_netfilter"), Some("ip_vs"));
         for (holding, modules, bad, expected) in [
             (0, &[][..], 0, "The policy has no settings"),

@@ -1,4 +1,4 @@
-//! `fwdguard apply`: repairs once.
+//! `fwdguard apply`: restores all settings once.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -22,11 +22,11 @@ pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
             say_json(&Report::of(policy.clone(), root, &HashMap::new())?.json());
         }
         super::print_errors(&policy);
-        eprintln!("fwdguard: no line of the policy could be read, nothing was changed");
+        eprintln!("fwdguard: no line of the policy is valid; nothing was changed");
         return Ok(ExitCode::from(super::EXIT_USAGE));
     }
     let engine::Applied { records, learned } =
-        engine::apply_once(policy.clone()).context("no rtnetlink socket; is AF_NETLINK allowed?")?;
+        engine::apply_once(policy.clone()).context("cannot open an rtnetlink socket; is AF_NETLINK allowed?")?;
     let after = Report::of(policy.clone(), root, &learned)?;
     let (mut repaired, mut failed) = (Vec::new(), Vec::new());
     for record in &records {
@@ -49,7 +49,7 @@ pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
     for drift in after.drifts() {
         let (key, wanted) = (policy.name(&drift.key, drift.entry), policy.value(drift.entry));
         if !failed.iter().any(|known| known["key"] == key) {
-            let reason = "it differs still, or again";
+            let reason = "it still differs, or has been changed again";
             let found = drift.found.clone().unwrap_or_default();
             eprintln!("fwdguard: {key} is {found}, not {wanted}: {reason}");
             failed.push(json!({"key": key, "found": found, "wanted": wanted, "error": reason}));

@@ -24,14 +24,14 @@ use crate::text::{errno_text, one_line, why};
 /// More interfaces of one pattern are not listed in the table; JSON has all.
 const LISTED_MAX: usize = 20;
 
-/// How a setting stands.
+/// The result of comparing a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Ok,
     Drift,
     Absent,
     Unreadable(Errno),
-    /// An interface's setting holds, but the kernel uses it together with `all`'s, and this comes of it.
+    /// An interface's setting holds, but the kernel combines it with `all`'s, and this is the result.
     Overruled(i64),
 }
 
@@ -58,11 +58,11 @@ pub struct Compared {
     pub entry: usize,
     pub found: Option<String>,
     pub verdict: Verdict,
-    /// Which would make it, where it is absent.
+    /// The module that creates it, where it is absent.
     pub module: Option<&'static str>,
 }
 
-/// Everything that a check finds.
+/// The result of a check.
 pub struct Report {
     policy: Arc<Policy>,
     settings: Vec<Compared>,
@@ -80,19 +80,19 @@ pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
         super::print_errors(&report.policy);
     }
     if let Some(unread) = conflicts::unread(root) {
-        eprintln!("fwdguard: {unread}; what it says against the policy is not known");
+        eprintln!("fwdguard: {unread}; its conflicts with the policy are unknown");
     }
     Ok(report.exit_status())
 }
 
 impl Report {
-    /// Compares a policy, and what stands in sysctl.d below `root`, with this network namespace. What the kernel says of a
-    /// setting that was just written as wanted is in `learned`.
+    /// Compares a policy, and sysctl.d below `root`, with this network namespace. `learned` has the values that the kernel returns for
+    /// settings that were just written.
     ///
     /// # Errors
-    /// The interfaces can't be listed, with the kernel's reason.
+    /// The interfaces cannot be listed; with the kernel's reason.
     pub fn of(policy: Arc<Policy>, root: &Path, learned: &HashMap<Key, Arc<str>>) -> Result<Report> {
-        let interfaces = interfaces().map_err(|error| anyhow!("{CONF_FOLDER} can't be read: {}", why(&error)))?;
+        let interfaces = interfaces().map_err(|error| anyhow!("{CONF_FOLDER} cannot be read: {}", why(&error)))?;
         let wanted = policy.all_settings(interfaces.iter().cloned());
         let mut numbers = Numbers::new();
         let is_learned = |key: &Key, value: &str| learned.get(key).is_some_and(|learned| **learned == *value);
@@ -224,7 +224,7 @@ impl Report {
         say(&summary(unmatched, holding, &absent, bad, apply_helps));
     }
 
-    /// What sysctl.d has to say: lines against the policy, and interfaces that it exempts from the vendor's pattern.
+    /// Lines of sysctl.d that conflict with the policy, and interfaces that it exempts from the vendor's pattern.
     fn print_sysctl_d(&self) {
         let mut table = Table::new(&["IN SYSCTL.D", "SAYS", "POLICY", "WHERE"]);
         for (interface, source) in &self.policy.exempt {
@@ -237,31 +237,31 @@ impl Report {
         if conflicts {
             self.say_remedies(
                 Origin::SysctlD,
-                "These lines come back at boot, with 'sysctl --system' and by udev",
+                "These lines are applied again at boot, by 'sysctl --system' and by udev",
                 ("remove or correct", ""),
             );
         }
     }
 
-    /// The same of what others than sysctl.d apply.
+    /// The conflicting lines of other configurations than sysctl.d.
     fn print_others(&self) {
         for (origin, title, when, own) in [
             (
                 Origin::Ufw,
                 "IN UFW'S SETTINGS",
-                "These lines come back when ufw starts, at boot or with 'ufw enable'",
+                "These lines are applied again when ufw starts, at boot or by 'ufw enable'",
                 ("remove or correct", ""),
             ),
             (
                 Origin::CommandLine,
                 "ON THE KERNEL'S COMMAND LINE",
-                "These come back at the next boot",
+                "These settings are applied again at the next boot",
                 ("remove", " from the boot loader's configuration"),
             ),
             (
                 Origin::Tuned,
                 "IN TUNED'S PROFILE",
-                "These lines come back when TuneD starts or applies it",
+                "These lines are applied again when TuneD starts or applies the profile",
                 ("correct", " in a profile in /etc/tuned"),
             ),
         ] {
@@ -273,7 +273,7 @@ impl Report {
         }
     }
 
-    /// What to do about lines of `origin`: about one's own, and what to write where against a vendor's.
+    /// The remedies against lines of `origin`: against one's own, and the lines to add against a vendor's.
     fn say_remedies(&self, origin: Origin, when: &str, (own, how): (&str, &str)) {
         let conflicts = || self.conflicts.iter().filter(|conflict| conflict.origin == origin);
         let mut mends = BTreeMap::<&Path, Mend>::new();
@@ -287,10 +287,10 @@ impl Report {
         };
         say(&format!("{when}{own}"));
         if conflicts().any(|conflict| conflict.behind.is_some()) {
-            say("An indented line counts once those above it are gone");
+            say("An indented line takes effect once those above it are removed");
         }
         for Mend { file, lines } in mends.values() {
-            say(&format!("Don't edit those in /usr/lib; write into {}:", printable(file.as_os_str())));
+            say(&format!("Do not edit those in /usr/lib; add to {}:", printable(file.as_os_str())));
             lines.iter().for_each(|line| say(&one_line(&format!("  {line}"))));
         }
     }

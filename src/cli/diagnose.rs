@@ -18,13 +18,13 @@ pub struct Arguments {
     /// The pod's address, IPv4 or IPv6
     #[arg(value_name = "ADDRESS", value_hint = ValueHint::Other)]
     address: OsString,
-    /// Who sends; without it, an address behind each interface is assumed
+    /// The source address; without it, an address behind each interface is assumed
     #[arg(long, value_name = "ADDRESS", value_hint = ValueHint::Other)]
     from: Option<OsString>,
-    /// Where it arrives; without it, every interface that traffic could arrive on is asked
+    /// The interface on which it arrives; without it, every one that traffic could arrive on is checked
     #[arg(long = "in", value_name = "INTERFACE", value_hint = ValueHint::Other)]
     interface: Option<OsString>,
-    /// Its mark, in decimal or 0x..., and which bits of it are known; 'ip rule' and rp_filter may go by it
+    /// Its mark, in decimal or 0x..., and a mask of the bits that are known; 'ip rule' and rp_filter may depend on it
     #[arg(long, value_name = "N[/MASK]", value_hint = ValueHint::Other)]
     mark: Option<OsString>,
     #[command(flatten)]
@@ -52,16 +52,16 @@ fn request(arguments: &Arguments) -> Result<Request, String> {
     let to = address(&arguments.address)?;
     let reason = match to {
         _ if to.is_multicast() => Some("a multicast address"),
-        _ if to.is_unspecified() => Some("no address of a host"),
-        IpAddr::V6(v6) if v6.is_unicast_link_local() => Some("link-local, and no router forwards to it"),
+        _ if to.is_unspecified() => Some("not a host address"),
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => Some("link-local, to which no router forwards"),
         _ => None,
     };
     if let Some(reason) = reason {
-        return Err(format!("{to} is {reason}; give a pod's address"));
+        return Err(format!("{to} is {reason}; specify a pod's address"));
     }
     let from = arguments.from.as_ref().map(address).transpose()?;
     let mark = |text: &OsString| {
-        let wrong = || format!("--mark '{}' is no mark; give one such as 0x100 or 0x100/0xff00", printable(text));
+        let wrong = || format!("--mark '{}' is not a mark; specify one such as 0x100 or 0x100/0xff00", printable(text));
         text.to_str().and_then(parse_mark).ok_or_else(wrong)
     };
     let mark = arguments.mark.as_ref().map(mark).transpose()?;
@@ -70,7 +70,7 @@ fn request(arguments: &Arguments) -> Result<Request, String> {
 
 fn address(text: &OsString) -> Result<IpAddr, String> {
     let address = text.to_str().and_then(|text| text.parse::<IpAddr>().ok());
-    let wrong = || format!("'{}' is no IPv4 or IPv6 address; give one such as 10.244.1.5", printable(text));
+    let wrong = || format!("'{}' is not an IPv4 or IPv6 address; specify one such as 10.244.1.5", printable(text));
     Ok(address.ok_or_else(wrong)?.to_canonical())
 }
 
@@ -103,14 +103,14 @@ fn print(report: &Report, request: &Request) {
     }
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
     for (at, text) in &report.repairs {
-        say(&format!("Repaired {} ago: {}", duration(now.saturating_sub(*at) * 1_000_000), one_line(text)));
+        say(&format!("Journal, {} ago: {}", duration(now.saturating_sub(*at) * 1_000_000), one_line(text)));
     }
     if !report.not_looked_at.is_empty() {
-        say(&format!("Not looked at: {}", one_line(&report.not_looked_at.join("; "))));
+        say(&format!("Not checked: {}", one_line(&report.not_looked_at.join("; "))));
     }
     say(&one_line(&report.verdict(request.to)));
     if let Some(mend) = report.mend() {
-        say(&format!("Mend it: {}", one_line(&mend)));
+        say(&format!("Fix: {}", one_line(&mend)));
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) async fn touched(watch: &mut Option<Watch>) -> io::Result<()> {
 
 /// Each bad line and each notice once per policy, and the policy itself once it changes.
 pub(super) fn tell(policy: &Policy, reporter: &Reporter) {
-    let mut records = errors(&policy.errors, "");
+    let mut records = errors(&policy.errors, "; ignored");
     let notice =
         |notice: &PolicyError| Record::PolicyNotice { source: notice.source.clone(), text: notice.to_string() };
     records.extend(policy.notices.iter().map(notice));
@@ -69,7 +69,7 @@ impl Daemon {
         for conflict in conflicts::find(&self.policy, &self.root, &settings) {
             let Conflict { key, entry, says, source, .. } = &conflict;
             let place = format!("{}:{}", printable(source.file.as_os_str()), source.line);
-            by_key.entry(self.policy.name(key, *entry)).or_default().push(format!("{place} which says {says}"));
+            by_key.entry(self.policy.name(key, *entry)).or_default().push(format!("{place} (sets {says})"));
             // All that the kernel is told stands on one line.
             let named = (conflict.origin == Origin::CommandLine).then(|| key.clone());
             let line = (source.clone(), says.clone(), named);
@@ -168,7 +168,7 @@ impl Daemon {
                 _ = timeout(RELOAD_AT_LATEST, applied).await;
             }
         } else {
-            self.reporter.tell_all(errors(&self.errors, "; the last good policy holds"), None);
+            self.reporter.tell_all(errors(&self.errors, "; the last valid policy remains in force"), None);
         }
         if asked {
             self.tell_ready();

@@ -1,4 +1,4 @@
-//! What is wrong: one thing at one place, with the setting or route that makes it and the command that mends it.
+//! A fault: one thing at one place, with the setting or route that causes it and the command that fixes it.
 
 use serde_json::{Value, json};
 
@@ -110,7 +110,7 @@ impl Fault {
     /// As the verdict tells it.
     pub fn sentence(&self) -> String {
         let way = if self.way == Way::Back { "on the way back, " } else { "" };
-        let more = if self.more > 0 { format!(" (so it is on {} more)", self.more) } else { String::new() };
+        let more = if self.more > 0 { format!(" (also on {} more)", self.more) } else { String::new() };
         format!("{way}{}{more}", self.text)
     }
 

@@ -109,7 +109,7 @@ fn wrap(node: &mut Node, hop: &mut Hop, encapsulated_to: Option<IpAddr>, known: 
         match node.route(remote, lookup) {
             Ok(route) if !route.is_unicast() => {
                 let kind = kind_name(route.kind).unwrap_or("special");
-                wrapped.unreachable = Some((format!("that is a {kind} address of this node"), None));
+                wrapped.unreachable = Some((format!("it is a {kind} address of this node"), None));
                 wrapped.own = true;
             }
             Ok(route) if route.hops.first().is_some_and(|next| next.interface == hop.link.index) => {
@@ -229,7 +229,7 @@ pub fn faults(hops: &[Hop]) -> (Vec<Fault>, Vec<String>) {
         }
         if hop.unproxied && here.is_empty() {
             let key = format!("net.ipv4.conf.{}.proxy_arp", link.replace('.', "/"));
-            let text = format!("{key} is 0 and {link} has no address: the pod can't resolve its gateway");
+            let text = format!("{key} is 0 and {link} has no address: the pod cannot resolve its gateway");
             here.push(
                 Fault::new(Kind::ProxyArp, Way::Back, link, text).key(&key, 0).mend(format!("sysctl -w {key}=1")),
             );

@@ -108,7 +108,7 @@ pub fn faults(passage: &Passage) -> Vec<Fault> {
             Some(passage.fault(Kind::IngressDown, text).mend(format!("ip link set {name} up")))
         }
         (_, false) => {
-            let text = format!("{name}, where it would arrive, has no carrier: nothing comes in there");
+            let text = format!("{name}, where it would arrive, has no carrier: it receives nothing");
             Some(passage.fault(Kind::IngressDown, text))
         }
         _ => None,
@@ -156,9 +156,7 @@ pub fn faults(passage: &Passage) -> Vec<Fault> {
                 let text = format!("{drops}, as the rule {priority} of 'ip rule' may have it ({how})");
                 passage.fault(Kind::Refused, text)
             }
-            None => {
-                passage.fault(Kind::Unexplained, format!("{drops}, and none of the reasons that fwdguard knows holds"))
-            }
+            None => passage.fault(Kind::Unexplained, format!("{drops}, for a reason that fwdguard does not know")),
         });
     }
     faults
@@ -252,7 +250,7 @@ impl Passage {
     fn by_mark(&self, fault: Fault) -> Fault {
         let but = match self.marks.leads.filter(|_| self.marks.unknown) {
             Some(mark) => format!(" without a mark; with {mark:#x} one does"),
-            None if self.marks.by_more => ", but rules of 'ip rule' go by protocol or port, too".to_string(),
+            None if self.marks.by_more => ", but rules of 'ip rule' also depend on protocol or port".to_string(),
             None => return fault,
         };
         Fault { text: fault.text.clone() + &but, ..fault }.suspected()
@@ -275,7 +273,7 @@ impl Passage {
         if let Some(mark) = self.marks.hidden {
             let key = "net.ipv4.conf.all.src_valid_mark";
             let carried = if self.marks.unknown { ", which such packets may carry" } else { "" };
-            let heeds = format!("rp_filter ({how}) on {name} does not heed the mark {mark:#x}{carried}");
+            let heeds = format!("rp_filter ({how}) on {name} ignores the mark {mark:#x}{carried}");
             let text = format!("{key} is 0, so {heeds}, and {stumbles}");
             return Some(self.fault(Kind::ReversePath, text).key(key, 0).mend(format!("sysctl -w {key}=1")));
         }
@@ -297,7 +295,7 @@ impl Passage {
     /// Forwarded or not: nothing can be sent back.
     fn answerable(&self) -> Option<Fault> {
         self.reverse.as_ref().err()?;
-        let text = format!("the source {} can't be answered: no route leads back to it", self.from);
+        let text = format!("the source {} cannot be answered: no route leads back to it", self.from);
         Some(self.fault(Kind::Source, text).mend(format!("ip{} route add {} via GATEWAY", six(self.from), self.from)))
     }
 }
@@ -316,9 +314,9 @@ fn never_forwarded(address: IpAddr) -> Option<&'static str> {
     match address {
         _ if address.is_multicast() => Some("a multicast address"),
         _ if address.is_loopback() => Some("a loopback address"),
-        IpAddr::V4(v4) if v4.octets()[0] == 0 => Some("no address of a host"),
+        IpAddr::V4(v4) if v4.octets()[0] == 0 => Some("not a host address"),
         IpAddr::V4(v4) if v4.is_broadcast() => Some("a broadcast address"),
-        IpAddr::V6(v6) if v6.is_unspecified() => Some("no address of a host"),
+        IpAddr::V6(v6) if v6.is_unspecified() => Some("not a host address"),
         IpAddr::V6(v6) if v6.is_unicast_link_local() => Some("link-local"),
         _ => None,
     }

@@ -46,7 +46,7 @@ impl Diagnosis {
         for (arrivals, what, mark) in [
             (good, "the kernel forwards it from there, too", Mark::Ok),
             (expected, "the kernel drops what arrives there", Mark::Dropped),
-            (not, "would be dropped; --in asks for it alone", Mark::Ok),
+            (not, "would be dropped; check it alone with --in", Mark::Ok),
         ] {
             if !arrivals.is_empty() {
                 let names: Vec<String> = arrivals.iter().map(|arrival| arrival.interface.clone()).collect();
@@ -69,7 +69,7 @@ impl Diagnosis {
             let (route, leaves, next) =
                 if at == 0 { ("route", "leaves", "next hop") } else { ("outer route", "leaves", "outer next hop") };
             let gone = at == 0 && kinds(&[Kind::EgressDown]) && hop.link.is_up();
-            let what = if gone { "what is left of the routes" } else { "the kernel takes it" };
+            let what = if gone { "a remaining route" } else { "the kernel takes it" };
             add(route, hop.route.clone(), what.into(), mark(gone));
             let (state, mark) = link_state(&hop.link);
             add(leaves, printable(&hop.link.name), state, mark);
@@ -148,7 +148,7 @@ fn tunnel_and_next(hop: &Hop, next: &'static str, mut add: impl FnMut(&'static s
         Resolution::NotNeeded => ("needs no link address".to_string(), Mark::Ok),
         Resolution::Known(state) => (format!("its link address is known ({state})"), Mark::Ok),
         Resolution::Unanswered(state) => (format!("does not answer ({state})"), Mark::Dropped),
-        Resolution::Unknown => ("not asked for by the kernel yet".to_string(), Mark::Unknown),
+        Resolution::Unknown => ("not resolved by the kernel yet".to_string(), Mark::Unknown),
     };
     add(next, hop.next.to_string(), found, mark);
     if let Some(wrapped) = &hop.wrapped {
@@ -159,7 +159,7 @@ fn tunnel_and_next(hop: &Hop, next: &'static str, mut add: impl FnMut(&'static s
         let (found, mark) = match &wrapped.unreachable {
             Some((why, _)) => (why.clone(), Mark::Dropped),
             None if wrapped.room.is_some_and(|room| room < hop.link.mtu) => (room, Mark::Warning),
-            None if wrapped.remote.is_none() => ("where it wraps to is not known here".into(), Mark::Unknown),
+            None if wrapped.remote.is_none() => ("its remote is not known here".into(), Mark::Unknown),
             None => (room, Mark::Ok),
         };
         add("tunnel", place, found, mark);

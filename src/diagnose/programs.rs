@@ -1,5 +1,5 @@
-//! What other programs know: the firewall's rules, and the journal's records of repairs. They run while the counters are
-//! looked at.
+//! The output of other programs: the firewall's rules, and the journal's records of repairs. They run while the counters are
+//! sampled.
 
 use std::fs::read_to_string;
 use std::io::Read;
@@ -253,7 +253,7 @@ impl Journal {
         let missing = match repairs.is_empty() {
             true if !rustix::process::geteuid().is_root() => Some("journals that this user may not read".into()),
             true if !JOURNALS.iter().any(|folder| Path::new(folder).exists()) => {
-                Some("the guard's repairs (no journal here)".into())
+                Some("repairs by fwdguard (no journal here)".into())
             }
             _ => None,
         };

@@ -1,4 +1,4 @@
-//! What a diagnosis comes to: the faults in a packet's order, what may drop it, and the verdict.
+//! The report of a diagnosis: the faults in a packet's order, the suspects, and the verdict.
 
 use std::net::IpAddr;
 
@@ -121,7 +121,7 @@ impl Report {
         let leaves = self.egress.as_ref().map(|egress| format!(" leaves by {egress}")).unwrap_or_default();
         let (way, but) = match self.all_rules {
             true => ("Forwarded", ""),
-            false => (way, "; the firewall was not looked at"),
+            false => (way, "; the firewall was not checked"),
         };
         format!("{way}:{}{leaves} for {to}{but}", arrives.unwrap_or_default())
     }
@@ -170,12 +170,12 @@ impl Diagnosis {
         warnings.extend(self.silent_uplinks());
         if dropping && !faults.iter().any(|fault: &Fault| fault.kind == Kind::ReversePath) {
             warnings.push(
-                "rp_filter is dropping packets right now; --from and --in, as they come, name what it stumbles over"
+                "rp_filter is dropping packets right now; specify their source with --from and --in to find the reason"
                     .into(),
             );
         }
         if self.node.is_silent {
-            self.missing.push("drops for forwarding that is off (this kernel counts them nowhere)".into());
+            self.missing.push("drops while forwarding is off (this kernel does not count them)".into());
         }
         warnings.extend(self.by_marks());
         warnings.extend(self.better_beside());
@@ -214,8 +214,10 @@ impl Diagnosis {
             .collect();
         let unknown = self.passages.iter().any(|(_, there, _)| there.marks.unknown);
         unknown.then(|| match rules.is_empty() {
-            true => "src_valid_mark is 1, so rp_filter goes by the packet's mark: --mark gives it".into(),
-            false => format!("rules of 'ip rule' go by the packet's mark ({}): --mark gives it", listed(&rules)),
+            true => "src_valid_mark is 1, so rp_filter depends on the packet's mark; specify it with --mark".into(),
+            false => {
+                format!("rules of 'ip rule' depend on the packet's mark ({}); specify it with --mark", listed(&rules))
+            }
         })
     }
 

@@ -44,7 +44,7 @@ impl<O: Sink> Engine<O> {
             }
         }
         if deaf.is_ok() && self.notifications.listen().is_err() {
-            self.subscribe_again("its filter can't be changed".into());
+            self.subscribe_again("its filter cannot be changed".into());
         }
     }
 
@@ -153,7 +153,7 @@ impl<O: Sink> Engine<O> {
             Ok(folders) if folders.is_empty() => {}
             Ok(folders) => {
                 let reason =
-                    format!("{} in {CONF_FOLDER} and the kernel names none", count(folders.len(), "interface"));
+                    format!("{} in {CONF_FOLDER}, but the kernel lists none", count(folders.len(), "interface"));
                 self.source_is_lost(INTERFACES, reason);
             }
             Err(error) => self.source_is_lost(INTERFACES, format!("{CONF_FOLDER}: {}", why(&error))),

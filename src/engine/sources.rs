@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Engine, Sink};
 use crate::report::record::Record;
+pub(super) use crate::report::record::SOCKET;
 
 /// Those that are lost now.
 pub(super) type Sources = BTreeSet<&'static str>;
@@ -11,7 +12,6 @@ pub(super) type Sources = BTreeSet<&'static str>;
 /// What the guard thread's sources are called in records and in the status.
 pub(super) const DUMPS: &str = "rtnetlink dumps";
 pub(super) const IOCTLS: &str = "interface ioctls";
-pub(super) const SOCKET: &str = "the rtnetlink socket";
 pub(super) const WRITES: &str = "inotify on settings";
 
 impl<O: Sink> Engine<O> {

@@ -50,7 +50,7 @@ impl<O: Sink> Engine<O> {
                 format!("link: {} ({}){up}", printable(&link.name), link.ifindex)
             }
             Event::LinkGone { ifindex } => format!("link: {} is gone", name(*ifindex)),
-            Event::Broken => "netlink: a broken message".into(),
+            Event::Broken => "netlink: malformed message".into(),
             Event::Other => return,
         };
         self.trace(|| event);
@@ -58,11 +58,11 @@ impl<O: Sink> Engine<O> {
 
     pub(super) fn trace_command(&mut self, command: &Command) {
         let event = match command {
-            Command::Audit(cause) => format!("asked to read everything (cause: {})", cause.name()),
-            Command::MarkSleep(_) | Command::Acknowledge(_) => "asked to note what changes over a sleep".into(),
-            Command::ReportResume(cause, _) => format!("asked what has changed (cause: {})", cause.name()),
-            Command::Reload(..) => "asked to take another policy".into(),
-            Command::CheckGlobal => "a kernel module was loaded".into(),
+            Command::Audit(cause) => format!("request: audit all settings (cause: {})", cause.name()),
+            Command::MarkSleep(_) | Command::Acknowledge(_) => "request: note the changes during a sleep".into(),
+            Command::ReportResume(cause, _) => format!("request: report the changes (cause: {})", cause.name()),
+            Command::Reload(..) => "request: apply the reloaded policy".into(),
+            Command::CheckGlobal => "request: check settings of a loaded kernel module".into(),
             Command::Ping | Command::Stop => return,
         };
         self.trace(|| event);

@@ -1,4 +1,4 @@
-//! What `systemctl status` shows, and the other words for the service manager (sd_notify(3)).
+//! The status line of `systemctl status`, and the other notifications to the service manager (sd_notify(3)).
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
@@ -24,14 +24,14 @@ pub struct Status {
     pub summary: Summary,
     /// When the last repair was made, in Unix time.
     pub last_at: Option<u64>,
-    /// Who made the last repair necessary, as `sysctl[4242]`.
+    /// The writer that made the last repair necessary, as `sysctl[4242]`.
     pub last_writer: Option<String>,
     /// Sources that are lost, by name.
     pub lost: BTreeSet<&'static str>,
     /// What the guard thread waits for in the kernel.
     pub waits_for: Option<String>,
     pub policy_errors: usize,
-    /// Lines that work against a setting, as `FILE:LINE says VALUE`; not shown, but for records that name them.
+    /// Conflicting lines of a setting, as `FILE:LINE (sets VALUE)`; not shown, but named by records.
     pub conflicts: HashMap<String, Vec<String>>,
 }
 
@@ -42,24 +42,24 @@ impl Status {
         let mut text = format!("Guarding {} on {}", count(*settings, "setting"), count(*interfaces, "interface"));
         text += &format!("; {} since start", count(*repairs as usize, "repair"));
         if let (Some((setting, cause)), Some(at)) = (last, self.last_at) {
-            let by = self.last_writer.as_ref().map(|writer| format!(", written by {writer}")).unwrap_or_default();
-            text += &format!(", last {setting} at {} ({}{by})", clock_time(at), Cause::name(*cause));
+            let by = self.last_writer.as_ref().map(|writer| format!("; written by {writer}")).unwrap_or_default();
+            text += &format!(", last: {setting} at {} (cause: {}{by})", clock_time(at), Cause::name(*cause));
         }
         if let Some((first, more)) = contested {
             let more = if *more > 0 { format!(" and {more} more") } else { String::new() };
             text += &format!("; contested: {first}{more}");
         }
         if *failing > 0 {
-            text += &format!("; {} can't be put right", count(*failing, "setting"));
+            text += &format!("; {} cannot be restored", count(*failing, "setting"));
         }
         if self.policy_errors > 0 {
-            text += &format!("; {} in the policy", count(self.policy_errors, "bad line"));
+            text += &format!("; {}", count(self.policy_errors, "policy error"));
         }
         if !self.lost.is_empty() {
             text += &format!("; lost: {}", self.lost.iter().copied().collect::<Vec<_>>().join(", "));
         }
         if let Some(what) = &self.waits_for {
-            text += &format!("; waiting for the kernel: {what}");
+            text += &format!("; waiting in the kernel: {what}");
         }
         ascii_line(&text)
     }
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_that_an_operator_can_act_on() {
+    fn the_status_names_the_last_repair_and_what_is_wrong() {
         let summary = Summary { settings: 31, interfaces: 12, ..Summary::default() };
         let mut status = Status { summary, ..Status::default() };
         assert_eq!(status.text(), "Guarding 31 settings on 12 interfaces; 0 repairs since start");
@@ -159,7 +159,7 @@ mod tests {
         status.lost = BTreeSet::from(["logind"]);
         assert_eq!(
             status.text(),
-            "Guarding 31 settings on 12 interfaces; 3 repairs since start, last net.ipv4.ip_forward at 14:03:07 UTC (write, written by sysctl[4242]); \
+            "Guarding 31 settings on 12 interfaces; 3 repairs since start, last: net.ipv4.ip_forward at 14:03:07 UTC (cause: write; written by sysctl[4242]); \
              contested: net.ipv4.ip_forward and 1 more; lost: logind"
         );
     }

@@ -1,5 +1,5 @@
-//! A socket filter for notifications that are too many to listen to (socket(7), SO_ATTACH_FILTER;
-//! Documentation/networking/filter.rst): of settings that somebody changes without end.
+//! A socket filter against excessive notifications (socket(7), SO_ATTACH_FILTER;
+//! Documentation/networking/filter.rst), of settings that another process changes all the time.
 
 use std::io;
 use std::os::fd::BorrowedFd;

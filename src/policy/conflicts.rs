@@ -1,5 +1,5 @@
-//! Lines of sysctl.d, of ufw, of the kernel's command line and of TuneD's profile that work against the policy, and when each
-//! comes back.
+//! Lines of sysctl.d, of ufw, of the kernel's command line and of TuneD's profile that conflict with the policy, and when each
+//! is applied.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -75,10 +75,10 @@ impl Mend {
     }
 }
 
-/// `'net.ipv4.ip_forward = 1' into /etc/sysctl.d/k8s-forward.conf`
+/// `'net.ipv4.ip_forward = 1' to /etc/sysctl.d/k8s-forward.conf`
 impl fmt::Display for Mend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "'{}' into {}", self.lines.join("' and '"), printable(self.file.as_os_str()))
+        write!(f, "'{}' to {}", self.lines.join("' and '"), printable(self.file.as_os_str()))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the kernel makes of an interface's setting and `all`'s together (include/linux/inetdevice.h and net/ipv6).
+//! The effective value of an interface's setting combined with `all`'s (include/linux/inetdevice.h and net/ipv6).
 
 use crate::setting::{Key, Place};
 

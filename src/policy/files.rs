@@ -1,4 +1,4 @@
-//! Which files make up a configuration of drop-in folders, and their bytes, all below one root.
+//! The files of a configuration of drop-in directories, and their bytes, all below one root.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
@@ -33,7 +33,7 @@ pub struct Chased {
     others: Option<String>,
 }
 
-/// Who must be the only one that can write what is read, and lead to it.
+/// Who may own and write a policy file and every directory on the way to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Writers {
     Any,
@@ -52,8 +52,8 @@ fn others(path: &Path, metadata: &Metadata) -> Option<String> {
     let path = printable(path.as_os_str());
     match (metadata.uid(), metadata.mode() & 0o7777) {
         (0, mode) if mode & 0o022 == 0 => None,
-        (0, mode) => Some(format!("others than root can write {path} (mode {mode:04o}); chmod go-w {path}")),
-        (uid, _) => Some(format!("{path} belongs to UID {uid}, not to root; chown root:root {path}")),
+        (0, mode) => Some(format!("users other than root can write {path} (mode {mode:04o}); run 'chmod go-w {path}'")),
+        (uid, _) => Some(format!("{path} belongs to UID {uid}, not to root; run 'chown root:root {path}'")),
     }
 }
 
@@ -117,18 +117,19 @@ pub fn list(root: &Path, folders: &[&str], writers: Writers, unreadable: &mut Ve
     for folder in folders.iter().map(Path::new) {
         let Chased { end, refused, others, .. } = chase(root, folder);
         if let Some(reason) = refused {
-            unreadable.push((below(root, folder), format!("the folder can't be read ({reason}); make it readable")));
+            unreadable
+                .push((below(root, folder), format!("the directory cannot be read ({reason}); make it readable")));
         }
         let Some(end) = end else { continue };
         if let Some(others) = others.filter(|_| writers == Writers::Root) {
-            unreadable.push((below(root, folder), format!("the folder is refused: {others}")));
+            unreadable.push((below(root, folder), format!("the directory is refused: {others}")));
             continue;
         }
         match std::fs::read_dir(&end) {
             Err(error) => {
                 let reason = why(&error);
                 unreadable
-                    .push((below(root, folder), format!("the folder can't be read ({reason}); make it readable")));
+                    .push((below(root, folder), format!("the directory cannot be read ({reason}); make it readable")));
             }
             Ok(entries) => {
                 for name in entries.flatten().map(|entry| entry.file_name()) {
@@ -166,7 +167,7 @@ pub fn read(root: &Path, path: &Path, writers: Writers) -> Result<Vec<u8>, Error
     };
     refused(untrusted)?;
     let unreadable = |reason: &str| Error::Unreadable(reason.into());
-    let end = end.ok_or_else(|| unreadable(unseen.as_deref().unwrap_or("not there, or a link that leads nowhere")))?;
+    let end = end.ok_or_else(|| unreadable(unseen.as_deref().unwrap_or("missing, or a dangling link")))?;
     if end == Path::new("/dev/null") {
         return Ok(Vec::new());
     }

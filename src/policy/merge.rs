@@ -103,7 +103,7 @@ impl Merger {
             }
             let mut note = |kind, message| notices.add(kind, line.number, message);
             if is_dotted {
-                note(Kind::Dotted, format!("'{}' is taken for {name}, which is how sysctl.d needs it", line.key));
+                note(Kind::Dotted, format!("'{}' is read as {name}; write it so, as sysctl.d requires", line.key));
             }
             if let Some(message) = strange_name(line.key, &name, &target) {
                 note(Kind::Strange, message);
@@ -117,7 +117,7 @@ impl Merger {
                 let of = if value.is_some() { "the value of " } else { "-" };
                 note(
                     Kind::Remark,
-                    format!("what stands behind {of}{name} is dropped; a remark needs a line of its own"),
+                    format!("the text behind {of}{name} is ignored; write comments on lines of their own"),
                 );
             }
         }

@@ -49,17 +49,17 @@ impl Notices {
         let mut notices = Vec::new();
         if self.other_trees > 0 {
             let lines = count(self.other_trees, "line");
-            notices.push(at(0, format!("{lines} left to sysctl.d: only settings below net. are guarded")));
+            notices.push(at(0, format!("{lines} left to sysctl.d: fwdguard guards only settings below net.")));
         }
         notices.extend(self.shown.into_iter().map(|(_, line, message)| at(line, message)));
         notices.extend(self.counted.into_iter().map(|(kind, line, more)| {
             let what = match kind {
-                Kind::Dotted => "a name of an interface with dots",
-                Kind::Strange => "a name that may well not be what was meant",
-                Kind::Remark => "something behind a value, which is dropped",
+                Kind::Dotted => "an interface name with dots",
+                Kind::Strange => "a name that may not be what was intended",
+                Kind::Remark => "a comment behind a value, which is ignored",
                 Kind::Idle => "an excluded pattern, which excludes nothing",
             };
-            at(line, format!("{what}; so from here on in {}", count(more, "line")))
+            at(line, format!("{what}; the same from here on in {}", count(more, "line")))
         }));
         notices
     }
@@ -73,16 +73,15 @@ pub fn idle_exclusion(name: &str, target: &Target) -> Option<String> {
     let start = interface.split(|byte| b"*?[{\\".contains(byte)).next().filter(|start| !start.is_empty());
     let example = start.map_or(b"eth0".to_vec(), |start| [start, b"1"].concat());
     let single = pattern.key_for(OsStr::from_bytes(&example));
-    let message = || {
-        format!("'-{name}' excludes nothing: a pattern does so of forwarding only; write -{single} for each interface")
-    };
+    let message =
+        || format!("'-{name}' excludes nothing: only a pattern of forwarding does; write -{single} for each interface");
     (pattern.name != "forwarding").then(message)
 }
 
 /// Why the key may well not be what was meant, though it can be nothing else: it stands for one thing, literally, or for none.
 pub fn strange_name(text: &str, name: &str, target: &Target) -> Option<String> {
     if text.starts_with('.') {
-        return Some(format!("'{text}' begins with a dot and is taken for {name}"));
+        return Some(format!("'{text}' begins with a dot and is read as {name}"));
     }
     if matches!(target, Target::Many(_)) && !text.contains(['*', '?', ']']) {
         return Some(format!("'{name}' names one setting, with its '[', which has no ']'"));
@@ -100,5 +99,5 @@ pub fn strange_name(text: &str, name: &str, target: &Target) -> Option<String> {
         return Some(format!("'{name}' names one setting, with its '{}': {hint}", char::from(*strange)));
     }
     let too_long = key.place().is_some() && literal.len() > NAME_MAX_BYTES;
-    too_long.then(|| format!("no interface can be meant by '{name}': names have {NAME_MAX_BYTES} bytes at most"))
+    too_long.then(|| format!("'{name}' cannot match an interface: names have {NAME_MAX_BYTES} bytes at most"))
 }

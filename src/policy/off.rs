@@ -34,7 +34,7 @@ pub fn apply_off(merged: Merged, vendor_file: &Path, errors: &mut Vec<PolicyErro
             let drops = opens(entry, off).is_some_and(|every| every || yields(entry, off));
             if drops {
                 let message = format!(
-                    "{} is left out, because {} stands at {}; remove one of the two",
+                    "{} contradicts {} at {}; remove one of the two",
                     line(entry),
                     line(off),
                     place(&off.source)
@@ -51,7 +51,7 @@ pub fn apply_off(merged: Merged, vendor_file: &Path, errors: &mut Vec<PolicyErro
             });
             if let Some(narrower) = narrower {
                 let message = format!(
-                    "{} gives way to {} at {}, because {} stands at {}",
+                    "{} yields to {} at {}, because of {} at {}",
                     line(&entries[at]),
                     line(&entries[narrower]),
                     place(&entries[narrower].source),

@@ -297,9 +297,7 @@ fn an_explicit_off_is_off() {
         assert_eq!(wants(&tree.load(), "e0"), Vec::<String>::new(), "{text}");
         let (off, on) = if text.starts_with(because) || text.contains("= 00") { (1, 2) } else { (2, 1) };
         let file = "etc/fwdguard.d/x.conf";
-        let error = format!(
-            "{file}:{on}: '{dropped}' is left out, because '{because}' stands at {file}:{off}; remove one of the two"
-        );
+        let error = format!("{file}:{on}: '{dropped}' contradicts '{because}' at {file}:{off}; remove one of the two");
         assert_eq!(tree.errors(), [error], "{text}");
         assert_eq!(wants(&tree.load(), "all").len(), 1, "{text}");
     }

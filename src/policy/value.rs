@@ -1,4 +1,4 @@
-//! What the kernel takes for a value, where the type of the key is known.
+//! The values that the kernel accepts, where the type of the key is known.
 
 use std::net::Ipv6Addr;
 use std::ops::RangeInclusive;
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_passes_over_is_dropped() {
+    fn text_that_the_kernel_ignores_is_dropped() {
         for (key, value, taken) in [
             ("net.ipv4.tcp_rmem", "4096 87380 16777216 // max", "4096 87380 16777216"),
             ("net.ipv4.tcp_rmem", "4096\t87380  16777216", "4096\t87380  16777216"),

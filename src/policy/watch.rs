@@ -1,4 +1,4 @@
-//! Tells when a policy file may have changed: in the folders, on link targets and on the parents of what is missing.
+//! Notifies of possible changes of policy files: in the directories, on link targets and in the parents of missing ones.
 
 use std::io;
 use std::path::{Path, PathBuf};

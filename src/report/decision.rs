@@ -9,7 +9,7 @@ use super::record::Cause;
 use crate::setting::Key;
 use crate::text::{duration, errno_text};
 
-/// What came in since it was last logged, and what was decided.
+/// Events and decisions since the last log.
 #[derive(Debug, Default)]
 pub struct Log {
     pub events: Vec<String>,
@@ -42,11 +42,11 @@ pub enum Verdict {
     Absent,
     NotNamed,
     Excluded,
-    /// It goes with the family's `all.forwarding`, which is wrong, too.
+    /// The family's `all.forwarding`, which this setting follows, is wrong, too.
     AllFirst,
-    /// Another setting, which this one follows, is looked at first.
+    /// Another setting, which this one follows, is checked first.
     Behind(Key),
-    /// So many microseconds, at least.
+    /// For at least this many microseconds.
     Deferred {
         usec: u64,
         reason: &'static str,
@@ -63,17 +63,17 @@ impl fmt::Display for Decision {
         self.found.as_ref().map_or(Ok(()), |found| write!(f, " {found}"))?;
         self.wanted.as_ref().map_or(Ok(()), |wanted| write!(f, ", wanted {wanted}"))?;
         match &self.verdict {
-            Verdict::Holds => f.write_str(", holds"),
+            Verdict::Holds => f.write_str(", correct"),
             Verdict::Written { cause, usec } => write!(f, ", written in {} (cause: {})", duration(*usec), cause.name()),
             Verdict::Failed(errno) => write!(f, ", failed: {}", errno_text(*errno)),
-            Verdict::Absent => f.write_str(", nothing to do: there is no such setting"),
-            Verdict::NotNamed => f.write_str(", nothing to do: the policy does not name it"),
-            Verdict::Excluded => f.write_str(", nothing to do: the policy excludes it"),
+            Verdict::Absent => f.write_str(", no action: the setting does not exist"),
+            Verdict::NotNamed => f.write_str(", no action: the policy does not name it"),
+            Verdict::Excluded => f.write_str(", no action: the policy excludes it"),
             Verdict::AllFirst => f.write_str(", deferred: all.forwarding of its family is restored first"),
             Verdict::Behind(leader) => write!(f, ", deferred: {leader}, which it follows, is restored first"),
             Verdict::Deferred { usec, reason } => write!(f, ", deferred {}: {reason}", duration(*usec)),
-            Verdict::NotRetried => f.write_str(", not written before the next audit: the kernel refused the value"),
-            Verdict::Muted => f.write_str(", notifications muted: they cost more than repairs may"),
+            Verdict::NotRetried => f.write_str(", not retried before the next audit: the kernel refused the value"),
+            Verdict::Muted => f.write_str(", notifications muted: handling them exceeds the budget for repairs"),
         }
     }
 }

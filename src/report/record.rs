@@ -10,10 +10,12 @@ use crate::policy::Source;
 use crate::policy::conflicts::{Mend, Origin};
 use crate::setting::Key;
 
-/// The source whose loss leaves no interface guarded.
+/// The source whose loss leaves every interface unguarded.
 pub const INTERFACES: &str = "the interfaces";
+/// The source whose loss leaves nothing guarded.
+pub const SOCKET: &str = "the rtnetlink socket";
 
-/// Why the guard looked.
+/// What triggered the check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     Start,
@@ -47,7 +49,7 @@ impl Cause {
     }
 }
 
-/// How much a record matters, by the names of sd-daemon(3).
+/// The priorities of sd-daemon(3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
     Error,
@@ -56,7 +58,7 @@ pub enum Priority {
     Info,
 }
 
-/// A setting as a record speaks of it.
+/// The setting that a record is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
     /// The name that the policy uses.
@@ -96,7 +98,7 @@ pub enum Record {
         says: Arc<str>,
         source: Source,
         origin: Origin,
-        /// The line that counts instead, for as long as it is there.
+        /// The line that overrides this one for as long as it exists.
         behind: Option<Source>,
         mend: Option<Mend>,
     },
@@ -104,21 +106,21 @@ pub enum Record {
         subject: Subject,
         /// Before the foreign write, where it is known.
         old: Option<String>,
-        /// What stood there when the guard looked.
+        /// The value that was found.
         new: String,
         /// The key by its one name, to find the writer.
         key: Key,
-        /// When the change was heard of, if it was, and when it was mended, in monotonic microseconds.
+        /// When the notification was received, if there was one, and when the repair was done, in monotonic microseconds.
         received: Option<u64>,
         finished: u64,
-        /// Interfaces that lost forwarding with it and have it again.
+        /// Interfaces that lost forwarding with it and were restored.
         interfaces: usize,
-        /// When it was last known to hold, where that was not just before.
+        /// When it was last seen correct, where that was not just before.
         last_good: Option<u64>,
-        /// Filled in by the reporter, who can wait for it.
+        /// Filled in by the reporter, which can wait for it.
         writer: Writer,
     },
-    /// Somebody keeps changing a setting back. The reporter, who can ask, fills in who, and what stands in files against it.
+    /// A setting is changed back again and again. The reporter fills in the writers, and the conflicting lines of files.
     Contested {
         subject: Subject,
         key: Key,
@@ -244,13 +246,13 @@ impl Record {
             Record::Resumed { cause, .. } => Some(*cause),
             Record::Started { .. } => Some(Cause::Start),
             Record::Resynchronised { .. } => Some(Cause::Overrun),
-            // The others are about many repairs, each with its own.
+            // The other kinds summarise many repairs, each of which has its own cause.
             Record::Repaired { subject, .. } | Record::RepairFailed { subject, .. } => Some(subject.cause),
             _ => None,
         }
     }
 
-    /// For how long a repaired setting was wrong at most, where nothing was heard of the change itself.
+    /// For how long a repaired setting was wrong at most, where the change itself had no notification.
     pub fn wrong_usec(&self) -> Option<u64> {
         match self {
             Record::Repaired { last_good, finished, .. } => last_good.map(|at| finished.saturating_sub(at)),
@@ -258,7 +260,7 @@ impl Record {
         }
     }
 
-    /// From hearing of a change, or from the beginning of a slow write, to its end.
+    /// From the receipt of the notification, or from the beginning of a slow write, to the end of the write.
     pub fn latency_usec(&self) -> Option<u64> {
         match self {
             Record::Repaired { received, finished, .. } => received.map(|at| finished.saturating_sub(at)),

@@ -2,21 +2,21 @@
 
 use rustix::io::Errno;
 
-use super::record::{INTERFACES, Record, Subject};
+use super::record::{INTERFACES, Record, SOCKET, Subject};
 use super::woke::Woke;
 use super::writer::written_by;
 use crate::policy::conflicts::Origin;
 use crate::setting::{number, printable};
 use crate::text::{ascii_line, count, duration, errno_text, plain};
 
-/// As many settings are named in a resumed record; more are counted.
+/// A resumed record names at most this many settings; the others are counted.
 const NAMED_MAX: usize = 10;
 
-/// `addrconf_ifdown` removes them, and only those that router advertisements give come again.
-const ADDRESSES_LOST: &str = "; static IPv6 addresses that went with it do not come back by themselves";
+/// `addrconf_ifdown` removes the addresses, and only those from router advertisements return by themselves.
+const ADDRESSES_LOST: &str = "; static IPv6 addresses that were lost with it must be added again";
 
 impl Record {
-    /// The sentence for people: one line that can be read everywhere, whatever stands in it.
+    /// The record's MESSAGE=: one line of ASCII, whatever it quotes.
     pub fn text(&self) -> String {
         ascii_line(&self.sentence())
     }
@@ -24,21 +24,25 @@ impl Record {
     fn sentence(&self) -> String {
         match self {
             Record::Started { settings, interfaces, repaired } => format!(
-                "Guarding {} on {}; {} had to be put right at start",
+                "Guarding {} on {}; {} at start",
                 count(*settings, "setting"),
                 count(*interfaces, "interface"),
-                repaired
+                match repaired {
+                    0 => "none had to be restored".into(),
+                    1 => "1 had to be restored".into(),
+                    n => format!("{n} had to be restored"),
+                }
             ),
             Record::PolicyLoaded { lines, errors: 0 } => format!("Policy loaded: {}", count(*lines, "line")),
             Record::PolicyLoaded { lines, errors } => {
-                format!("Policy loaded: {}, {} left out", count(*lines, "line"), count(*errors, "bad line"))
+                format!("Policy loaded: {}, {}", count(*lines, "line"), count(*errors, "error"))
             }
-            Record::PolicyNotice { text, .. } => format!("In the policy: {text}"),
-            Record::PolicyError { text, .. } => format!("Left out of the policy: {text}"),
+            Record::PolicyNotice { text, .. } => format!("Policy notice: {text}"),
+            Record::PolicyError { text, .. } => format!("Policy error: {text}"),
             Record::Conflict { key, ours, policy, says, source, origin, behind, mend } => {
                 let (when, own) = match origin {
-                    Origin::SysctlD => ("at boot, with 'sysctl --system' or by udev", "remove or correct it"),
-                    Origin::Ufw => ("when ufw starts, at boot or with 'ufw enable'", "remove or correct it"),
+                    Origin::SysctlD => ("at boot, by 'sysctl --system' or by udev", "remove or correct the line"),
+                    Origin::Ufw => ("when ufw starts, at boot or by 'ufw enable'", "remove or correct the line"),
                     Origin::CommandLine => {
                         ("at the next boot, before sysctl.d", "remove it from the boot loader's configuration")
                     }
@@ -46,40 +50,40 @@ impl Record {
                         ("when TuneD starts or applies its profile", "correct it in a profile in /etc/tuned")
                     }
                 };
-                let once = behind.as_ref().map(|line| format!(", once {line} is gone")).unwrap_or_default();
+                let once = behind.as_ref().map(|line| format!(" if {line} is removed")).unwrap_or_default();
                 format!(
-                    "{}:{} says {key} = {says}, against the policy's {ours} ({policy}): it comes back {when}{once}; {}",
+                    "Conflict: {}:{} sets {key} = {says}, but the policy requires {ours} ({policy}); it will be applied {when}{once}; {}",
                     printable(source.file.as_os_str()),
                     source.line,
-                    mend.as_ref().map_or(own.into(), |mend| format!("write {mend}"))
+                    mend.as_ref().map_or(own.into(), |mend| format!("add {mend}"))
                 )
             }
             Record::Repaired { subject, new, interfaces, writer, .. } => {
-                let latency = self.latency_usec().map(|usec| format!(" within {} of hearing it", duration(usec)));
+                let latency = self.latency_usec().map(|usec| format!("; latency {}", duration(usec)));
                 let with = match interfaces {
                     0 => String::new(),
-                    n => format!("; {} with it", count(*n, "interface")),
+                    n => format!("; {} restored with it", count(*n, "interface")),
                 };
                 let wrong =
-                    self.wrong_usec().map(|usec| format!("; it was last known to hold {} before", duration(usec)));
+                    self.wrong_usec().map(|usec| format!("; it was last seen correct {} earlier", duration(usec)));
                 let has_addresses =
                     |key: &str| key.ends_with(".disable_ipv6") && !key.ends_with(".default.disable_ipv6");
                 let is_ipv6_on = has_addresses(&subject.key) && number(&subject.ours) == Some(0);
                 format!(
-                    "{} was {}, put back to {}{} ({}){with}{}{}{}",
+                    "Restored {} to {}: it was {} ({}{}){with}{}{}{}",
                     subject.key,
-                    if new.is_empty() { "empty" } else { new },
                     subject.ours,
-                    latency.unwrap_or_default(),
+                    if new.is_empty() { "empty" } else { new },
                     origin(subject),
+                    latency.unwrap_or_default(),
                     wrong.unwrap_or_default(),
                     if is_ipv6_on { ADDRESSES_LOST } else { "" },
                     written_by(writer)
                 )
             }
             Record::Contested { subject, repairs, writers, conflicts, .. } => format!(
-                "{} is contested: put back to {} {repairs} times within 10 s{}{}; stop whoever changes it, or correct the \
-                 policy ({})",
+                "Contested: {} was restored {repairs} times to {} within 10 s{}{}; stop the writer, or correct the policy \
+                 ({})",
                 subject.key,
                 subject.ours,
                 by(writers),
@@ -87,33 +91,36 @@ impl Record {
                 subject.source
             ),
             Record::StillContested { subject, count: repairs, since, until, writers, .. } => format!(
-                "{} is still contested: put back to {} {} more within {}{}",
+                "Still contested: {} was restored {} to {} within {}{}",
                 subject.key,
+                count(*repairs as usize, "more time"),
                 subject.ours,
-                count(*repairs as usize, "time"),
                 duration(until.saturating_sub(*since)),
                 by(writers)
             ),
             Record::ContestOver { subject, repairs, usec } => format!(
-                "{} is no longer contested: nobody has changed it for a minute, after {} within {}",
+                "No longer contested: {} has not been changed for a minute, after {} within {}",
                 subject.key,
                 count(*repairs as usize, "repair"),
                 duration(*usec)
             ),
             Record::RepairFailed { subject, found, errno } => {
-                let found = found.as_ref().map(|found| format!(" is {found} and")).unwrap_or_default();
+                let found = found.as_ref().map(|found| format!(" (it is {found})")).unwrap_or_default();
                 let reason = match errno {
                     Some(Errno::INVAL) => "the kernel refuses the value; correct the policy".to_string(),
                     Some(errno @ (Errno::PERM | Errno::ACCESS | Errno::ROFS)) => {
-                        format!("{}; CAP_NET_ADMIN and a writable /proc/sys/net are needed", errno_text(*errno))
+                        format!("{}; CAP_NET_ADMIN and a writable /proc/sys/net are required", errno_text(*errno))
                     }
                     Some(errno) => errno_text(*errno),
-                    None => "the kernel accepted the write and kept another value".to_string(),
+                    None => "the kernel accepted the write but kept another value".to_string(),
                 };
-                format!("{}{found} could not be set to {}: {reason} ({})", subject.key, subject.ours, origin(subject))
+                format!("Failed to set {} to {}{found}: {reason} ({})", subject.key, subject.ours, origin(subject))
             }
             Record::SlowWrite { key, usec } => {
-                format!("Writing {key} took {}: something held the kernel's RTNL lock", duration(*usec))
+                format!(
+                    "Writing {key} took {}; most likely another process held the kernel's RTNL lock",
+                    duration(*usec)
+                )
             }
             Record::Resumed { woke, changed, .. } => {
                 let Woke { slept, step_usec, again, .. } = woke;
@@ -121,22 +128,29 @@ impl Record {
                     (Some(slept), _) => format!("Resumed after {} of sleep", duration(slept.as_micros() as u64)),
                     (None, Some(usec)) => {
                         let direction = if *usec < 0 { "back" } else { "forward" };
-                        format!("The clock was set {direction} by {}, as after a pause", duration(usec.unsigned_abs()))
+                        format!(
+                            "The clock was set {direction} by {}, as when a paused machine resumes",
+                            duration(usec.unsigned_abs())
+                        )
                     }
-                    (None, None) => "Resumed (how long it slept is not known)".into(),
+                    (None, None) => "Resumed (sleep duration unknown)".into(),
                 };
                 format!("{how}; {} (noticed by {})", changes(changed, *again), woke.noticed_by())
             }
             Record::Resynchronised { reason } => {
-                format!("Notifications may have been missed ({}); everything was read again", plain(reason))
+                format!("Notifications may have been lost ({}); all settings were read again", plain(reason))
             }
             Record::SourceLost { source: INTERFACES, reason } => format!("No interface is guarded: {}", plain(reason)),
-            Record::SourceLost { source, reason } => {
-                format!("Lost {source}: {}; guarding goes on without it", plain(reason))
+            Record::SourceLost { source: SOCKET, reason } => {
+                format!("Lost {SOCKET}: {}; nothing is guarded until it is available again", plain(reason))
             }
-            Record::SourceBack { source } => format!("{source} is back"),
+            Record::SourceLost { source, reason } => {
+                format!("Lost {source}: {}; guarding continues without it", plain(reason))
+            }
+            Record::SourceBack { source } => format!("Available again: {source}"),
             Record::RecordsDropped { count: n } => {
-                format!("{} could not be told, because the journal did not take them", count(*n as usize, "record"))
+                let were = if *n == 1 { "was" } else { "were" };
+                format!("{} {were} dropped because journald was not reading", count(*n as usize, "log record"))
             }
             Record::Stopping { repairs } => {
                 format!("Stopping after {}; settings are no longer guarded", count(*repairs as usize, "repair"))
@@ -146,11 +160,7 @@ impl Record {
 }
 
 fn by(writers: &[String]) -> String {
-    if writers.is_empty() {
-        ", by whom is unknown".into()
-    } else {
-        format!(", written by {}", writers.join(" and by "))
-    }
+    if writers.is_empty() { "; writer unknown".into() } else { format!("; written by {}", writers.join(" and by ")) }
 }
 
 fn origin(subject: &Subject) -> String {
@@ -166,7 +176,7 @@ fn changes(changed: &[String], again: bool) -> String {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    let since = if again { " since that was told" } else { "" };
+    let since = if again { " since the previous record" } else { "" };
     format!("{} had changed{since}: {named}{more}", count(changed.len(), "setting"))
 }
 
@@ -192,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repair_reads_well() {
+    fn a_repair_names_value_cause_policy_and_writer() {
         let mut record = Record::Repaired {
             subject: subject(),
             old: Some("1".into()),
@@ -206,29 +216,29 @@ mod tests {
         };
         assert_eq!(
             record.text(),
-            "net.ipv4.ip_forward was 0, put back to 1 within 84 us of hearing it (cause: write; policy 50-kubernetes.conf:9); 12 interfaces with it; \
-             written by an unknown process (without fanotify nobody can say)"
+            "Restored net.ipv4.ip_forward to 1: it was 0 (cause: write; policy 50-kubernetes.conf:9; latency 84 us); 12 interfaces restored with it; \
+             writer unknown: fanotify is not available"
         );
         if let Record::Repaired { received, interfaces, writer, .. } = &mut record {
             (*received, *interfaces, *writer) = (None, 0, Writer::BeforeStart);
         }
         assert_eq!(
             record.text(),
-            "net.ipv4.ip_forward was 0, put back to 1 (cause: write; policy 50-kubernetes.conf:9)"
+            "Restored net.ipv4.ip_forward to 1: it was 0 (cause: write; policy 50-kubernetes.conf:9)"
         );
     }
 
     #[test]
-    fn a_line_against_the_policy_says_when_it_comes_back() {
+    fn a_conflict_states_when_the_line_is_applied() {
         let source = |file: &str| Source { file: Path::new(file).into(), line: 1 };
         for (origin, behind, says) in [
-            (Origin::SysctlD, None, "at boot, with 'sysctl --system' or by udev; remove or correct it"),
+            (Origin::SysctlD, None, "at boot, by 'sysctl --system' or by udev; remove or correct the line"),
             (
                 Origin::SysctlD,
                 Some(source("/etc/sysctl.d/99-x.conf")),
-                "at boot, with 'sysctl --system' or by udev, once 99-x.conf:1 is gone; remove or correct it",
+                "at boot, by 'sysctl --system' or by udev if 99-x.conf:1 is removed; remove or correct the line",
             ),
-            (Origin::Ufw, None, "when ufw starts, at boot or with 'ufw enable'; remove or correct it"),
+            (Origin::Ufw, None, "when ufw starts, at boot or by 'ufw enable'; remove or correct the line"),
             (
                 Origin::CommandLine,
                 None,
@@ -245,8 +255,7 @@ mod tests {
                 behind,
                 mend: None,
             };
-            let text =
-                "/f:1 says net.ipv4.ip_forward = 0, against the policy's 1 (50-kubernetes.conf:9): it comes back ";
+            let text = "Conflict: /f:1 sets net.ipv4.ip_forward = 0, but the policy requires 1 (50-kubernetes.conf:9); it will be applied ";
             assert_eq!(record.text(), format!("{text}{says}"));
         }
     }
@@ -256,8 +265,8 @@ mod tests {
         let record = Record::RepairFailed { subject: subject(), found: Some("0".into()), errno: Some(Errno::ROFS) };
         assert_eq!(
             record.text(),
-            "net.ipv4.ip_forward is 0 and could not be set to 1: Read-only file system; CAP_NET_ADMIN and a writable \
-             /proc/sys/net are needed (cause: write; policy 50-kubernetes.conf:9)"
+            "Failed to set net.ipv4.ip_forward to 1 (it is 0): Read-only file system; CAP_NET_ADMIN and a writable \
+             /proc/sys/net are required (cause: write; policy 50-kubernetes.conf:9)"
         );
     }
 

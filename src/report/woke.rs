@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Who tells of a sleep or of its end, in the order in which a record names them.
+/// What reported a sleep or its end, in the order in which a record names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum By {
     Logind,
@@ -23,15 +23,15 @@ impl By {
     }
 }
 
-/// What a record says of a wake-up.
+/// The data of a record about a resume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Woke {
-    /// As long as the kernel was suspended, by the clocks, or from the announcement to the wake-up; unknown if neither is.
+    /// How long the kernel was suspended by the clocks, or from the announcement to the resume; `None` if neither is known.
     pub slept: Option<Duration>,
     /// How far the clock was set.
     pub step_usec: Option<i64>,
     pub noticed_by: BTreeSet<By>,
-    /// It was told before; this is what was put right since.
+    /// The resume has a record already; this one lists what was restored since.
     pub again: bool,
 }
 

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use crate::kernel::process::Process;
 
-/// More of a command line is cut off in a sentence; the journal's field has more of it.
+/// A command line is cut to this length in a record's text; WRITER_CMDLINE= has more of it.
 const CMDLINE_CHARS: usize = 120;
-/// So much of a container's ID tells it apart, as container runtimes print it.
+/// A container's ID is shortened to this length, as container runtimes print it.
 const CONTAINER_ID_CHARS: usize = 12;
 
-/// Who wrote a setting, as far as that is known.
+/// The writer of a setting, as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Writer {
-    /// Nobody was watched then: the setting was wrong when the guard or its policy came.
+    /// Writers were not tracked then: the setting was wrong before the program or its policy was loaded.
     BeforeStart,
     Process(Arc<Process>),
     Unknown(UnknownBecause),
@@ -27,15 +27,16 @@ impl Writer {
         }
     }
 
-    pub fn why(&self) -> Option<String> {
+    /// The value of WRITER_UNKNOWN=.
+    pub fn why(&self) -> Option<&'static str> {
         match self {
-            Writer::Unknown(why) => Some(why.to_string()),
+            Writer::Unknown(why) => Some(why.field()),
             _ => None,
         }
     }
 }
 
-/// Why a writer is not known.
+/// Why the writer is not known, or that there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnknownBecause {
     NoFanotify,
@@ -48,9 +49,10 @@ pub enum UnknownBecause {
     Module,
 }
 
-impl fmt::Display for UnknownBecause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl UnknownBecause {
+    /// The value of WRITER_UNKNOWN=. Unlike the text it does not change between versions: scripts compare it.
+    fn field(self) -> &'static str {
+        match self {
             UnknownBecause::NoFanotify => "without fanotify nobody can say",
             UnknownBecause::Refused => "the kernel does not let fwdguard watch its file for writers",
             UnknownBecause::Unwatched => "its file is not watched for writers",
@@ -59,17 +61,34 @@ impl fmt::Display for UnknownBecause {
             UnknownBecause::Unheard => "nothing was heard of it at the time",
             UnknownBecause::Inherited => "the kernel gave it to a new interface",
             UnknownBecause::Module => "a kernel module brought it",
+        }
+    }
+}
+
+impl fmt::Display for UnknownBecause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            UnknownBecause::NoFanotify => "fanotify is not available",
+            UnknownBecause::Refused => "the kernel refused a fanotify watch on its file",
+            UnknownBecause::Unwatched => "its file has no fanotify watch",
+            UnknownBecause::Unseen => {
+                "the write came through another procfs, as from a container, or from the kernel itself"
+            }
+            UnknownBecause::Flood => "there were too many writes to track",
+            UnknownBecause::Unheard => "no notification of the change was received",
+            UnknownBecause::Inherited => "the new interface inherited the value from 'default'",
+            UnknownBecause::Module => "a kernel module created the setting with this value",
         })
     }
 }
 
-/// The end of a repair's sentence.
+/// The last part of a repair's text.
 pub fn written_by(blame: &Writer) -> String {
     match blame {
         Writer::BeforeStart => String::new(),
         Writer::Process(process) => format!("; written by {}", name(process)),
-        Writer::Unknown(why @ UnknownBecause::Module) => format!("; {why}"),
-        Writer::Unknown(why) => format!("; written by an unknown process ({why})"),
+        Writer::Unknown(why @ (UnknownBecause::Inherited | UnknownBecause::Module)) => format!("; no writer: {why}"),
+        Writer::Unknown(why) => format!("; writer unknown: {why}"),
     }
 }
 
@@ -101,7 +120,7 @@ pub fn short(process: &Process) -> String {
     match (&process.comm, process.pid) {
         (Some(comm), pid) => format!("{comm}[{pid}]"),
         (None, 0) => "a process outside this PID namespace".into(),
-        (None, pid) => format!("PID {pid} (gone before it could be looked at)"),
+        (None, pid) => format!("PID {pid} (exited before it could be identified)"),
     }
 }
 
@@ -111,7 +130,7 @@ mod tests {
     use crate::kernel::process::Place;
 
     #[test]
-    fn writers_read_well() {
+    fn writers_are_named_with_parent_unit_and_container() {
         let mut process = Process {
             pid: 4242,
             comm: Some("sysctl".into()),
@@ -137,11 +156,11 @@ mod tests {
             )
         );
         let gone = Process { pid: 4243, ..Process::default() };
-        assert_eq!(name(&gone), "PID 4243 (gone before it could be looked at)");
+        assert_eq!(name(&gone), "PID 4243 (exited before it could be identified)");
         assert_eq!(written_by(&Writer::BeforeStart), "");
         assert_eq!(
             written_by(&Writer::Unknown(UnknownBecause::Unseen)),
-            "; written by an unknown process (through another procfs, as in a container, or by the kernel itself)"
+            "; writer unknown: the write came through another procfs, as from a container, or from the kernel itself"
         );
     }
 }

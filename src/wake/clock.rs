@@ -136,7 +136,7 @@ mod tests {
     }
     /// The timer is what hears of a step; the clock itself stays as it is.
     #[test]
-    fn a_step_of_years_is_heard_of() {
+    fn a_clock_step_of_years_is_noticed() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let step = Duration::from_secs(40 * 365 * 86_400);

@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_was_looked_at_three_times_and_never_wrote_is_a_reader() {
+    fn a_command_that_was_examined_three_times_without_a_write_is_a_reader() {
         let mut commands = Commands::default();
         for _ in 0..LOOKS {
             assert!(!commands.is_reader(b"cat"));

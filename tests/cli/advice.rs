@@ -9,7 +9,7 @@ fn a_pattern_that_decides_nothing_has_a_row() {
     let (object, status) = ns.json(&["check", "--json"]);
     assert_eq!((status, &object["holds"], &object["settings"]), (0, &json!(true), &json!([])));
     assert_eq!(object["warnings"][0]["key"], "net.ipv4.conf.calli*.rp_filter");
-    assert_eq!(object["warnings"][0]["message"], "'net.ipv4.conf.calli*.rp_filter' matches no interface now");
+    assert_eq!(object["warnings"][0]["message"], "'net.ipv4.conf.calli*.rp_filter' currently matches no interface");
     let text = stdout(&ns.fwdguard(&["check"]));
     let row = text.lines().nth(1).unwrap_or_default();
     assert!(row.starts_with("net.ipv4.conf.calli*.rp_filter ") && row.contains("  matches none  "), "{text}");
@@ -50,7 +50,7 @@ fn an_interfaces_rp_filter_is_overruled_by_all() {
 
 /// Of each way in which the kernel uses the two values together, with both values as it reads them.
 #[test]
-fn what_counts_together_with_alls_is_overruled() {
+fn a_setting_that_the_kernel_combines_with_alls_may_be_overruled() {
     let ns = closed_node();
     ns.veth("t0", "peer");
     sysctl_write("net/ipv4/ip_forward", "1");
@@ -143,13 +143,18 @@ fn lines_that_do_less_than_they_seem_to_are_warned_of() {
     sysctl_write("net/ipv6/conf/t0/forwarding", "1");
     let (found, status) = warnings("net.ipv6.conf.t0.forwarding = 1\n");
     assert_eq!((found.len(), status), (1, 0), "{found:?}");
-    assert!(found[0]["message"].as_str().is_some_and(|text| text.contains("forwards no packet")), "{found:?}");
+    assert!(
+        found[0]["message"]
+            .as_str()
+            .is_some_and(|text| text.contains("has no effect while net.ipv6.conf.all.forwarding is 0")),
+        "{found:?}"
+    );
     sysctl_write("net/ipv6/conf/all/forwarding", "1");
     assert_eq!(warnings("net.ipv6.conf.t0.forwarding = 1\n"), none);
 }
 
 #[test]
-fn what_is_not_there_is_absent_and_no_failure() {
+fn a_missing_setting_is_absent_and_no_failure() {
     let ns = closed_node();
     ns.write(VENDOR, "net.ipv4.conf.c9.rp_filter = 1\nnet.no.such = 1\nnet.ipv4.conf.all.rp_filter = 0\n");
     let (object, status) = ns.json(&["check", "--json"]);

@@ -1,4 +1,4 @@
-//! Lines of others that work against the policy, as `check` names them.
+//! Lines of other configurations that conflict with the policy, as `check` lists them.
 
 use super::*;
 
@@ -33,13 +33,13 @@ fn a_conflict_in_sysctl_d_is_named_and_is_no_failure() {
 }
 
 #[test]
-fn against_a_vendors_line_check_says_what_to_write_where() {
+fn against_a_vendors_line_check_names_the_line_to_add() {
     let ns = closed_node();
     ns.write("usr/lib/sysctl.d/50-default.conf", "net.ipv4.conf.*.rp_filter = 1\n-net.ipv4.conf.lo.rp_filter\n");
     let own = ns.path("etc/sysctl.d/k8s-forward.conf");
     let advice = format!(
-        "These lines come back at boot, with 'sysctl --system' and by udev\n\
-         Don't edit those in /usr/lib; write into {}:\n  net.ipv4.conf.all.rp_filter = 0\n  net.ipv4.conf.tunl0.rp_filter = 0\n",
+        "These lines are applied again at boot, by 'sysctl --system' and by udev\n\
+         Do not edit those in /usr/lib; add to {}:\n  net.ipv4.conf.all.rp_filter = 0\n  net.ipv4.conf.tunl0.rp_filter = 0\n",
         own.display()
     );
     let text = stdout(&ns.fwdguard(&["check"]));
@@ -53,10 +53,10 @@ fn against_a_vendors_line_check_says_what_to_write_where() {
     let text = stdout(&ns.fwdguard(&["check"]));
     let own = ns.path("etc/sysctl.d/zz-vendor_k8s-forward.conf");
     assert!(text.contains("by udev; remove or correct your own\n"), "{text}");
-    assert!(text.contains(&format!("write into {}:\n  net.ipv4.conf.all.rp_filter = 0\n", own.display())), "{text}");
+    assert!(text.contains(&format!("add to {}:\n  net.ipv4.conf.all.rp_filter = 0\n", own.display())), "{text}");
     ns.write("etc/sysctl.d/zz-vendor_k8s-forward.conf", "net.ipv4.conf.all.rp_filter = 0\n");
     let text = stdout(&ns.fwdguard(&["check"]));
-    assert!(!text.contains("Don't edit") && text.contains("by udev; remove or correct them\n"), "{text}");
+    assert!(!text.contains("Do not edit") && text.contains("by udev; remove or correct them\n"), "{text}");
 }
 
 #[test]
@@ -82,15 +82,15 @@ fn a_conflict_in_tuneds_profile_is_named_and_is_no_failure() {
     let rows: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("IN TUNED'S PROFILE")).collect();
     assert!(rows.iter().any(|row| row.starts_with("net.ipv4.ip_forward ") && row.ends_with("tuned.conf:2")), "{text}");
     let (own, vendors) = ("correct your own in a profile in /etc/tuned", "net.ipv4.ip_forward = 1");
-    let advice = format!("These lines come back when TuneD starts or applies it; {own}");
-    let own = format!("Don't edit those in /usr/lib; write into {}:", file(&ns, "etc/sysctl.d/k8s-forward.conf"));
+    let advice = format!("These lines are applied again when TuneD starts or applies the profile; {own}");
+    let own = format!("Do not edit those in /usr/lib; add to {}:", file(&ns, "etc/sysctl.d/k8s-forward.conf"));
     assert!(text.contains(&format!("{advice}\n{own}\n  {vendors}\n")), "{text}");
     assert!(!text.contains("IN SYSCTL.D"), "{text}");
     // TuneD applies that file after its profile, unless it was told not to.
     ns.write("etc/tuned/tuned-main.conf", "reapply_sysctl = 0\n");
     let text = stdout(&ns.fwdguard(&["check"]));
-    assert!(text.contains("applies it; correct them in a profile in /etc/tuned\n"), "{text}");
-    assert!(!text.contains("Don't edit"), "{text}");
+    assert!(text.contains("applies the profile; correct them in a profile in /etc/tuned\n"), "{text}");
+    assert!(!text.contains("Do not edit"), "{text}");
 }
 
 #[test]
@@ -112,18 +112,18 @@ fn lines_behind_the_one_that_counts_are_named_and_so_are_ufw_and_the_command_lin
     for part in [
         "\nnet.ipv4.ip_forward",
         "\n  net.ipv4.ip_forward",
-        "by udev; remove or correct them\nAn indented line counts once those above it are gone\n",
+        "by udev; remove or correct them\nAn indented line takes effect once those above it are removed\n",
         "\nIN UFW'S SETTINGS ",
-        "\nThese lines come back when ufw starts, at boot or with 'ufw enable'; remove or correct them\n",
+        "\nThese lines are applied again when ufw starts, at boot or by 'ufw enable'; remove or correct them\n",
         "\nON THE KERNEL'S COMMAND LINE ",
-        "\nThese come back at the next boot; remove them from the boot loader's configuration\n",
+        "\nThese settings are applied again at the next boot; remove them from the boot loader's configuration\n",
     ] {
         assert!(text.contains(part), "{part} in\n{text}");
     }
 }
 
 #[test]
-fn an_interface_closed_in_sysctl_d_is_exempt_and_told() {
+fn an_interface_closed_in_sysctl_d_is_exempt_and_listed() {
     let ns = closed_node();
     ns.veth("eth1", "peer");
     ns.write("etc/sysctl.d/70-closed.conf", "net.ipv4.conf.eth1.forwarding = 0\n");
@@ -142,7 +142,7 @@ fn an_interface_closed_in_sysctl_d_is_exempt_and_told() {
 }
 
 #[test]
-fn a_conflict_in_another_unit_is_told_in_the_policys() {
+fn a_conflict_in_another_unit_is_shown_in_the_policys() {
     let ns = closed_node();
     ns.veth("e0", "peer");
     ns.write(
@@ -165,7 +165,7 @@ fn a_conflict_in_another_unit_is_told_in_the_policys() {
 }
 
 #[test]
-fn what_the_kernel_refuses_is_no_conflict() {
+fn a_value_that_the_kernel_refuses_is_no_conflict() {
     let ns = closed_node();
     for (line, conflicts) in [
         ("net.ipv4.ip_forward = 0;", 0),

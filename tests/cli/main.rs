@@ -51,7 +51,7 @@ fn file(ns: &Namespace, path: &str) -> String {
 }
 
 #[test]
-fn check_tells_apply_repairs_and_check_is_content() {
+fn check_finds_drift_apply_repairs_it_and_check_passes() {
     let ns = closed_node();
     let (object, status) = ns.json(&["check", "--json"]);
     assert_eq!((status, &object["holds"]), (1, &json!(false)));
@@ -120,12 +120,12 @@ fn exit_statuses() {
     for command in ["check", "apply", "policy"] {
         let output = ns.fwdguard(&[command]);
         assert_eq!(output.status.code(), Some(2), "no readable policy: {command}");
-        assert!(stderr(&output).contains("50-kubernetes.conf: can't be read"), "{}", stderr(&output));
+        assert!(stderr(&output).contains("50-kubernetes.conf: cannot be read"), "{}", stderr(&output));
     }
 }
 
 #[test]
-fn a_failed_repair_is_told_unless_its_failure_is_ignored() {
+fn a_failed_repair_is_reported_unless_its_failure_is_ignored() {
     let ns = closed_node();
     ns.write(VENDOR, "net.ipv4.conf.lo.accept_local = 4294967295\n");
     let output = ns.fwdguard(&["apply"]);
@@ -145,7 +145,7 @@ fn a_failed_repair_is_told_unless_its_failure_is_ignored() {
 
 /// Of each, what the kernel accepts and shows otherwise.
 #[test]
-fn what_the_kernel_reads_back_is_what_was_wanted() {
+fn a_value_that_reads_back_differently_counts_as_wanted() {
     let ns = closed_node();
     ns.veth("e0", "peer");
     for (key, value) in [
@@ -184,7 +184,7 @@ fn what_the_kernel_reads_back_is_what_was_wanted() {
         let (object, status) = ns.json(&["check", "--json"]);
         assert_eq!((status, &object["holds"]), (0, &json!(true)), "{object:#}");
         let notice = object["notices"][0]["message"].as_str().unwrap_or_default();
-        let is_noticed = notice.starts_with("what stands behind the value of");
+        let is_noticed = notice.starts_with("the text behind the value of");
         assert_eq!(is_noticed, value.ends_with(['x']), "{object:#}");
         sysctl_write(&path, other);
         assert_eq!(ns.json(&["check", "--json"]).1, 1, "{key}");

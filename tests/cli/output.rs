@@ -71,7 +71,7 @@ fn bad_lines_go_to_stderr_and_into_json() {
 }
 
 #[test]
-fn policy_shows_every_line_its_place_and_what_it_overrides() {
+fn policy_shows_every_line_with_its_place_and_overrides() {
     let ns = closed_node();
     ns.write(
         SITE,
@@ -140,8 +140,8 @@ fn help_version_and_wrong_usage() {
 
 /// The unit is not started again after a 2 (RestartPreventExitStatus=), and the reason has to be in its status.
 #[test]
-fn the_service_ends_with_2_by_a_mistake_in_its_options_alone_and_says_where_they_stand() {
-    const SAYS: &str = "; the service's options stand in /etc/sysconfig/fwdguard (OPTIONS=)";
+fn the_service_exits_with_2_only_for_invalid_options_and_names_their_file() {
+    const SAYS: &str = "; the options of the service are in /etc/sysconfig/fwdguard (OPTIONS=)";
     let ns = Namespace::enter();
     let notify = std::os::unix::net::UnixDatagram::bind(NOTIFY_SOCKET).expect("a notify socket");
     notify.set_read_timeout(Some(PATIENCE)).expect("a timeout");
@@ -163,7 +163,7 @@ fn the_service_ends_with_2_by_a_mistake_in_its_options_alone_and_says_where_they
         (&["--audit-interval"], "--audit-interval"),
         (&["check"], "'check'"),
         (&["\u{1b}[2J\né"], "\\u{e9}' found; "),
-        (&["--root", "/no/such/föhn"], "--root /no/such/f\\u{f6}hn: not a folder"),
+        (&["--root", "/no/such/föhn"], "--root /no/such/f\\u{f6}hn: not a directory"),
         (&["--help"], "--help"),
         (&["--version"], "unexpected argument '--version' found"),
     ] {

@@ -190,7 +190,7 @@ fn the_remote_of_a_vxlan_has_no_route() {
 #[test]
 fn a_source_that_cant_be_answered() {
     let node = Node::new();
-    node.expect(&format!("{POD} --from 198.51.100.1 --in eth0"), &["source"], &["can't be answered", "198.51.100.1"]);
+    node.expect(&format!("{POD} --from 198.51.100.1 --in eth0"), &["source"], &["cannot be answered", "198.51.100.1"]);
     node.expect(&format!("{POD} --from 10.8.0.1 --in eth0"), &["source"], &["an address of this node"]);
     node.expect(&format!("{POD} --from 127.0.0.5 --in eth0"), &["source"], &["loopback"]);
     node.expect(&format!("{POD} --from 10.9.0.255 --in eth0"), &["source"], &["a broadcast address of this node"]);

@@ -172,7 +172,7 @@ fn nft_and_firewalld() {
 }
 
 #[test]
-fn drops_of_invalid_packets_are_told_while_they_count() {
+fn drops_of_invalid_packets_are_suspects_while_they_count() {
     let node = Node::new();
     node.connect();
     let invalid = "-A FORWARD -m conntrack --ctstate INVALID -j DROP";
@@ -236,7 +236,7 @@ fn thousands_of_rules_are_read_in_time() {
 }
 
 #[test]
-fn a_firewall_that_cant_be_looked_at_is_not_taken_for_none() {
+fn an_unreadable_firewall_is_not_taken_for_none() {
     let node = Node::new();
     std::fs::create_dir_all("/run/bin").expect("a folder");
     for program in ["nft", "iptables-save"] {
@@ -247,7 +247,7 @@ fn a_firewall_that_cant_be_looked_at_is_not_taken_for_none() {
     let output = node.ns.command().args(["diagnose", POD]).env("PATH", path).output().expect("fwdguard runs");
     let table = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{table}");
-    assert!(table.contains("Routed: ") && table.contains("the firewall was not looked at"), "{table}");
+    assert!(table.contains("Routed: ") && table.contains("the firewall was not checked"), "{table}");
     assert!(!table.contains("Forwarded"), "{table}");
 }
 

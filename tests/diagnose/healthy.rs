@@ -42,7 +42,7 @@ fn a_pod_without_an_address_on_the_nodes_side() {
 }
 
 #[test]
-fn a_node_that_nobody_is_known_behind_is_judged_all_the_same() {
+fn an_unknown_source_is_still_judged() {
     let node = Node::new();
     for interface in ["eth0", "eth1"] {
         run(&format!("ip address flush dev {interface}"));
@@ -61,7 +61,7 @@ fn a_route_of_a_rule_for_one_ingress_counts_there() {
 }
 
 #[test]
-fn an_interface_that_nobody_uses_is_no_fault() {
+fn an_unused_interface_is_no_fault() {
     let node = Node::new();
     run("ip link add old0 type bridge");
     run("ip address add 10.250.5.1/24 dev old0");
@@ -85,7 +85,7 @@ fn the_answer_may_go_by_a_rule() {
 }
 
 #[test]
-fn a_bridge_in_the_path_is_looked_at() {
+fn a_bridge_in_the_path_is_checked() {
     let node = Node::new();
     run("ip link add cni0 type bridge");
     run("ip address flush dev cali1");
@@ -118,7 +118,7 @@ fn ipv6() {
     let (node, pod, client) = node_v6();
     node.expect(pod, &[], &["Forwarded", "leaves by cali1"]);
     node.expect(&format!("{pod} --from {client} --in eth0"), &[], &["Forwarded"]);
-    let said = ["source 2001:db8:77::1 can't be answered"];
+    let said = ["source 2001:db8:77::1 cannot be answered"];
     node.expect(&format!("{pod} --from 2001:db8:77::1 --in eth0"), &["source"], &said);
     node.expect("2001:db8:77::1", &["no-route"], &["no route leads to 2001:db8:77::1"]);
     run("ip -6 route add unreachable 2001:db8:1::/80");

@@ -1,4 +1,4 @@
-//! `fwdguard diagnose` on nodes with real faults: the verdict, its key or route, and what mends it.
+//! `fwdguard diagnose` on nodes with real faults: the verdict, its key or route, and the command that fixes it.
 
 #[path = "../common/mod.rs"]
 mod common;

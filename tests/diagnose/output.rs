@@ -1,4 +1,4 @@
-//! The table, exit statuses, and what others know: the firewall and the journal.
+//! The table, exit statuses, and the output of other programs: the firewall and the journal.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -22,7 +22,7 @@ fn the_table_reads_well() {
     let (table, status) = node.table(POD);
     assert_eq!(status, 1, "{table}");
     let mut last = table.lines().rev();
-    assert_eq!(last.next(), Some("Mend it: sysctl -w net.ipv4.ip_forward=1"), "{table}");
+    assert_eq!(last.next(), Some("Fix: sysctl -w net.ipv4.ip_forward=1"), "{table}");
     assert!(last.next().is_some_and(|line| line.starts_with("Dropped here: net.ipv4.ip_forward is 0")), "{table}");
     let arrives = table.lines().find(|line| line.starts_with("arrives")).expect("a step");
     assert!(arrives.contains("forwarding off") && arrives.ends_with("DROPPED"), "{table}");
@@ -32,11 +32,11 @@ fn the_table_reads_well() {
 fn wrong_usage_is_one_line() {
     let node = Node::new();
     for (arguments, said) in [
-        (&["10.244.1"][..], "'10.244.1' is no IPv4 or IPv6 address"),
-        (&["10.244.1.5/24"], "is no IPv4 or IPv6 address"),
-        (&["a\x1b[31m"], "'a\\u{1b}[31m' is no"),
-        (&[POD, "--from", "nobody"], "'nobody' is no"),
-        (&[POD, "--from", "::1"], "two families"),
+        (&["10.244.1"][..], "'10.244.1' is not an IPv4 or IPv6 address"),
+        (&["10.244.1.5/24"], "is not an IPv4 or IPv6 address"),
+        (&["a\x1b[31m"], "'a\\u{1b}[31m' is not a"),
+        (&[POD, "--from", "nobody"], "'nobody' is not a"),
+        (&[POD, "--from", "::1"], "different families"),
         (&[POD, "--in", "eth9"], "--in eth9: no such interface"),
         (&["224.0.0.1"], "multicast"),
         (&["fe80::1"], "link-local"),
@@ -79,22 +79,22 @@ fn instead(node: &Node, program: &str, text: &str) -> (String, std::path::PathBu
 }
 
 #[test]
-fn what_the_guard_has_repaired_stands_beside_it() {
+fn repairs_in_the_journal_are_listed() {
     let node = Node::new();
-    let record = r#"{"__REALTIME_TIMESTAMP":"%s000000","MESSAGE":"net.ipv4.ip_forward was %s, put back to 1"}\n"#;
+    let record = r#"{"__REALTIME_TIMESTAMP":"%s000000","MESSAGE":"Restored net.ipv4.ip_forward to 1: it was %s"}\n"#;
     let hours_ago = |hours: u32, was: &str| format!("printf '{record}' $(date -d '{hours} hours ago' +%s) {was}\n");
     let (path, _) = instead(&node, "journalctl", &(hours_ago(30, "8") + &hours_ago(3, "2") + &hours_ago(1, "0")));
     let output = node.ns.command().args(["diagnose", POD]).env("PATH", path).output().expect("fwdguard runs");
     let table = String::from_utf8_lossy(&output.stdout);
-    let repairs: Vec<&str> = table.lines().filter(|line| line.starts_with("Repaired ")).collect();
+    let repairs: Vec<&str> = table.lines().filter(|line| line.starts_with("Journal, ")).collect();
     let expected = ["1 h 0 min", "3 h 0 min"].into_iter().zip(["0", "2"]);
     let expected =
-        expected.map(|(ago, was)| format!("Repaired {ago} ago: net.ipv4.ip_forward was {was}, put back to 1"));
+        expected.map(|(ago, was)| format!("Journal, {ago} ago: Restored net.ipv4.ip_forward to 1: it was {was}"));
     assert_eq!(repairs, expected.collect::<Vec<_>>(), "{table}");
 }
 
 #[test]
-fn a_program_that_hangs_is_not_waited_for() {
+fn a_hanging_program_is_not_awaited() {
     let node = Node::new();
     let (path, _) = instead(&node, "nft", "exec sleep 1000");
     let output = node.ns.command().args(["diagnose", POD]).env("PATH", path).output().expect("fwdguard runs");
@@ -120,7 +120,7 @@ fn it_needs_no_root() {
         return left_out::because("a program can't be run as another user here");
     }
     assert_eq!(output.status.code(), Some(0), "{table}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(table.contains("Not looked at: ") && table.contains("needs root"), "{table}");
+    assert!(table.contains("Not checked: ") && table.contains("needs root"), "{table}");
     assert!(table.contains("next hop") && !table.contains("unknown"), "{table}");
     sysctl_write("net/ipv4/conf/eth0/forwarding", "0");
     let (table, output) = nobody(&["--in", "eth0"]);

@@ -1,4 +1,4 @@
-//! Peers on the bus that lie, shout and flood.
+//! Peers on the bus that send false, oversized or excessive messages.
 
 use std::fs;
 
@@ -74,7 +74,7 @@ fn a_logind_that_refuses_with_a_long_text_is_one_short_record() {
     logind.wait_refused(2);
     logind.refuse(None);
     logind.wait_inhibitors(1, 1);
-    guard.wait_message("the sleep inhibitor is back");
+    guard.wait_message("Available again: the sleep inhibitor");
     let (_, records) = guard.stop();
     assert_eq!(super::lost(&records), ["the sleep inhibitor"; 2]);
 }
@@ -98,7 +98,7 @@ fn a_logind_that_answers_with_no_lock_or_never_is_one_short_record() {
         // A logind that keeps to its interface is as good as ever.
         let logind = bus.logind(false);
         logind.wait_inhibitors(1, 1);
-        guard.wait_message("the sleep inhibitor is back");
+        guard.wait_message("Available again: the sleep inhibitor");
         drop(false_one);
         let (status, records) = guard.stop();
         assert!(status.success(), "{what}");

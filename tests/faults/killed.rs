@@ -1,4 +1,4 @@
-//! SIGKILL at any point: the next start mends everything before it is READY, and nothing is left behind.
+//! SIGKILL at any point: the next start restores all settings before it is READY, and nothing is left behind.
 
 use std::collections::BTreeSet;
 use std::fs;

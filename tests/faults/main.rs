@@ -1,4 +1,4 @@
-//! What breaks under the guard, or is taken from it: each time it says so, and guards what it still can.
+//! Resources that break or are removed: each time the guard logs the loss, and guards what it still can.
 
 #[path = "../bus/mod.rs"]
 mod bus;

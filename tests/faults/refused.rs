@@ -14,7 +14,7 @@ fn without_netlink_it_ends_with_one_line() {
 }
 
 #[test]
-fn what_else_is_refused_is_named_and_the_rest_goes_on() {
+fn a_refused_source_is_named_and_guarding_continues() {
     for (calls, what, source) in [
         ("fanotify_init", "error=EPERM", "fanotify"),
         ("inotify_init1", "error=EMFILE:when=1", "the policy watch"),
@@ -36,7 +36,7 @@ fn what_else_is_refused_is_named_and_the_rest_goes_on() {
 
 /// A larger receive buffer.
 #[test]
-fn what_only_makes_it_better_is_done_without() {
+fn optional_calls_may_fail() {
     let ns = broken();
     let outcome = attempt(&ns, |command| injecting(command, "setsockopt", "error=ENOBUFS:when=1..2"));
     assert!(outcome.ended.is_none(), "{}", outcome.reason());
@@ -44,7 +44,7 @@ fn what_only_makes_it_better_is_done_without() {
 }
 
 #[test]
-fn without_net_admin_each_setting_is_told_of_once() {
+fn without_net_admin_each_setting_has_one_record() {
     let ns = broken();
     let guard = Running::start(&ns, |command| {
         reworded(command, |words| {

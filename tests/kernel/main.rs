@@ -12,7 +12,7 @@ const RP_FILTER_POLICY: &str =
     "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.forwarding = 1\nnet.ipv4.conf.tunl0.rp_filter = 0\n";
 
 #[test]
-fn every_flip_of_ip_forward_is_repaired_and_told_once() {
+fn every_flip_of_ip_forward_has_one_repair_and_one_record() {
     let ns = Namespace::enter();
     ns.veth("a0", "b0");
     ns.veth("c0", "d0");
@@ -46,7 +46,7 @@ fn every_flip_of_ip_forward_is_repaired_and_told_once() {
 }
 
 #[test]
-fn a_setting_that_is_broken_again_right_after_a_repair_is_told_of_each_time() {
+fn a_setting_that_drifts_right_after_a_repair_has_a_record_each_time() {
     let ns = Namespace::enter();
     ns.veth("a0", "b0");
     ns.write("etc/fwdguard.d/10.conf", "net.ipv4.conf.a0.rp_filter = 0\nnet.ipv4.conf.a0.forwarding = 1\n");
@@ -68,7 +68,7 @@ fn a_setting_that_is_broken_again_right_after_a_repair_is_told_of_each_time() {
 }
 
 #[test]
-fn settings_that_are_broken_in_one_burst_are_each_repaired_and_told_once() {
+fn settings_that_drift_in_one_burst_have_one_repair_and_one_record_each() {
     let ns = Namespace::enter();
     ns.veth("a0", "b0");
     ns.write("etc/fwdguard.d/10.conf", "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.rp_filter = 0\n");
@@ -151,7 +151,7 @@ fn one_interface_under_a_global_1() {
     wait_sysctl("net/ipv4/conf/default/forwarding", "1");
     sysctl_write("net/ipv4/conf/all/rp_filter", "1");
     wait_sysctl("net/ipv4/conf/all/rp_filter", "0");
-    let record = guard.wait_message("net.ipv4.conf.all.rp_filter was 1");
+    let record = guard.wait_message("Restored net.ipv4.conf.all.rp_filter to 0: it was 1");
     assert_eq!(record["CAUSE"], "write");
     let keys: Vec<_> = guard.repairs().into_iter().map(|r| (r["SYSCTL"].clone(), r["CAUSE"].clone())).collect();
     let expected = [
@@ -177,7 +177,7 @@ fn the_silent_fan_out_of_default_rp_filter() {
 }
 
 #[test]
-fn what_the_policy_does_not_name_stays_byte_for_byte() {
+fn settings_outside_the_policy_stay_byte_for_byte() {
     let ns = Namespace::enter();
     ns.veth("a0", "b0");
     ns.veth("closed0", "d0");
@@ -248,7 +248,7 @@ fn ipv6_forwarding_is_one_record_and_accept_ra_comes_first() {
     ns.write("etc/fwdguard.d/10.conf", "net.ipv6.conf.*.forwarding = 1\nnet.ipv6.conf.a0.accept_ra = 2\n");
     let guard = ns.guard();
     assert_eq!(sysctl_read("net/ipv6/conf/a0/accept_ra"), "2");
-    guard.wait_message("net.ipv6.conf.all.forwarding was 0");
+    guard.wait_message("Restored net.ipv6.conf.all.forwarding to 1: it was 0");
     let order: Vec<_> = guard.repairs().iter().map(|r| r["SYSCTL"].clone()).collect();
     assert_eq!(order, ["net.ipv6.conf.a0.accept_ra", "net.ipv6.conf.all.forwarding"]);
     for _ in 0..20 {
@@ -281,7 +281,7 @@ fn a_storm_overruns_the_socket_and_nothing_is_missed() {
     wait_sysctl("net/ipv4/conf/s7/forwarding", "1");
     sysctl_write("net/ipv4/ip_forward", "0");
     wait_sysctl("net/ipv4/ip_forward", "1");
-    guard.wait_message("everything was read again");
-    let resyncs = guard.records().iter().filter(|r| r["MESSAGE"].contains("everything was read again")).count();
+    guard.wait_message("all settings were read again");
+    let resyncs = guard.records().iter().filter(|r| r["MESSAGE"].contains("all settings were read again")).count();
     assert_eq!(resyncs, 1, "one record");
 }

@@ -185,7 +185,7 @@ fn a_file_that_cannot_be_written_is_told_once_and_tried_again() {
     let told = guard.records().into_iter().filter(|r| r.get("SOURCE").is_some_and(|s| s == "the metrics file"));
     assert_eq!(told.count(), 1);
     fs::create_dir("/run/nowhere").expect("create");
-    wait_source(&guard, "the metrics file", "is back", 1);
+    wait_source(&guard, "the metrics file", "Available again", 1);
     assert!(
         fs::read_to_string("/run/nowhere/fwdguard.prom").expect("the file").contains("ip_forward\",cause=\"write\"} 3")
     );

@@ -19,7 +19,7 @@ fn logind_goes_and_comes_back() {
     sysctl_write_unseen("net/ipv4/ip_local_reserved_ports", "6000");
 
     let logind = bus.logind(false);
-    let back = wait_source(&guard, "logind", "logind is back", 1);
+    let back = wait_source(&guard, "logind", "Available again: logind", 1);
     assert_eq!(back["PRIORITY"], "6");
     logind.wait_inhibitors(1, 1);
     wait_sysctl("net/ipv4/ip_local_reserved_ports", "5000");
@@ -39,7 +39,7 @@ fn logind_comes_later() {
     let guard = bus.guard(&ns);
     wait_source(&guard, "logind", "Lost logind: it is not on the system bus", 1);
     let logind = bus.logind(false);
-    wait_source(&guard, "logind", "logind is back", 1);
+    wait_source(&guard, "logind", "Available again: logind", 1);
     logind.wait_inhibitors(1, 1);
 }
 
@@ -60,11 +60,11 @@ fn the_bus_goes_and_comes_back() {
         sysctl_write("net/ipv4/ip_forward", "0");
         wait_sysctl("net/ipv4/ip_forward", "1");
         bus.restart();
-        wait_source(&guard, "the system bus", "the system bus is back", round);
+        wait_source(&guard, "the system bus", "Available again: the system bus", round);
     }
     let logind = bus.logind(false);
     logind.wait_inhibitors(1, 1);
-    wait_source(&guard, "logind", "logind is back", 1);
+    wait_source(&guard, "logind", "Available again: logind", 1);
     logind.sleep(true);
     logind.wait_inhibitors(1, 0);
     logind.sleep(false);
@@ -85,7 +85,7 @@ fn logind_and_bus_go_together() {
     wait_source(&guard, "the system bus", "Lost the system bus: ", 1);
     bus.restart();
     let logind = bus.logind(false);
-    wait_source(&guard, "the system bus", "the system bus is back", 1);
+    wait_source(&guard, "the system bus", "Available again: the system bus", 1);
     logind.wait_inhibitors(1, 1);
 }
 
@@ -100,14 +100,14 @@ fn no_bus_at_start() {
     wait_sysctl("net/ipv4/ip_forward", "1");
     bus.restart();
     let logind = bus.logind(false);
-    wait_source(&guard, "the system bus", "the system bus is back", 1);
+    wait_source(&guard, "the system bus", "Available again: the system bus", 1);
     logind.wait_inhibitors(1, 1);
     let lost = guard.records().iter().filter(|r| r["MESSAGE"].contains("Lost the system bus")).count();
     assert_eq!(lost, 1, "told once, however often it was tried");
 }
 
 #[test]
-fn a_bus_that_hangs_is_told_and_awaited() {
+fn a_hanging_bus_is_logged_and_awaited() {
     let ns = Namespace::enter();
     let bus = Bus::start(&ns);
     bus.signal("STOP");
@@ -116,12 +116,12 @@ fn a_bus_that_hangs_is_told_and_awaited() {
     wait_sysctl("net/ipv4/ip_forward", "1");
     wait_source(&guard, "the system bus", "Lost the system bus: ", 1);
     bus.signal("CONT");
-    wait_source(&guard, "the system bus", "the system bus is back", 1);
+    wait_source(&guard, "the system bus", "Available again: the system bus", 1);
     bus.logind(false).wait_inhibitors(1, 1);
 }
 
 #[test]
-fn a_network_manager_that_comes_goes_or_restarts_is_looked_after() {
+fn a_restart_of_a_network_manager_triggers_checks() {
     let ns = Namespace::enter();
     ns.write("etc/fwdguard.d/10.conf", PORTS_POLICY);
     let bus = Bus::start(&ns);
@@ -149,7 +149,7 @@ fn a_network_manager_that_comes_goes_or_restarts_is_looked_after() {
 }
 
 #[test]
-fn a_logind_that_restarts_without_a_gap_is_looked_after() {
+fn a_restart_of_logind_without_a_gap_triggers_checks() {
     let ns = Namespace::enter();
     ns.write("etc/fwdguard.d/10.conf", PORTS_POLICY);
     let bus = Bus::start(&ns);

@@ -1,4 +1,4 @@
-//! Sleeps of which the hooks of systemd-sleep and of hypervisors tell.
+//! Sleeps that the hooks of systemd-sleep and of hypervisors announce.
 
 use super::*;
 
@@ -28,7 +28,7 @@ impl SleepHook {
 }
 
 #[test]
-fn past_logind_the_hook_tells_of_a_sleep() {
+fn the_sleep_hook_announces_a_sleep_without_logind() {
     let ns = Namespace::enter();
     ns.write("etc/fwdguard.d/10.conf", &format!("net.ipv4.ip_forward = 1\n{PORTS_POLICY}"));
     let guard = ns.guard();
@@ -64,7 +64,7 @@ fn the_hook_never_fails_and_holds_nothing_up() {
 }
 
 #[test]
-fn whoever_tells_of_it_and_whenever_one_sleep_is_one_record() {
+fn one_sleep_is_one_record_whatever_announces_it() {
     let ns = Namespace::enter();
     ns.write("etc/fwdguard.d/10.conf", &format!("net.ipv4.ip_forward = 1\n{PORTS_POLICY}"));
     let bus = Bus::start(&ns);
@@ -109,7 +109,7 @@ fn whoever_tells_of_it_and_whenever_one_sleep_is_one_record() {
 }
 
 #[test]
-fn what_follows_is_told_apart_and_a_guard_that_stops_tells_what_it_owes() {
+fn later_repairs_have_a_second_record_which_is_written_at_stop_at_the_latest() {
     let ns = Namespace::enter();
     ns.write("etc/fwdguard.d/10.conf", "net.ipv4.ip_forward = 1\n");
     let bus = Bus::start(&ns);
@@ -125,7 +125,8 @@ fn what_follows_is_told_apart_and_a_guard_that_stops_tells_what_it_owes() {
     logind.wait_inhibitors(2, 1);
     logind.sleep(true);
     logind.wait_inhibitors(2, 0);
-    let more = guard.wait_message("1 setting had changed since that was told: net.ipv4.ip_forward (noticed by logind)");
+    let more =
+        guard.wait_message("1 setting had changed since the previous record: net.ipv4.ip_forward (noticed by logind)");
     assert!(more["MESSAGE"].starts_with("Resumed after "), "{more:?}");
     sysctl_write("net/ipv4/ip_forward", "0");
     wait_sysctl("net/ipv4/ip_forward", "1");
@@ -153,7 +154,7 @@ fn each_hypervisors_hook_is_answered() {
     let (_, records) = guard.stop();
     let told: Vec<_> = records.iter().filter(|record| record["MESSAGE"].starts_with("Resumed")).collect();
     assert_eq!(told.len(), 3, "{:?}", messages(&records));
-    let changed = "Resumed (how long it slept is not known); 1 setting had changed: net.ipv4.ip_forward \
+    let changed = "Resumed (sleep duration unknown); 1 setting had changed: net.ipv4.ip_forward \
                    (noticed by the hypervisor's hook)";
     assert_eq!(told[0]["MESSAGE"], changed);
     assert!(told.iter().all(|record| record["CAUSE"] == "hypervisor"), "{told:?}");

@@ -1,4 +1,4 @@
-//! Sleep and wake-up as logind and the sleep hook tell them, and a logind or a bus that goes and comes back.
+//! Sleep and resume as announced by logind and the sleep hook, and a logind or a bus that disappears and returns.
 
 #[path = "../bus/mod.rs"]
 mod bus;
@@ -35,7 +35,7 @@ fn wait_ports_repaired(guard: &Running) -> Record {
 }
 
 #[test]
-fn a_sleep_is_noted_and_its_end_told_with_what_had_changed() {
+fn a_resume_names_the_settings_that_had_changed() {
     let ns = Namespace::enter();
     ns.veth("a0", "b0");
     ns.write(
@@ -86,7 +86,7 @@ fn a_sleep_is_noted_and_its_end_told_with_what_had_changed() {
 }
 
 #[test]
-fn a_wake_up_that_is_told_twice_is_one_record() {
+fn a_resume_that_is_announced_twice_is_one_record() {
     let ns = Namespace::enter();
     let bus = Bus::start(&ns);
     let logind = bus.logind(false);
@@ -107,7 +107,7 @@ fn a_wake_up_that_is_told_twice_is_one_record() {
 }
 
 #[test]
-fn a_wake_up_without_a_sleep_is_told_with_no_duration() {
+fn a_resume_without_a_sleep_has_no_duration() {
     let ns = Namespace::enter();
     ns.write("etc/fwdguard.d/10.conf", "net.ipv4.ip_local_reserved_ports = 5000\n");
     let bus = Bus::start(&ns);
@@ -116,7 +116,7 @@ fn a_wake_up_without_a_sleep_is_told_with_no_duration() {
     logind.wait_inhibitors(1, 1);
     sysctl_write_unseen("net/ipv4/ip_local_reserved_ports", "6000");
     logind.sleep(false);
-    let record = guard.wait_message("Resumed (how long it slept is not known); 1 setting had changed: ");
+    let record = guard.wait_message("Resumed (sleep duration unknown); 1 setting had changed: ");
     assert_eq!(record["CAUSE"], "resume");
     assert!(!record.contains_key("SLEEP_USEC"));
     assert_eq!(sysctl_read("net/ipv4/ip_local_reserved_ports"), "5000");

@@ -1,5 +1,5 @@
 //! 100 drifts a second over many settings, with interfaces that come and go: memory and descriptors stay flat, every drift
-//! is put back and told once, and the journal keeps its limits. Some seconds as a test; `make soak` for as long as it takes.
+//! is repaired and logged once, and the journal keeps its limits. Some seconds as a test; `make soak` for as long as it takes.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -128,7 +128,7 @@ fn tables_of_iptables_come_in_order() {
 }
 
 #[test]
-fn what_drops_no_connection_is_told_only_while_it_counts() {
+fn a_rule_for_invalid_packets_is_a_suspect_only_while_it_counts() {
     let text = "*filter\n:FORWARD DROP [7:420]\n[5:300] -A FORWARD -m state --state INVALID -j DROP\n[1:60] -A FORWARD -j ACCEPT\nCOMMIT\n";
     let parse =
         |text: &str, back| iptables::parse(text, "iptables").expect("iptables-save's").suspects(&flow(), back).0;

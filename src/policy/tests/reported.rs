@@ -14,12 +14,12 @@ fn a_wrong_line_is_reported_and_the_rest_holds() {
         (b"/proc/sys/net/ipv4/ip_forward = 1", "drop /proc/sys/ and write net/ipv4/ip_forward"),
         (b"proc/sys/vm/swappiness = 1", "drop /proc/sys/ and write vm/swappiness"),
         (b"-/proc/sys/net/ipv4/conf/eth0.100/rp_filter", "write net/ipv4/conf/eth0.100/rp_filter"),
-        (b"net.ipv4 = 1", "'net.ipv4' is a folder"),
-        (b"net/core = 1", "'net.core' is a folder"),
-        (b"-net.netfilter", "'net.netfilter' is a folder"),
-        (b"net.ipv4.conf = 1", "names no setting of an interface"),
-        (b"net.ipv4.neigh = 1", "names no setting of an interface"),
-        (b"net.ipv6.conf.all = 1", "names no setting of an interface"),
+        (b"net.ipv4 = 1", "'net.ipv4' is a directory"),
+        (b"net/core = 1", "'net.core' is a directory"),
+        (b"-net.netfilter", "'net.netfilter' is a directory"),
+        (b"net.ipv4.conf = 1", "is not a setting of an interface"),
+        (b"net.ipv4.neigh = 1", "is not a setting of an interface"),
+        (b"net.ipv6.conf.all = 1", "is not a setting of an interface"),
         (b"vm/../net/x = 1", "'.' or '..'"),
         (b"net/ipv4/../../kernel/panic = 1", "'.' or '..'"),
         (b"net.ipv4.//.x = 1", "'.' or '..'"),
@@ -32,7 +32,7 @@ fn a_wrong_line_is_reported_and_the_rest_holds() {
         (b"-net.b =  ", "no value"),
         (b"= 1", "no key"),
         (b"net.b = \xff", "UTF-8"),
-        (b"net.ipv4.*.all.rp_filter = 1", "a pattern may only stand for an interface"),
+        (b"net.ipv4.*.all.rp_filter = 1", "a pattern may only replace an interface"),
         (megabyte.as_bytes(), "bytes, more than"),
     ];
     for (line, message) in bad {
@@ -57,7 +57,7 @@ fn a_wrong_line_is_reported_and_the_rest_holds() {
 }
 
 #[test]
-fn what_can_not_be_read_is_reported_and_the_rest_holds() {
+fn an_unreadable_file_is_reported_and_the_rest_takes_effect() {
     let tree = Tree::new(&[("etc/fwdguard.d/z.conf", "net.a = 1\n")]);
     tree.link("etc/fwdguard.d/dangling.conf", "nowhere");
     tree.folder("etc/fwdguard.d/folder.conf");

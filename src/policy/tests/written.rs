@@ -103,7 +103,7 @@ fn remarks_behind_values() {
     let many: String = (0..500).map(|n| format!("net.core.x{n} = 1 # {n}\n")).collect();
     let tree = Tree::new(&[(X, &many)]);
     assert_eq!(tree.notices().len(), 4);
-    assert!(tree.notices()[3].ends_with("so from here on in 497 lines"), "{:?}", tree.notices());
+    assert!(tree.notices()[3].ends_with("the same from here on in 497 lines"), "{:?}", tree.notices());
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn lines_for_other_trees_are_one_notice() {
     let tree = Tree::new(&[(X, &format!("net.ipv4.ip_forward = 1\n{text}"))]);
     assert_eq!(tree.lines(), [format!("net.ipv4.ip_forward = 1 at {X}:1")]);
     assert_eq!(tree.errors(), Vec::<String>::new());
-    assert_eq!(tree.notices(), [format!("{X}: 8 lines left to sysctl.d: only settings below net. are guarded")]);
+    assert_eq!(tree.notices(), [format!("{X}: 8 lines left to sysctl.d: fwdguard guards only settings below net.")]);
     // It sets and hides nothing else: neither is the policy unreadable, nor the built-in one in its place.
     assert_reads(&[
         ("vm.swappiness = 1\n", &[], &[""], &[]),
@@ -184,7 +184,7 @@ fn names_of_interfaces_with_dots() {
 }
 
 #[test]
-fn what_names_one_thing_literally_is_told() {
+fn a_literal_name_that_looks_like_a_pattern_has_a_notice() {
     assert_reads(&[
         (".net.ipv4.ip_forward = 1\n", &["net.ipv4.ip_forward = 1"], &["1"], &[]),
         ("net.ipv4.conf.{eth0,eth1}.rp_filter = 0\n", &["net.ipv4.conf.{eth0,eth1}.rp_filter = 0"], &["1"], &[]),
@@ -210,7 +210,7 @@ fn what_names_one_thing_literally_is_told() {
 }
 
 #[test]
-fn an_excluded_pattern_that_excludes_nothing_is_told() {
+fn an_excluded_pattern_that_excludes_nothing_has_a_notice() {
     assert_reads(&[
         ("-net.ipv4.conf.cali*.rp_filter\n", &["net.ipv4.conf.cali*.rp_filter excluded"], &["1"], &[]),
         ("-net.ipv4.neigh.e?.gc_stale_time\n", &["net.ipv4.neigh.e?.gc_stale_time excluded"], &["1"], &[]),
@@ -237,18 +237,18 @@ fn an_excluded_pattern_that_excludes_nothing_is_told() {
 }
 
 #[test]
-fn what_is_only_counted_is_called_what_it_is() {
+fn counted_notices_name_their_kind() {
     let long = "net.ipv4.conf.averyveryverylongname.rp_filter = 0\n";
     for (line, words) in [
-        (".net.ipv4.ip_forward = 1\n", "a name that may well not be what was meant"),
-        (long, "a name that may well not be what was meant"),
-        ("net.ipv4.conf.eth+.rp_filter = 0\n", "a name that may well not be what was meant"),
+        (".net.ipv4.ip_forward = 1\n", "a name that may not be what was intended"),
+        (long, "a name that may not be what was intended"),
+        ("net.ipv4.conf.eth+.rp_filter = 0\n", "a name that may not be what was intended"),
         ("-net.ipv4.conf.e*.rp_filter\n", "an excluded pattern, which excludes nothing"),
-        ("net.ipv4.conf.a.1.rp_filter = 0\n", "a name of an interface with dots"),
-        ("net.core.somaxconn = 1 # x\n", "something behind a value, which is dropped"),
+        ("net.ipv4.conf.a.1.rp_filter = 0\n", "an interface name with dots"),
+        ("net.core.somaxconn = 1 # x\n", "a comment behind a value, which is ignored"),
     ] {
         let notices = Tree::new(&[(X, &line.repeat(5))]).notices();
-        assert_eq!(notices[3..], [format!("{X}:4: {words}; so from here on in 2 lines")], "{line}");
+        assert_eq!(notices[3..], [format!("{X}:4: {words}; the same from here on in 2 lines")], "{line}");
     }
 }
 

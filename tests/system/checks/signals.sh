@@ -72,6 +72,6 @@ check "a mistake in OPTIONS=: failed, and not to be started again" is failed pro
 check "a mistake in OPTIONS=: systemctl status says what is wrong" \
     prints "Status: \"unexpected argument '--audit-intervall' found" inside systemctl status --lines=0 fwdguard
 check "a mistake in OPTIONS=: the journal says where they stand" \
-    prints "the service's options stand in /etc/sysconfig/fwdguard" inside journalctl --quiet --unit=fwdguard --lines=20
+    prints "the options of the service are in /etc/sysconfig/fwdguard" inside journalctl --quiet --unit=fwdguard --lines=20
 inside mv /root/fwdguard /etc/sysconfig/fwdguard
 check "a mistake in OPTIONS= that was mended: systemctl start" inside systemctl start fwdguard
