@@ -4,11 +4,11 @@
 
 mod policy;
 mod sleep;
+mod start;
 mod writers;
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,33 +19,30 @@ use futures_util::FutureExt;
 use rustix::time::{ClockId, clock_gettime};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::engine::{Command, Engine, Mailbox, Sink, Verbosity};
+use crate::engine::{Command, Mailbox, Verbosity};
 use crate::journal::Reporter;
 use crate::journal::status::{SharedStatus, notify};
 use crate::kernel::altname::find_by_altname;
 use crate::kernel::descriptors::ensure_enough;
-use crate::kernel::fanotify::{FILES_MAX, Groups, open};
-use crate::kernel::privilege::drop_privileges;
-use crate::kernel::scheduling::{ask_for_short_slices, stand_alone};
+use crate::kernel::fanotify::Groups;
 use crate::kernel::sysctl::Heartbeat;
 use crate::policy::watch::Watch;
 use crate::policy::{Policy, PolicyError};
-use crate::report::decision::Log;
 use crate::report::record::{Cause, Record};
 use crate::report::woke::By;
 use crate::state::resume::{BEFORE, Sleeps};
 use crate::state::schedule::Schedule;
-use crate::state::{Move, Summary};
 use crate::text::{plain, why};
 use crate::wake::clock::Clock;
 use crate::wake::logind;
 use crate::wake::modules::Modules;
 use crate::wake::ticker::Ticker;
-use crate::writers::{FANOTIFY, Follow, INTERFACE_FILES_MAX, WriterTracker};
+use crate::writers::{FANOTIFY, WriterTracker};
 use sleep::Hook;
+use start::{News, start_engine, take_and_drop_privileges};
 
 /// READY is sent after the first full pass, or after this long: a write may wait for the kernel's RTNL lock.
 const READY_AT_LATEST: Duration = Duration::from_secs(5);
@@ -55,8 +52,6 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const POLICY_WATCH: &str = "the policy watch";
 const CLOCKS: &str = "the clocks";
 const UEVENTS: &str = "kernel uevents";
-/// There is room for as many before there are threads.
-const DESCRIPTORS: i32 = FILES_MAX as i32 + 200;
 /// How often the status is told where there is no watchdog.
 const STATUS_EVERY: Duration = Duration::from_secs(3600);
 /// The kernel holds a write up for longer than this: worth a word in the status.
@@ -96,45 +91,6 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
         })
     }
-}
-
-/// Where the guard thread's news goes.
-struct News {
-    reporter: Reporter,
-    tracker: WriterTracker,
-}
-
-impl Sink for News {
-    fn publish(&mut self, records: Vec<Record>, summary: Option<Summary>) {
-        self.reporter.tell_all(records, summary);
-    }
-
-    fn log(&mut self, log: Log) {
-        self.reporter.log(log);
-    }
-
-    fn interfaces_changed(&mut self, moves: Vec<Move>) {
-        self.tracker.follow(Follow::Moves(moves));
-    }
-
-    fn write_events(&self) -> Option<BorrowedFd<'_>> {
-        self.tracker.writes()
-    }
-
-    fn on_write_event(&mut self) {
-        self.tracker.read_writes();
-    }
-}
-
-/// Takes what needs CAP_SYS_ADMIN and CAP_SYS_NICE, and then keeps CAP_NET_ADMIN alone. No other thread exists yet.
-fn take_and_drop_privileges() -> Result<io::Result<Groups>> {
-    // A table of descriptors that threads share grows by waiting for all processors (expand_fdtable, fs/file.c: some 5 ms
-    // each time); one that has had a high number in it is large enough for the files that are marked for writers.
-    drop(rustix::io::fcntl_dupfd_cloexec(io::stderr(), DESCRIPTORS));
-    let groups = open();
-    stand_alone();
-    drop_privileges().context("cannot drop capabilities; is capset or prctl filtered?")?;
-    Ok(groups)
 }
 
 async fn serve(
@@ -266,45 +222,6 @@ async fn serve(
     drop(daemon);
     finished.wait(FAREWELL);
     Ok(())
-}
-
-/// What the guard knew after its first pass, how it ended, and the way to it.
-type Started = (oneshot::Receiver<Summary>, oneshot::Receiver<io::Result<Summary>>, Mailbox);
-
-/// Starts the guard thread: subscribe, read everything, loop.
-fn start_engine(policy: Arc<Policy>, heartbeat: Arc<Heartbeat>, news: News, verbosity: Verbosity) -> Result<Started> {
-    let (reporter, tracker) = (news.reporter.clone(), news.tracker.clone());
-    let (mailbox, inbox) = Mailbox::new().context("cannot create an eventfd")?;
-    let (passed, first_pass) = oneshot::channel();
-    let (end, ended) = oneshot::channel();
-    let mut engine = Engine::new(policy.clone(), heartbeat, news)
-        .context("cannot open an rtnetlink socket; is AF_NETLINK allowed?")?;
-    engine.log(verbosity);
-    policy::tell(&policy, &reporter); // before the thread has anything to tell
-    let own_mailbox = mailbox.clone();
-    std::thread::Builder::new()
-        .name("guard".into())
-        .spawn(move || {
-            ask_for_short_slices();
-            engine.audit(Cause::Start);
-            let summary = engine.summary();
-            let Summary { settings, interfaces, repairs, .. } = summary;
-            reporter.tell(Record::Started { settings, interfaces, repaired: repairs as usize });
-            let ready = move || _ = passed.send(summary);
-            if interfaces <= INTERFACE_FILES_MAX {
-                // From READY on, writers are known: the files of the interfaces are watched first.
-                tracker.follow(Follow::Then(Box::new(ready)));
-            } else {
-                ready(); // most of them can't be watched anyway
-            }
-            let result = engine.run(&own_mailbox, &inbox);
-            let result = result.map(|()| engine.summary());
-            // The last reporters but one go here, so that the farewell is the last that is said.
-            drop((engine, reporter, tracker));
-            _ = end.send(result);
-        })
-        .context("cannot start the guard thread")?;
-    Ok((first_pass, ended, mailbox))
 }
 
 struct Daemon {

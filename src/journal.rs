@@ -2,10 +2,10 @@
 //!
 //! It may wait for journald. The guard thread never waits for it: what does not fit is counted.
 
-#[cfg(test)]
-mod catalog;
 mod metrics;
 pub mod status;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 use std::fmt;

@@ -26,7 +26,6 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use crate::kernel::name::Name;
 use crate::kernel::netconf;
 use crate::kernel::sysctl::{Outcome, is_absent};
 use crate::policy::Policy;
@@ -36,6 +35,7 @@ use crate::setting::{self, ALL, Attribute, DEFAULT, Family, Key, same_value};
 use baseline::Baselines;
 use contest::Contests;
 use fan_out::FanOut;
+pub use interface::Move;
 use interface::{Cell, Interface, Unannounced};
 use job::Job;
 pub use job::Repair;
@@ -71,13 +71,6 @@ enum Rank {
     Default,
     Interface,
     Global,
-}
-
-/// An interface's settings appeared under a name, be it new, renamed or made anew, or disappeared.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Move {
-    Here(Name),
-    Gone(Name),
 }
 
 /// See the module's documentation.

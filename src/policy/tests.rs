@@ -2,6 +2,7 @@
 
 mod exempt;
 mod linked;
+mod off;
 mod reported;
 mod tuned;
 mod written;

@@ -1,8 +1,12 @@
 //! Queues checks: of one setting, of an interface's settings, or of those that belong to no interface.
 
+use super::schedule::GLOBAL;
 use super::{Job, SettingId, State, interface, rank};
 use crate::report::record::Cause;
 use crate::setting::{Attribute, DEFAULT, Family};
+
+/// Some 100 µs of reading.
+const LINKS_A_TURN: usize = 16;
 
 impl State {
     pub(super) fn check_unannounced(&mut self, ifindex: i32, cause: Cause) {
@@ -48,5 +52,33 @@ impl State {
             let job = Job { received, old, known_good: self.read_at, ..Job::new(entry, cause) };
             self.jobs.entry((rank(&slot), slot)).or_insert(job);
         }
+    }
+
+    /// When the next look at a link is due, in monotonic microseconds.
+    pub fn links_due(&self) -> Option<u64> {
+        self.link_schedule.due()
+    }
+
+    /// Has links that changed looked at, where that is due at `now`: of some only, so that others get their turn.
+    pub fn check_due_links(&mut self, now: u64) {
+        self.link_schedule.start(now);
+        for _ in 0..LINKS_A_TURN {
+            match self.link_schedule.take(now) {
+                None => return,
+                Some((GLOBAL, _)) => self.check_global(Cause::Link),
+                Some((ifindex, first)) => {
+                    self.check_unannounced(ifindex, Cause::Link);
+                    if !first {
+                        self.check_announced(ifindex, Cause::Link);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A kernel module was loaded, and may have brought settings: none of an interface.
+    pub fn module_came(&mut self) {
+        self.check_global(Cause::Module);
+        self.link_schedule.mark_changed(GLOBAL, false);
     }
 }

@@ -14,9 +14,6 @@ use crate::report::decision::Verdict;
 use crate::report::record::Cause;
 use crate::setting::{ALL, Attribute, DEFAULT, Family, Key};
 
-/// Some 100 µs of reading.
-const LINKS_A_TURN: usize = 16;
-
 impl State {
     /// How many interfaces there are, `all` and `default` included.
     pub fn known(&self) -> usize {
@@ -311,34 +308,6 @@ impl State {
     /// Whether `all.accept_redirects` has to be read: who mends `all.forwarding` himself has the kernel set it.
     pub fn redirects_in_doubt(&mut self) -> bool {
         std::mem::take(&mut self.redirects_in_doubt)
-    }
-
-    /// When the next look at a link is due, in monotonic microseconds.
-    pub fn links_due(&self) -> Option<u64> {
-        self.link_schedule.due()
-    }
-
-    /// Has links that changed looked at, where that is due at `now`: of some only, so that others get their turn.
-    pub fn check_due_links(&mut self, now: u64) {
-        self.link_schedule.start(now);
-        for _ in 0..LINKS_A_TURN {
-            match self.link_schedule.take(now) {
-                None => return,
-                Some((GLOBAL, _)) => self.check_global(Cause::Link),
-                Some((ifindex, first)) => {
-                    self.check_unannounced(ifindex, Cause::Link);
-                    if !first {
-                        self.check_announced(ifindex, Cause::Link);
-                    }
-                }
-            }
-        }
-    }
-
-    /// A kernel module was loaded, and may have brought settings: none of an interface.
-    pub fn module_came(&mut self) {
-        self.check_global(Cause::Module);
-        self.link_schedule.mark_changed(GLOBAL, false);
     }
 
     /// Somebody wrote a setting whose value is read then, as was noticed at `at` (monotonic microseconds). `own`: it may have been

@@ -122,3 +122,10 @@ fn index(family: Family, attribute: Attribute) -> usize {
         (Family::V6, _) => 2,
     }
 }
+
+/// An interface's settings appeared under a name, be it new, renamed or made anew, or disappeared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Move {
+    Here(Name),
+    Gone(Name),
+}
