@@ -14,8 +14,12 @@ use tokio::io::unix::AsyncFd;
 
 use crate::paths::register;
 
-/// The first tick comes after one period; those that were missed count as one.
-pub struct Ticker(AsyncFd<OwnedFd>);
+/// The first tick comes after one period. Those that come while one is handled are dropped: a handler that takes longer than the
+/// period, because the service manager hangs, must not keep the event loop from everything else.
+pub struct Ticker {
+    timer: AsyncFd<OwnedFd>,
+    has_ticked: bool,
+}
 
 impl Ticker {
     /// # Errors
@@ -25,7 +29,7 @@ impl Ticker {
         let period = Timespec { tv_sec: period.as_secs() as i64, tv_nsec: i64::from(period.subsec_nanos()) };
         let turns = Itimerspec { it_interval: period, it_value: period };
         timerfd_settime(&timer, TimerfdTimerFlags::empty(), &turns)?;
-        Ok(Ticker(register(timer)?))
+        Ok(Ticker { timer: register(timer)?, has_ticked: false })
     }
 
     /// Waits for the next tick.
@@ -33,11 +37,17 @@ impl Ticker {
     /// # Errors
     /// The timer can't be read any more.
     pub async fn tick(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.has_ticked) {
+            _ = rustix::io::read(self.timer.get_ref(), &mut [0; 8]);
+        }
         loop {
-            let mut ready = self.0.readable().await?;
-            match rustix::io::read(self.0.get_ref(), &mut [0; 8]) {
+            let mut ready = self.timer.readable().await?;
+            match rustix::io::read(self.timer.get_ref(), &mut [0; 8]) {
                 Err(rustix::io::Errno::AGAIN) => ready.clear_ready(),
-                read => return Ok(read.map(drop)?),
+                read => {
+                    self.has_ticked = true;
+                    return Ok(read.map(drop)?);
+                }
             }
         }
     }
