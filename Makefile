@@ -4,13 +4,19 @@ CARGO ?= cargo
 CARGO_HOME ?= $(HOME)/.cargo
 CARGO_TARGET_DIR ?= target
 
+# For this machine's processor, or for aarch64 on another.
+HOST := $(shell uname -m)
+ARCH ?= $(HOST)
+FOREIGN := $(filter-out $(HOST),$(ARCH))
+TRIPLE := $(ARCH)-unknown-linux-gnu
+RELEASE := $(CARGO_TARGET_DIR)/$(TRIPLE)/release
+RPMS := $(CARGO_TARGET_DIR)/rpm$(FOREIGN:%=-%)
+
 # Release builds run on CentOS 7 to 10 alike, so they bring their own C library: static ones have none of the target's
 # to ask for. The target is named, since procedural macros, which are built for the host, can't be static. Paths of the
 # machine that builds them don't end in them.
-TRIPLE := x86_64-unknown-linux-gnu
-RELEASE := $(CARGO_TARGET_DIR)/$(TRIPLE)/release
-RPMS := $(CARGO_TARGET_DIR)/rpm
-STATIC := env --unset=RUSTFLAGS CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static \
+RUSTFLAGS_OF_TRIPLE := CARGO_TARGET_$(shell echo $(TRIPLE) | tr a-z- A-Z_)_RUSTFLAGS
+STATIC := env --unset=RUSTFLAGS $(RUSTFLAGS_OF_TRIPLE)="-C target-feature=+crt-static \
 	--remap-path-prefix=$(CARGO_HOME)/registry/src= --remap-path-prefix=$(CURDIR)=" $(CARGO)
 BUILD := $(STATIC) build --release --locked --target $(TRIPLE)
 
@@ -23,7 +29,7 @@ help: ## List the targets
 .PHONY: release
 release: ## Build the static program for CentOS 7 to 10, and print its size and resident memory
 	$(BUILD) --bin fwdguard
-	@packaging/measure.sh $(RELEASE)/fwdguard >&2
+	@[ "$(FOREIGN)" ] || packaging/measure.sh $(RELEASE)/fwdguard >&2
 
 .PHONY: install
 install: ## Put the release build and its files in place, below DESTDIR
@@ -46,22 +52,34 @@ install: ## Put the release build and its files in place, below DESTDIR
 	install -D -m 644 -t $(DESTDIR)/usr/share/fish/vendor_completions.d packaging/completions/fwdguard.fish
 
 .PHONY: rpm
-rpm: ## Build the RPM and the SRPM of the last commit into target/rpm
-	@tests/install-programs.sh package
-	@rpm/build.sh $(RPMS)
+rpm: ## Build the RPM and the SRPM of the last commit into target/rpm (ARCH=aarch64 as root, into target/rpm-aarch64)
+	@tests/install-programs.sh package $(FOREIGN)
+	@rpm/build.sh $(RPMS) $(ARCH)
 
 .PHONY: demo
 demo: ## Show what `network stop` does to traffic, without the guard and with it (20 s, touches nothing outside)
 	$(BUILD) --bin fwdguard --example traffic
 	@FWDGUARD=$(RELEASE)/fwdguard TRAFFIC=$(RELEASE)/examples/traffic demo/demo.sh
 
+# Static, as the package's program is, so that they run on any system.
+CROSS := target/cross
+TEST_ARM := $(CARGO) fetch --locked --quiet && rpm/cross.sh . env CARGO_TARGET_DIR=$(CROSS) CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static" \
+	cargo test --locked --target aarch64-unknown-linux-gnu
+
+# The tests that ask most of the kernel go onto the machine, too: instead of running them, cargo copies their programs.
+ON_MACHINE = rm -rf $(CROSS)/programs && mkdir -p $(CROSS)/programs && $(TEST_ARM) \
+	--config 'target.aarch64-unknown-linux-gnu.runner = ["cp", "-t", "$(CROSS)/programs"]' \
+	$(addprefix --test ,privileges old_kernel writers) && \
+	rpm/cross.sh . sh -c 'strip $(CROSS)/programs/* && strip -o $(CROSS)/fwdguard $(CROSS)/aarch64-unknown-linux-gnu/debug/fwdguard' && \
+	exec setpriv --pdeathsig TERM tests/system/machine.sh $(CARGO_TARGET_DIR)/system-$(ARCH) $(CROSS)
+
 SUITES ?= bookworm trixie
 
 .PHONY: system-test
-system-test: ## Prove the RPM on Debian 12 and 13 with a real systemd, in containers (as root; SUITES=bookworm for one)
-	@tests/install-programs.sh system
+system-test: ## Prove the RPM on Debian 12 and 13 with a real systemd, in containers (as root; SUITES=bookworm for one; ARCH=aarch64 on a machine)
+	@tests/install-programs.sh system $(FOREIGN)
 	@git rev-parse HEAD | cmp --quiet - $(RPMS)/commit || $(MAKE) --no-print-directory rpm
-	@tests/system/run.sh $(SUITES:%=--suite %) $(RPMS)/fwdguard-*.x86_64.rpm
+	@$(if $(FOREIGN),$(ON_MACHINE),tests/system/run.sh $(SUITES:%=--suite %)) $(RPMS)/fwdguard-*.$(ARCH).rpm
 
 SCENARIOS ?=
 
@@ -70,13 +88,13 @@ incident: ## Replay the incident on virtual machines that sleep, without the gua
 	@tests/install-programs.sh incident
 	@git rev-parse HEAD | cmp --quiet - $(RPMS)/commit || $(MAKE) --no-print-directory rpm
 	$(BUILD) --example probe --example incident-report
-	@exec setpriv --pdeathsig TERM tests/incident/run.sh $(CARGO_TARGET_DIR)/incident $(RPMS)/fwdguard-*.x86_64.rpm $(RELEASE) $(SCENARIOS)
+	@exec setpriv --pdeathsig TERM tests/incident/run.sh $(CARGO_TARGET_DIR)/incident $(RPMS)/fwdguard-*.$(ARCH).rpm $(RELEASE) $(SCENARIOS)
 
 .PHONY: selinux-test
 selinux-test: ## Prove fwdguard-selinux on a virtual machine with SELinux enforcing, on Debian's policy (as root)
 	@tests/install-programs.sh incident
 	@git rev-parse HEAD | cmp --quiet - $(RPMS)/commit || $(MAKE) --no-print-directory rpm
-	@exec setpriv --pdeathsig TERM tests/selinux/run.sh $(CARGO_TARGET_DIR)/selinux $(RPMS)/fwdguard-*.x86_64.rpm $(RPMS)/fwdguard-selinux-*.rpm
+	@exec setpriv --pdeathsig TERM tests/selinux/run.sh $(CARGO_TARGET_DIR)/selinux $(RPMS)/fwdguard-*.$(ARCH).rpm $(RPMS)/fwdguard-selinux-*.rpm
 
 BENCH_RUNS ?= 5
 BENCH_OPTIONS ?=
@@ -88,12 +106,17 @@ bench: ## Measure the package's service in containers, side by side with others,
 	@git rev-parse HEAD | cmp --quiet - $(RPMS)/commit || $(MAKE) --no-print-directory rpm
 	$(STATIC) build --locked --profile harness --target $(TRIPLE) --target-dir $(HARNESS) --example bench
 	@sync # what was written goes to the disk before anything is measured
-	@exec setpriv --pdeathsig TERM bench/run.sh $(RPMS)/fwdguard-*.x86_64.rpm $(HARNESS)/$(TRIPLE)/harness/examples/bench \
+	@exec setpriv --pdeathsig TERM bench/run.sh $(RPMS)/fwdguard-*.$(ARCH).rpm $(HARNESS)/$(TRIPLE)/harness/examples/bench \
 		docs/performance.md $(BENCH_RUNS) $(BENCH_OPTIONS)
 
 .PHONY: test
 test: test-programs ## Run every test, in namespaces of its own (as root, which also installs missing programs; else what needs no root)
 	@umask 022; [ "$$(id -u)" != 0 ] || export FWDGUARD_ALL_TESTS=1; $(CARGO) test --locked
+
+.PHONY: test-arm
+test-arm: ## Run the unit tests, and the others that emulation can run, as aarch64 programs (as root)
+	@tests/install-programs.sh package aarch64
+	@$(TEST_ARM) --lib --test fuzz_corpus
 
 # In namespaces of its own; rootless, in those of a user namespace.
 IN_NAMESPACE = $$([ "$$(id -u)" = 0 ] || echo unshare --map-root-user --net --mount)

@@ -7,7 +7,7 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-export FWDGUARD=${FWDGUARD:-$here/../target/x86_64-unknown-linux-gnu/release/fwdguard}
+export FWDGUARD=${FWDGUARD:-$here/../target/$(uname -m)-unknown-linux-gnu/release/fwdguard}
 export TRAFFIC=${TRAFFIC:-${FWDGUARD%/*}/examples/traffic}
 
 LAYOUT='client 10.0.1.2 ──── 10.0.1.1 node 10.0.2.1 ──── 10.0.2.2 pod'

@@ -1,10 +1,14 @@
 #!/bin/bash
-# Builds the RPM and the SRPM of the last commit, the same bytes each time, into the folder that it is given.
-# Unpacked sources that are no repository are built as they are.
+# Builds the RPM and the SRPM of the last commit, the same bytes each time. build.sh FOLDER PROCESSOR: into the folder; for
+# another processor than this machine's by rpm/cross.sh. Unpacked sources that are no repository are built as they are.
 set -euo pipefail
 umask 022
 
-to=$1
+to=$1 processor=$2
+if [[ $processor != "$(uname -m)" && $processor != aarch64 ]]; then
+    echo "rpm: nothing here builds for '$processor': run this on such a machine" >&2
+    exit 1
+fi
 command -v rpmbuild >/dev/null || { echo "rpm: 'rpmbuild' is missing: install the package rpm (Debian) or rpm-build (CentOS)" >&2; exit 1; }
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 grep -q "^Version: *$version$" rpm/fwdguard.spec || { echo "rpm: rpm/fwdguard.spec:Version: is not $version, as Cargo.toml has it" >&2; exit 1; }
@@ -38,8 +42,17 @@ pack "$to/build/$name" vendor | xz --threads=2 -6 >"$sources/$name-vendor.tar.xz
 cp "$to/build/$name/rpm/fwdguard.spec" "$to/build"
 touch --date="@$SOURCE_DATE_EPOCH" "$sources"/* "$to/build/fwdguard.spec"
 
-rpmbuild -ba --define "_topdir $to/build" --define "_rpmdir $to" --define "_srcrpmdir $to" \
-    --define '_rpmfilename %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm' "$to/build/fwdguard.spec"
+# What runs rpmbuild, where $to/build is for it, and what is built: all but what has no processor, which is the native
+# build's.
+if [[ $processor == "$(uname -m)" ]]; then
+    run=() top=$to/build what=(-ba) built='*'
+else
+    run=(rpm/cross.sh "$to/build") top=/build what=(-bb --target "$processor") built="*.$processor"
+fi
+${run[@]+"${run[@]}"} rpmbuild "${what[@]}" --define "_topdir $top" --define "_rpmdir $top" --define "_srcrpmdir $top" \
+    --define '_rpmfilename %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm' "$top/fwdguard.spec"
+# shellcheck disable=SC2086 # a pattern
+mv "$to"/build/$built.rpm "$to"
 rm -rf "$to/build"
 if [[ $committed ]]; then git rev-parse HEAD >"$to/commit"; fi
 sha256sum "$to"/*.rpm

@@ -1,13 +1,14 @@
 #!/bin/bash
 # Copies the program's licences to a folder, and into one file those of the crates that it is built from, each text once.
+# licences.sh FOLDER PROCESSOR
 set -euo pipefail
 
-to=$1
+to=$1 processor=$2
 install -D -m 644 -t "$to" LICENSE-MIT LICENSE-APACHE
 texts=$(mktemp -d)
 trap 'rm -rf "$texts"' EXIT
 
-cargo tree --locked --offline --edges normal --target x86_64-unknown-linux-gnu --prefix none --format '{p} {l}' |
+cargo tree --locked --offline --edges normal --target "$processor-unknown-linux-gnu" --prefix none --format '{p} {l}' |
     sed 's/ (\*)$//' | grep -v '^fwdguard ' | sort -u >"$texts/crates"
 while read -r name version licence; do
     crate=$name-${version#v} found=

@@ -4,6 +4,10 @@
 mirror=${FWDGUARD_MIRROR:-http://deb.debian.org/debian}
 cache=${FWDGUARD_CACHE:-/var/cache/fwdguard}
 
+# Debian's name of the processor that an image is for, where it is another than this machine's. Its programs have to be
+# executable here, which emulate.sh sees to.
+architecture=
+
 # cached_image SUITE NAME PACKAGES FINISH FILE...: prints the folder of the image NAME; where the cache has none of this
 # recipe (these FILEs and this one), debootstrap installs the packages into a folder, and `FINISH FOLDER` makes it the
 # image.
@@ -33,7 +37,7 @@ cached_image() {
     # The mounts and processes of debootstrap go with it, however this ends.
     if ! setpriv --pdeathsig KILL -- unshare --mount --pid --fork --kill-child --mount-proc -- \
         timeout --signal=KILL 1800 \
-        debootstrap --variant=minbase --include="$packages" "$suite" "$new" "$mirror" >"$new.log" 2>&1; then
+        debootstrap ${architecture:+"--arch=$architecture"} --variant=minbase --include="$packages" "$suite" "$new" "$mirror" >"$new.log" 2>&1; then
         tail -n 20 "$new.log" "$new/debootstrap/debootstrap.log" >&2 || :
         echo "image: debootstrap $suite from $mirror failed" >&2
         return 1
@@ -68,6 +72,18 @@ SPEC
     mv "$1/root/rpmbuild/RPMS/noarch/debian-1-1.noarch.rpm" "$1/root/debian.rpm"
     chroot "$1" rpm -i /root/debian.rpm >>"$1.log" 2>&1 || { cat "$1.log" >&2; return 1; }
     rm -rf "$1"/root/{rpmbuild,debian.spec,debian.rpm}
+}
+
+# network_stop FOLDER: what VMware's scripts do before the node sleeps, in the second that it does.
+network_stop() {
+    mkdir -p "$1/usr/lib/systemd/system-sleep"
+    cat >"$1/usr/lib/systemd/system-sleep/network-stop" <<'HOOK'
+#!/bin/sh
+case $1 in
+    pre) sysctl -q -w net.ipv4.ip_forward=0 && sleep 1 ;;
+esac
+HOOK
+    chmod 755 "$1/usr/lib/systemd/system-sleep/network-stop"
 }
 
 # one_uplink FOLDER: NetworkManager has one interface, and leaves the others alone, as on a node of Calico's.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the programs that the tests drive, where they are missing: apt-get on Debian, dnf on CentOS, only as root.
-# install-programs.sh [package | system | incident | deny]: or what building the package needs, its system test, its replay
-# of the incident, or the check of crates.
+# install-programs.sh [package | system | incident | deny] [aarch64]: or what building the package needs, its system test, its
+# replay of the incident, or the check of crates; for another processor than this machine's.
 set -euo pipefail
 
 # This version reads Cargo.lock and deny.toml as they are; built in a third of the time, and fast enough.
@@ -28,7 +28,7 @@ case ${1-} in
         need strip binutils binutils
         need gcc gcc gcc
         need xz xz-utils xz
-        [[ -e /usr/lib/x86_64-linux-gnu/libc.a || -e /usr/lib64/libc.a ]] || need libc.a libc6-dev glibc-static
+        [[ -e /usr/lib/$(uname -m)-linux-gnu/libc.a || -e /usr/lib64/libc.a ]] || need libc.a libc6-dev glibc-static
         ;;
     system)
         need rpmbuild rpm rpm-build
@@ -60,6 +60,14 @@ case ${1-} in
         need promtool prometheus golang-github-prometheus
         ;;
 esac
+if [[ ${2-} ]]; then
+    need debootstrap debootstrap debootstrap
+    need "qemu-$2-static" qemu-user-static qemu-user-static
+    if [[ $1 == system ]]; then
+        need "qemu-system-$2" qemu-system-arm qemu-system-aarch64-core
+        need mkfs.ext4 e2fsprogs e2fsprogs
+    fi
+fi
 
 ((${#missing[@]} == 0)) && exit 0
 if ((EUID != 0)); then

@@ -17,6 +17,7 @@ esac
 finish() {
     as_centos "$1"
     one_uplink "$1"
+    network_stop "$1"
     # Nothing but what the tests do: no apt-daily in the middle of them.
     rm -f "$1"/etc/systemd/system/timers.target.wants/*
     # Each boot has a journal of its own, in memory.
@@ -41,16 +42,6 @@ ExecStart=/bin/sh -euc 'mount -o remount,rw /sys; mkdir /sys/power; mount -o rem
 UNIT
     mkdir -p "$1/etc/systemd/system/sysinit.target.wants"
     ln -s /usr/lib/systemd/system/power-states.service "$1/etc/systemd/system/sysinit.target.wants/"
-
-    # What VMware's scripts do before the node sleeps, in the second that it does.
-    mkdir -p "$1/usr/lib/systemd/system-sleep"
-    cat >"$1/usr/lib/systemd/system-sleep/network-stop" <<'HOOK'
-#!/bin/sh
-case $1 in
-    pre) sysctl -q -w net.ipv4.ip_forward=0 && sleep 1 ;;
-esac
-HOOK
-    chmod 755 "$1/usr/lib/systemd/system-sleep/network-stop"
 }
 
 cached_image "$suite" "$suite" "$packages" finish "${BASH_SOURCE[0]}"
