@@ -1,25 +1,35 @@
 #!/usr/bin/env bash
 # Prints the folder with disk.img, vmlinuz and initrd of the machine; builds them where the cache has none.
-# image.sh SUITE [selinux]: bookworm, or bullseye for the oldest kernel and systemd that Debian's archive has; with Debian's
-# policy of SELinux, and everything labelled for it.
+# image.sh SUITE [selinux | aarch64]: bookworm, or bullseye for the oldest kernel and systemd that Debian's archive has; with
+# Debian's policy of SELinux, and everything labelled for it; or for the other processor and tests/system, by emulate.sh.
 set -euo pipefail
 # shellcheck source=../image.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../image.sh"
 
 suite=$1
 
-packages=systemd,systemd-sysv,udev,libpam-systemd,dbus,network-manager,rpm,procps,iproute2,kmod,nftables
-packages+=,iputils-arping,open-vm-tools,tuned,linux-image-amd64,initramfs-tools,zstd
+packages=systemd,systemd-sysv,udev,libpam-systemd,dbus,network-manager,rpm,procps,iproute2,kmod,nftables,initramfs-tools,zstd
 kind=incident
 provided=()
-if [[ ${2-} == selinux ]]; then
-    kind=selinux packages+=,selinux-policy-default,policycoreutils,selinux-utils,busybox
-    provided=('policycoreutils = 3.4' libselinux-utils selinux-policy-targeted)
-fi
+case ${2-} in
+    '') packages+=,linux-image-amd64,iputils-arping,open-vm-tools,tuned ;;
+    selinux)
+        kind=selinux
+        packages+=,linux-image-amd64,iputils-arping,open-vm-tools,tuned,selinux-policy-default,policycoreutils,selinux-utils,busybox
+        provided=('policycoreutils = 3.4' libselinux-utils selinux-policy-targeted)
+        ;;
+    aarch64)
+        kind=aarch64 architecture=arm64
+        packages+=,linux-image-arm64,strace
+        ;;
+esac
 
 # What a virtual machine without screen and disks has no use for; a small disk is made and booted sooner.
 unused=(sound drivers/{gpu,media,infiniband,scsi,staging,iio,usb,input,hid,mtd,bluetooth,mmc,md,ata,net/{wireless,ethernet}}
     fs/{xfs,btrfs,ocfs2,nfs,nfsd,ceph,smb,f2fs,jfs})
+
+# Not the kernel's package makes the initrd, with every module, but finish. An emulated processor takes minutes for it.
+export INITRD=No
 
 finish() {
     local modules
@@ -31,13 +41,13 @@ finish() {
     printf '%s\n' virtio_pci virtio_blk ext4 >"$1/etc/initramfs-tools/modules"
     sed -i 's/^MODULES=.*/MODULES=list/' "$1/etc/initramfs-tools/initramfs.conf"
     setpriv --pdeathsig KILL -- unshare --mount --pid --fork --kill-child --mount-proc -- \
-        chroot "$1" update-initramfs -u -k "${modules##*/}" >>"$1.log" 2>&1 || { cat "$1.log" >&2; return 1; }
+        chroot "$1" update-initramfs -c -k "${modules##*/}" >>"$1.log" 2>&1 || { cat "$1.log" >&2; return 1; }
 
     # Nothing but what the scenarios do, and a quick start.
     rm -f "$1"/etc/systemd/system/timers.target.wants/*
     chroot "$1" systemctl --quiet disable tuned NetworkManager-wait-online e2scrub_reap open-vm-tools systemd-timesyncd \
         getty@tty1 apparmor 2>/dev/null || :
-    chroot "$1" systemctl --quiet mask serial-getty@ttyS0 modprobe@drm systemd-update-utmp apt-daily.timer
+    chroot "$1" systemctl --quiet mask serial-getty@ttyS0 serial-getty@ttyAMA0 modprobe@drm systemd-update-utmp apt-daily.timer
     chroot "$1" systemctl --quiet set-default multi-user.target
     rm -rf "$1/var/log/journal"
     echo node2 >"$1/etc/hostname"
@@ -55,7 +65,10 @@ StandardOutput=journal+console
 StandardError=journal+console
 UNIT
     ln -s /etc/systemd/system/incident.service "$1/etc/systemd/system/multi-user.target.wants/"
-    [[ $kind != selinux ]] || label "$1"
+    case $kind in
+        selinux) label "$1" ;;
+        aarch64) network_stop "$1" ;;
+    esac
 
     mkdir "$1.parts"
     mv "$1"/boot/vmlinuz-* "$1.parts/vmlinuz"

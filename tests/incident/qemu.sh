@@ -3,16 +3,25 @@
 
 # qemu ACCELERATOR IMAGE APPEND ARGUMENT... &: only in the background, for it becomes qemu. That goes with the shell that
 # started it, also if this is killed, and what it writes to its disk goes with it. Its console is the file "console".
+# The accelerator is kvm, tcg, or aarch64: tcg for that processor, and two of them, since it is the slowest.
 qemu() {
     local accelerator=$1 image=$2 append=$3
     shift 3
-    local -a cpu=(-accel tcg,thread=multi -cpu max)
-    [[ $accelerator != kvm ]] || cpu=(-accel kvm -cpu host)
     # -machine pc: the one with S3.
-    exec setpriv --pdeathsig KILL -- qemu-system-x86_64 "${cpu[@]}" -machine pc -m 640 -smp 1 -nodefaults -no-user-config \
+    local -a emulator=(qemu-system-x86_64 -machine pc -smp 1)
+    local console=ttyS0
+    case $accelerator in
+        kvm) emulator+=(-accel kvm -cpu host) ;;
+        tcg) emulator+=(-accel "tcg,thread=multi" -cpu max) ;;
+        aarch64)
+            emulator=(qemu-system-aarch64 -machine virt -smp 2 -accel "tcg,thread=multi" -cpu cortex-a72)
+            console=ttyAMA0
+            ;;
+    esac
+    exec setpriv --pdeathsig KILL -- "${emulator[@]}" -m 640 -nodefaults -no-user-config \
         -display none -serial file:console \
         -kernel "$image/vmlinuz" -initrd "$image/initrd" \
-        -append "root=/dev/vda rw console=ttyS0 quiet panic=-1 $append" \
+        -append "root=/dev/vda rw console=$console quiet panic=-1 $append" \
         -drive "file=$image/disk.img,format=raw,if=virtio,snapshot=on" "$@" </dev/null
 }
 

@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 
 # As long as what must come some time may take, in seconds: a bound for hung systems, no expectation.
-readonly patience=60
+[[ ${patience-} ]] || readonly patience=60
 
 passed=0
 failed=0

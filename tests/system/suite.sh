@@ -21,7 +21,7 @@ chroot "$copy" rpm --force-debian --version &>/dev/null && rpm+=(--force-debian)
 
 boot "$group" || exit 1
 trap pull_the_plug EXIT
-for topic in install drift sleep restarts signals metrics journal-stopped upgrade boot; do
+for topic in install drift diagnose sleep restarts signals metrics journal-stopped upgrade boot; do
     # shellcheck source=/dev/null
     . "$here/checks/$topic.sh"
 done

@@ -15,11 +15,11 @@ named() {
     check "its record: $what (try $try)" record repaired SYSCTL=net.ipv4.ip_forward "$field"
 }
 
-# The interface that NetworkManager manages, one that nobody does, and one with the tunnel's name: the kernel of the
+# The interface that NetworkManager manages, one that nobody does, and the tunnel, or one with its name: the kernel of the
 # machine may have no ipip.
 inside ip link add uplink type veth peer name wire
-inside ip link add tunl0 type veth peer name tunl0-peer
-for link in uplink wire tunl0 tunl0-peer; do inside ip link set "$link" up; done
+inside modprobe --quiet ipip || inside ip link add tunl0 type veth peer name tunl0-peer
+for link in uplink wire tunl0; do inside ip link set "$link" up; done
 soon "NetworkManager manages an interface" prints 'inet 192.0.2.2/24' inside ip -4 address show dev uplink
 
 repaired "sysctl -w" net.ipv4.ip_forward 0 1 upset net.ipv4.ip_forward 0
