@@ -8,8 +8,8 @@ use common::*;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// `sched_setattr(2)`, the first that Linux 3.10 has not on x86_64.
-const FIRST_LATER_CALL: u32 = 314;
+/// The first that Linux 3.10 has not, on x86_64 and aarch64 alike.
+const FIRST_LATER_CALL: u32 = libc::SYS_sched_setattr as u32;
 /// `struct seccomp_data`, on a machine that has the low half of an argument first.
 const CALL: u32 = 0;
 const ARGUMENTS: u32 = 16;

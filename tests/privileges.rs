@@ -16,6 +16,11 @@ use common::{Namespace, PATIENCE, Running, left_out, reworded, run, sysctl_write
 
 const POLICY: &str = "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.rp_filter = 0\nnet.core.somaxconn = 4000\n";
 const CALLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/system-calls.md");
+/// What Linux has on x86_64 and left out of the calls for new processors (include/uapi/asm-generic/unistd.h), as far as a
+/// program like this could make them.
+const LEFT_OUT: &str = "access alarm arch_prctl chmod chown creat dup2 epoll_create epoll_wait eventfd fork futimesat getdents \
+                        getpgrp inotify_init lchown link lstat mkdir mknod open pause pipe poll readlink rename rmdir select \
+                        signalfd stat symlink time unlink utime utimes vfork";
 const DROP_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/fwdguard.service.d/10-hardening.conf");
 
 /// All that a guard does in its life.
@@ -178,12 +183,41 @@ fn the_kernel_gets_only_the_listed_calls() {
     let seen = system_calls(&trace);
     assert!(!seen.contains("fork") && !seen.contains("vfork"), "{seen:?}");
     let document = fs::read_to_string(CALLS).expect("the list");
-    let (used, begun) = (listed(&document, "## Of the kernel"), listed(&document, "## By the loader"));
+    let (mut used, mut begun) = (listed(&document, "## Of the kernel"), listed(&document, "## By the loader"));
+    if cfg!(target_arch = "aarch64") {
+        for (call, _) in on_aarch64(&document) {
+            assert!(used.remove(&call) || begun.remove(&call), "not in {CALLS}: {call}");
+        }
+    }
     let unlisted: Vec<_> = seen.iter().filter(|call| !used.contains(*call) && !begun.contains(*call)).collect();
     assert!(unlisted.is_empty(), "not in {CALLS}: {unlisted:?}");
     // Those that one kernel or C library uses and another does not are few.
     let unseen = used.difference(&seen).count();
     assert!(unseen * 4 < used.len(), "listed, and not seen: {:?}", used.difference(&seen).collect::<Vec<_>>());
+}
+
+/// The calls of x86_64 that aarch64 has not, and what is called there.
+fn on_aarch64(document: &str) -> Vec<(String, String)> {
+    let (_, rest) = document.split_once("## By the processor").expect("the section");
+    let rows = rest.lines().filter_map(|line| line.strip_prefix("| `")?.trim_end_matches(" |").split_once("` | "));
+    rows.map(|(call, instead)| (call.to_string(), instead.trim_matches('`').to_string())).collect()
+}
+
+#[test]
+fn each_call_of_one_processor_has_its_match_on_the_other() {
+    let document = fs::read_to_string(CALLS).expect("the list");
+    let listed: BTreeSet<String> =
+        ["## Of the kernel", "## By the loader"].into_iter().flat_map(|section| listed(&document, section)).collect();
+    let other = on_aarch64(&document);
+    assert!(!other.is_empty());
+    for (call, instead) in &other {
+        assert!(listed.contains(call), "not in the lists: {call}");
+        assert!(listed.contains(instead) || instead.starts_with("none: "), "not in the lists: {instead}");
+    }
+    let missing: BTreeSet<_> = other.into_iter().map(|(call, _)| call).collect();
+    let legacy: BTreeSet<String> =
+        listed.into_iter().filter(|call| LEFT_OUT.split_whitespace().any(|name| name == call)).collect();
+    assert_eq!(missing, legacy, "what aarch64 has not, and the section of {CALLS}");
 }
 
 fn system_calls(trace: &Path) -> BTreeSet<String> {
