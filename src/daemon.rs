@@ -101,10 +101,9 @@ async fn serve(
     groups: io::Result<Groups>,
     mut signals: Signals,
 ) -> Result<()> {
-    let mut audit = Ticker::new(audit_interval).context("cannot create the timer for audits")?;
+    let mut audit = Ticker::new(audit_interval);
     let watchdog_period = sd_notify::watchdog_enabled().map(|limit| limit / 3);
-    let mut watchdog =
-        Ticker::new(watchdog_period.unwrap_or(STATUS_EVERY)).context("cannot create the timer for the watchdog")?;
+    let mut watchdog = Ticker::new(watchdog_period.unwrap_or(STATUS_EVERY));
     let status = Arc::new(SharedStatus::default());
     // Watch first, then read: no change of a file falls between.
     let watch = Watch::new(root);

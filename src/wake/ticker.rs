@@ -11,25 +11,31 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use crate::paths::register;
 
 /// The first tick comes after one period. Those that come while one is handled are dropped: a handler that takes longer than the
 /// period, because the service manager hangs, must not keep the event loop from everything else.
-pub struct Ticker {
-    timer: AsyncFd<OwnedFd>,
-    has_ticked: bool,
+pub enum Ticker {
+    Timer {
+        timer: AsyncFd<OwnedFd>,
+        has_ticked: bool,
+    },
+    /// Where the kernel gives no timerfd.
+    Interval(Interval),
 }
 
 impl Ticker {
-    /// # Errors
-    /// No timerfd, with the kernel's reason.
-    pub fn new(period: Duration) -> io::Result<Ticker> {
-        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
-        let period = Timespec { tv_sec: period.as_secs() as i64, tv_nsec: i64::from(period.subsec_nanos()) };
-        let turns = Itimerspec { it_interval: period, it_value: period };
-        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &turns)?;
-        Ok(Ticker { timer: register(timer)?, has_ticked: false })
+    pub fn new(period: Duration) -> Ticker {
+        make_timer(period).map_or_else(
+            |_| {
+                let mut interval = interval_at(Instant::now() + period, period);
+                interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                Ticker::Interval(interval)
+            },
+            |timer| Ticker::Timer { timer, has_ticked: false },
+        )
     }
 
     /// Waits for the next tick.
@@ -37,18 +43,33 @@ impl Ticker {
     /// # Errors
     /// The timer can't be read any more.
     pub async fn tick(&mut self) -> io::Result<()> {
-        if std::mem::take(&mut self.has_ticked) {
-            _ = rustix::io::read(self.timer.get_ref(), &mut [0; 8]);
+        let (timer, has_ticked) = match self {
+            Ticker::Timer { timer, has_ticked } => (timer, has_ticked),
+            Ticker::Interval(interval) => {
+                interval.tick().await;
+                return Ok(());
+            }
+        };
+        if std::mem::take(has_ticked) {
+            _ = rustix::io::read(timer.get_ref(), &mut [0; 8]);
         }
         loop {
-            let mut ready = self.timer.readable().await?;
-            match rustix::io::read(self.timer.get_ref(), &mut [0; 8]) {
+            let mut ready = timer.readable().await?;
+            match rustix::io::read(timer.get_ref(), &mut [0; 8]) {
                 Err(rustix::io::Errno::AGAIN) => ready.clear_ready(),
                 read => {
-                    self.has_ticked = true;
+                    *has_ticked = true;
                     return Ok(read.map(drop)?);
                 }
             }
         }
     }
+}
+
+fn make_timer(period: Duration) -> io::Result<AsyncFd<OwnedFd>> {
+    let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+    let period = Timespec { tv_sec: period.as_secs() as i64, tv_nsec: i64::from(period.subsec_nanos()) };
+    let turns = Itimerspec { it_interval: period, it_value: period };
+    timerfd_settime(&timer, TimerfdTimerFlags::empty(), &turns)?;
+    register(timer)
 }

@@ -85,7 +85,8 @@ fn few_descriptors_are_enough_for_ready() {
 fn without_another_descriptor_it_guards_on() {
     let ns = broken();
     let guard = Running::start(&ns, |command| command);
-    run(&format!("prlimit --pid {} --nofile=3", guard.pid()));
+    // All of these are in use, and poll(2) takes no more descriptors than the limit.
+    run(&format!("prlimit --pid {} --nofile=4", guard.pid()));
     for _ in 0..3 {
         for (key, wrong, right) in super::WRONG {
             sysctl_write(key, wrong);
