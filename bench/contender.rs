@@ -24,18 +24,18 @@ const SETTLED: Duration = Duration::from_millis(300);
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Contender {
     Floor,
-    State,
+    Guard,
     Inotify,
     Monitor,
 }
 
 impl Contender {
-    pub const ALL: [Contender; 4] = [Contender::Floor, Contender::State, Contender::Inotify, Contender::Monitor];
+    pub const ALL: [Contender; 4] = [Contender::Floor, Contender::Guard, Contender::Inotify, Contender::Monitor];
 
     pub fn name(self) -> &'static str {
         match self {
             Contender::Floor => "the floor",
-            Contender::State => "fwdguard",
+            Contender::Guard => "fwdguard",
             Contender::Inotify => "an inotify loop",
             Contender::Monitor => "ip monitor and sysctl",
         }
@@ -46,14 +46,14 @@ impl Contender {
         match self {
             Contender::Floor => floor::floor(target)?,
             Contender::Inotify => floor::inotify_loop(target)?,
-            Contender::State | Contender::Monitor => bail!("not of this program"),
+            Contender::Guard | Contender::Monitor => bail!("not of this program"),
         }
         Ok(())
     }
 
     /// Starts it for this setting, at the niceness of the service, or at none.
     pub fn start(self, target: &Target, nice: bool) -> Result<Running> {
-        if self == Contender::State {
+        if self == Contender::Guard {
             return Running::service(GUARD);
         }
         let own = std::env::current_exe()?.display().to_string();

@@ -144,7 +144,7 @@ pub fn busy(node: &Node, slice: &str, run: &mut Run, rounds: usize) -> Result<()
     let loops = loops(slice, processors * BUSY_LOOPS)?;
     real_time()?;
     let flips = Flips::new(node, What::IpForward, Look::Told)?;
-    let mut times = [(Contender::Floor, Vec::new()), (Contender::State, Vec::new())];
+    let mut times = [(Contender::Floor, Vec::new()), (Contender::Guard, Vec::new())];
     let mut waited = Duration::ZERO;
     let before = processors_time()?;
     for _ in 0..TURNS {
@@ -152,7 +152,7 @@ pub fn busy(node: &Node, slice: &str, run: &mut Run, rounds: usize) -> Result<()
             let running = contender.start(&node.target(What::IpForward), false)?;
             let pid = running.pid()?;
             groups::place("system.slice", pid)?;
-            let wait = || if *contender == Contender::State { waited_for_processor(pid) } else { Ok(waited) };
+            let wait = || if *contender == Contender::Guard { waited_for_processor(pid) } else { Ok(waited) };
             let before = wait()?;
             times.extend(flips.many(rounds.div_ceil(TURNS), Duration::from_millis(10))?);
             waited += wait()?.saturating_sub(before);

@@ -53,7 +53,7 @@ pub fn lost(node: &Node, run: &mut Run, rounds: usize) -> Result<()> {
             sleep(Duration::from_millis(500));
             // Without a socket of its own, whose messages would make the write longer.
             let flips = Flips::new(node, What::IpForward, Look::Always)?;
-            let mut lost = [(Contender::Floor, 0.0), (Contender::State, 0.0)];
+            let mut lost = [(Contender::Floor, 0.0), (Contender::Guard, 0.0)];
             let arrived = format!("/proc/{pod}/net/dev");
             for _ in 0..TURNS {
                 for (contender, lost) in &mut lost {
