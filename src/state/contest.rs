@@ -19,9 +19,10 @@ const QUIET: u64 = 60 * SECOND;
 const RECORDS: u64 = 250;
 const RECORD_EVERY: u64 = 10 * SECOND;
 const SUMMARY_EVERY: u64 = 10 * SECOND;
-/// Repairs are immediate until they took half a second of a processor, which is earned again at 5 % of one.
-const SHARE: u64 = 20;
-const BURST: u64 = 10 * SECOND;
+/// Repairs are immediate until they took half a second of a processor, which is earned again at a thirtieth of one: what they
+/// cost other threads comes on top.
+const SHARE: u64 = 30;
+const BURST: u64 = 15 * SECOND;
 /// However much one cost, the next is deferred by no more.
 const DEFERRED_MAX: u64 = 5 * SECOND;
 /// A muted setting is listened to again once no more than this is owed.
