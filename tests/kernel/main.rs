@@ -54,7 +54,7 @@ fn a_setting_that_drifts_right_after_a_repair_has_a_record_each_time() {
     sysctl_write("net/ipv4/conf/a0/forwarding", "1");
     let guard = ns.guard();
     for flip in 0..200 {
-        // Each setting once and again, at once and after up to 7 ms: while the guard rests, while it counts, and after that.
+        // Each setting once and again, at once and after up to 7 ms: while the guard reads back, while it publishes, and after that.
         let (name, wrong, right) = [("rp_filter", "1", "0"), ("forwarding", "0", "1")][flip / 3 % 2];
         let key = format!("net/ipv4/conf/a0/{name}");
         sysctl_write(&key, wrong);
