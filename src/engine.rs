@@ -38,6 +38,10 @@ use crate::state::{Repair, SettingId, State, Summary};
 
 /// After this many messages or repairs in a row, the other threads' wishes (a reload, the watchdog's) get their turn.
 const TURN: usize = 256;
+/// A repair is published so long after it, if nothing else is received until then. The kernel wakes the guard on the processor of
+/// the process that wrote the setting (`select_task_rq_fair`), and waking the other threads takes half as long as a
+/// repair: so that process, and whatever else waits there, continues first.
+const LINGER_USEC: u64 = 1_000;
 
 /// The state with its sockets and `/proc/sys`.
 pub struct Engine<O> {
@@ -49,6 +53,8 @@ pub struct Engine<O> {
     writes: io::Result<Writes>,
     /// Until when events of writes wake nobody (monotonic microseconds).
     paused_until: Option<u64>,
+    /// When the last repair is published at the latest ([`LINGER_USEC`]).
+    publish_at: Option<u64>,
     heartbeat: Arc<Heartbeat>,
     sink: O,
     last_summary: Summary,
@@ -87,6 +93,7 @@ impl<O: Sink> Engine<O> {
             sysctl,
             writes,
             paused_until: None,
+            publish_at: None,
             heartbeat,
             sink,
             last_summary: Summary::default(),
@@ -108,14 +115,17 @@ impl<O: Sink> Engine<O> {
         loop {
             self.heartbeat.turns.fetch_add(1, Ordering::Relaxed);
             let quiet = self.receive_all();
-            if std::mem::take(&mut touched) {
-                self.sink.on_write_event();
-            }
-            self.state.tick(now_usec());
-            if quiet {
-                self.idle();
-            } else {
-                self.publish();
+            let lingers = quiet && self.lingers();
+            if !lingers {
+                if std::mem::take(&mut touched) {
+                    self.sink.on_write_event();
+                }
+                self.state.tick(now_usec());
+                if quiet {
+                    self.idle();
+                } else {
+                    self.publish();
+                }
             }
             while let Ok(command) = inbox.try_recv() {
                 if matches!(command, Command::Stop) {
@@ -125,8 +135,10 @@ impl<O: Sink> Engine<O> {
                 }
                 self.handle_command(command);
             }
-            self.charge_turn();
-            self.apply_filter();
+            if !lingers {
+                self.charge_turn();
+                self.apply_filter();
+            }
             self.paused_until.take_if(|until| *until <= now_usec());
             let woken = self.sleep(mailbox, self.timeout(quiet))?;
             if woken.by_mailbox {
@@ -135,7 +147,7 @@ impl<O: Sink> Engine<O> {
             if woken.by_inotify {
                 self.read_inotify(None);
             }
-            touched = woken.by_fanotify;
+            touched |= woken.by_fanotify;
         }
     }
 
@@ -233,6 +245,7 @@ impl<O: Sink> Engine<O> {
         if outcome.write.is_some() {
             self.sysctl.read_back(&repair.key, &repair.wanted, repair.learn, &mut outcome);
             self.rechecks.start(outcome.finished);
+            self.publish_at.get_or_insert(outcome.finished + LINGER_USEC);
             let otherwise = outcome.now.as_ref().is_none_or(|now| !repair.holds(now));
             // What another writes at the same time is not the kernel's way to say what we wrote.
             repair.learn = repair.learn && !(otherwise && self.is_written_by_others(&repair.key));
@@ -271,6 +284,12 @@ impl<O: Sink> Engine<O> {
         self.publish();
     }
 
+    /// Whether the guard sleeps before it publishes a repair that it has just made.
+    fn lingers(&mut self) -> bool {
+        self.publish_at.take_if(|at| *at <= now_usec());
+        self.publish_at.is_some() && !self.state.is_in_doubt()
+    }
+
     /// How long the guard may sleep if nothing is heard, in microseconds.
     fn timeout(&self, quiet: bool) -> Option<u64> {
         let due = self
@@ -280,6 +299,7 @@ impl<O: Sink> Engine<O> {
             .chain(self.state.links_due())
             .chain(self.state.contest_due())
             .chain(self.paused_until)
+            .chain(self.publish_at)
             .min();
         if !quiet || self.state.is_busy() || self.state.awaits_idle() {
             Some(0)
