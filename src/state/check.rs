@@ -1,7 +1,8 @@
 //! Queues checks: of one setting, of an interface's settings, or of those that belong to no interface.
 
+use super::queue::Job;
 use super::schedule::GLOBAL;
-use super::{Job, SettingId, State, interface, rank};
+use super::{SettingId, State, interface};
 use crate::report::record::Cause;
 use crate::setting::{Attribute, DEFAULT, Family};
 
@@ -10,56 +11,52 @@ const LINKS_A_TURN: usize = 16;
 
 impl State {
     pub(super) fn check_unannounced(&mut self, ifindex: i32, cause: Cause) {
-        for key in self.interfaces.get(&ifindex).map(|i| i.unannounced.clone()).unwrap_or_default() {
+        for key in self.settings.interface(ifindex).map(|interface| interface.unannounced.clone()).unwrap_or_default() {
             self.check(SettingId::Unannounced(key), cause, None);
         }
         self.doubt_baselines_at(ifindex);
     }
 
-    /// The kernel tells of these, so they are looked at only some time after.
+    /// The kernel announces these, so they are checked only some time later.
     pub(super) fn check_announced(&mut self, ifindex: i32, cause: Cause) {
         for (family, attribute) in interface::ANNOUNCED {
-            if attribute != Attribute::Forwarding || self.fan_outs[family as usize].is_none() {
+            if attribute != Attribute::Forwarding || !self.fan_outs.is_on(family) {
                 self.check(SettingId::Announced(family, attribute, ifindex), cause, None);
             }
         }
     }
 
-    /// Linux 3.10 changes it in silence with `all` (addrconf_fixup_forwarding).
+    /// Linux 3.10 changes it with `all` and does not announce that (addrconf_fixup_forwarding).
     pub(super) fn check_default_of_ipv6(&mut self, cause: Cause) {
         self.check(SettingId::Announced(Family::V6, Attribute::Forwarding, DEFAULT), cause, None);
     }
 
     pub(super) fn check_global(&mut self, cause: Cause) {
-        for key in self.global.clone() {
+        for key in self.settings.global().to_vec() {
             self.check(SettingId::Unannounced(key), cause, None);
         }
     }
 
-    /// Has a setting read, if the policy names it.
-    pub(super) fn check(&mut self, slot: SettingId, cause: Cause, received: Option<u64>) {
-        let old = match &slot {
-            SettingId::Announced(..) => self.cell(&slot).and_then(|cell| cell.current).map(|value| value.to_string()),
-            SettingId::Unannounced(key) => self.unannounced.get(key).and_then(|other| other.current.clone()),
-        };
-        self.check_knowing(slot, cause, received, old);
+    /// Queues a setting to be read, if the policy names it.
+    pub(super) fn check(&mut self, id: SettingId, cause: Cause, received: Option<u64>) {
+        let old = self.settings.current(&id);
+        self.check_knowing(id, cause, received, old);
     }
 
-    /// The same, where it is known what stood there before.
-    pub(super) fn check_knowing(&mut self, slot: SettingId, cause: Cause, received: Option<u64>, old: Option<String>) {
-        let entry = self.entry_of(&slot);
+    /// The same, where its value before is known.
+    pub(super) fn check_knowing(&mut self, id: SettingId, cause: Cause, received: Option<u64>, old: Option<String>) {
+        let entry = self.settings.entry_of(&id);
         if entry.is_some() {
-            let job = Job { received, old, known_good: self.read_at, ..Job::new(entry, cause) };
-            self.jobs.entry((rank(&slot), slot)).or_insert(job);
+            self.queue.add(id, Job { received, old, known_good: self.reads.last(), ..Job::new(entry, cause) });
         }
     }
 
-    /// When the next look at a link is due, in monotonic microseconds.
+    /// When the next check of a link is due, in monotonic microseconds.
     pub fn links_due(&self) -> Option<u64> {
         self.link_schedule.due()
     }
 
-    /// Has links that changed looked at, where that is due at `now`: of some only, so that others get their turn.
+    /// Checks links that changed, where that is due at `now`: some only, so that the other threads get their turn.
     pub fn check_due_links(&mut self, now: u64) {
         self.link_schedule.start(now);
         for _ in 0..LINKS_A_TURN {

@@ -1,7 +1,8 @@
-//! Applies a full read to the state: each message of the dump goes the way of a notification.
+//! Applies a full read to the state: each message of the dump is applied as a notification is.
+//!
+//! It owns when everything was read last, and whether it has to be read again.
 
-use super::events::drop_unannounced;
-use super::{Move, SettingId, State};
+use super::{SettingId, State};
 use crate::kernel::message::Link;
 use crate::kernel::netconf::NetconfMessage;
 use crate::report::record::Cause;
@@ -19,63 +20,74 @@ pub struct Snapshot {
     pub at: u64,
 }
 
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub struct Reads {
+    /// Everything has to be read again, and why.
+    requested: Option<Cause>,
+    /// When everything was read last (monotonic microseconds).
+    at: Option<u64>,
+}
+
+impl Reads {
+    pub fn request(&mut self, cause: Cause) {
+        self.requested = Some(cause);
+    }
+
+    pub fn is_requested(&self) -> bool {
+        self.requested.is_some()
+    }
+
+    pub fn take_request(&mut self) -> Option<Cause> {
+        self.requested.take()
+    }
+
+    /// When everything was read last (monotonic microseconds).
+    pub fn last(&self) -> Option<u64> {
+        self.at
+    }
+}
+
 impl State {
-    /// Takes everything that was read at once. Decides in the design's order, whatever the order of the dump.
+    /// Applies everything that was read at once, in the order of repairs, whatever the order of the dump.
     pub fn apply_snapshot(&mut self, snapshot: &Snapshot, cause: Cause) {
         if let Some(links) = &snapshot.links {
-            self.take_links(links, cause);
+            self.apply_links(links, cause);
         }
         if cause == Cause::Overrun && !self.guards_ipv6() {
-            // What was lost of it is not read again, and what was known need not be so any more.
-            for interface in self.interfaces.values_mut() {
-                let cell = interface.cell_mut(Family::V6, Attribute::Forwarding);
+            // What was lost of it is not read again, and its known values may have changed.
+            for (_, cell) in self.settings.cells_mut(Family::V6, Attribute::Forwarding) {
                 (cell.current, cell.baseline) = (None, None);
             }
         }
-        self.wrote_all &= self.fan_outs[Family::V4 as usize].is_some();
+        if !self.fan_outs.is_on(Family::V4) {
+            self.fan_outs.forget_all_written();
+        }
         let of =
             |these: fn(i32) -> bool| snapshot.netconf.iter().filter(move |message| message.ifindex.is_some_and(these));
         let in_order =
             of(|ifindex| ifindex == ALL).chain(of(|ifindex| ifindex == DEFAULT)).chain(of(|ifindex| ifindex > 0));
         in_order.for_each(|message| self.apply_message(message, cause, None));
-        if self.redirects.is_none() || self.fan_outs[Family::V4 as usize].is_none() {
-            self.redirects.clone_from(&snapshot.redirects);
-        }
-        for key in self.unannounced.keys().cloned().collect::<Vec<_>>() {
+        self.take_redirects(snapshot.redirects.clone());
+        for key in self.settings.unannounced_keys().cloned().collect::<Vec<_>>() {
             self.check(SettingId::Unannounced(key), cause, None);
         }
-        self.reread = None;
         self.doubt_baselines();
-        self.read_at = Some(snapshot.at);
+        self.reads = Reads { requested: None, at: Some(snapshot.at) };
     }
 
-    fn take_links(&mut self, links: &[Link], cause: Cause) {
-        let (mut gone, mut new, mut arrived) = (Vec::new(), Vec::new(), Vec::new());
-        let mut there = links.iter().peekable();
-        for (ifindex, known) in self.interfaces.range_mut(1..) {
-            while let Some(link) = there.next_if(|link| link.ifindex < *ifindex) {
-                new.push(link);
-            }
-            match there.next_if(|link| link.ifindex == *ifindex) {
-                None => gone.push(*ifindex),
-                Some(link) if link.name == known.name => arrived.push((link, known.arrive(link.up))),
-                // Names may have been exchanged: all old ones go before the first new one comes.
-                Some(link) => {
-                    drop_unannounced(known, &mut self.unannounced, &mut self.gone);
-                    self.link_schedule.mark_changed(*ifindex, false);
-                    new.push(link);
-                }
-            }
+    fn apply_links(&mut self, links: &[Link], cause: Cause) {
+        let mut differences = self.settings.compare(links);
+        differences.gone.into_iter().for_each(|ifindex| self.remove_link(ifindex));
+        differences.renamed.into_iter().for_each(|ifindex| self.link_schedule.mark_changed(ifindex, false));
+        for link in differences.new {
+            differences.arrived.extend(self.place(link, true).arrival.map(|arrival| (link, arrival)));
         }
-        gone.into_iter().for_each(|ifindex| self.remove_link(ifindex));
-        for link in new.into_iter().chain(there) {
-            arrived.extend(self.place(link, true).1.map(|arrival| (link, arrival)));
-        }
-        for (link, (first, came_up)) in arrived {
+        for (link, (first, came_up)) in differences.arrived {
             if first {
-                self.moves.push(Move::Here(link.name));
+                self.settings.note_here(link.name);
             }
-            // Its messages are lost, or will be no news.
+            // Its notifications are lost, or will be no news.
             if (first || came_up) && cause != Cause::Start {
                 self.link_schedule.mark_changed(link.ifindex, false);
             }

@@ -6,9 +6,14 @@ mod snapshot;
 mod write_back;
 mod writes;
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::kernel::message::Link;
 use crate::kernel::netconf::NetconfMessage;
+use crate::kernel::sysctl::Outcome;
+use crate::report::record::Record;
+use crate::setting::{ALL, DEFAULT};
 
 const POLICY: &str = "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.forwarding = 1\n-net.ipv4.conf.closed0.forwarding\n\
                       net.ipv4.conf.all.rp_filter = 0\nnet.ipv4.conf.tunl0.rp_filter = 0\nnet.ipv6.conf.*.forwarding = 1\n\

@@ -160,7 +160,7 @@ fn what_the_kernel_opens_in_nobodys_name_right_after_our_write_is_closed_again()
 fn what_the_kernel_opens_while_nothing_is_heard_is_closed_again() {
     for policy in [POLICY, "net.ipv4.ip_forward = 1\n"] {
         let mut bench = Bench::started(policy);
-        let all = deferred::all_forwarding(Family::V4);
+        let all = all_forwarding(Family::V4);
         for _ in 0..20 {
             bench.set("net.ipv4.conf.all.forwarding", "1");
             bench.write("net.ipv4.conf.all.forwarding", "0");
