@@ -36,7 +36,7 @@ use crate::report::record::{Cause, Record};
 use crate::setting::Key;
 use crate::state::{Repair, SettingId, State, Summary};
 
-/// After this many messages or repairs in a row, the other threads' wishes (a reload, the watchdog's) get their turn.
+/// After this many messages or repairs in a row, the other threads' commands (a reload, the watchdog's ping) get their turn.
 const TURN: usize = 256;
 /// A repair is published so long after it, if nothing else is received until then. The kernel wakes the guard on the processor of
 /// the process that wrote the setting (`select_task_rq_fair`), and waking the other threads takes half as long as a
@@ -51,7 +51,7 @@ pub struct Engine<O> {
     links: Links,
     sysctl: Sysctl,
     writes: io::Result<Writes>,
-    /// Until when events of writes wake nobody (monotonic microseconds).
+    /// Until when events of writes do not wake the guard (monotonic microseconds).
     paused_until: Option<u64>,
     /// When the last repair is published at the latest ([`LINGER_USEC`]).
     publish_at: Option<u64>,
@@ -110,7 +110,7 @@ impl<O: Sink> Engine<O> {
     /// # Errors
     /// poll(2) failed, which it does only for want of memory.
     pub fn run(&mut self, mailbox: &Mailbox, inbox: &Receiver<Command>) -> io::Result<()> {
-        self.tell_if_unwatched();
+        self.log_if_unwatched();
         let mut touched = false;
         loop {
             self.heartbeat.turns.fetch_add(1, Ordering::Relaxed);
@@ -155,20 +155,21 @@ impl<O: Sink> Engine<O> {
         self.trace_command(&command);
         match command {
             Command::Audit(cause) => {
-                self.hear_what_waits();
+                // First, so that an interface's change before a drift of `all` does not count as a part of that.
+                self.receive_all();
                 self.audit(cause);
             }
             Command::MarkSleep(before) => self.state.mark_sleep(now_usec().saturating_sub(before.as_micros() as u64)),
             Command::Acknowledge(noted) => _ = noted.send(()),
             Command::ReportResume(cause, woke) => {
-                self.hear_what_waits();
+                self.receive_all();
                 let changed = self.state.take_changes();
                 if !(woke.again && changed.is_empty()) {
                     self.publish_record(Record::Resumed { cause, woke, changed });
                 }
             }
             Command::Reload(policy, done) => {
-                self.hear_what_waits();
+                self.receive_all();
                 self.state.reload(policy);
                 self.audit(Cause::Reload);
                 _ = done.send(());
@@ -178,13 +179,7 @@ impl<O: Sink> Engine<O> {
         }
     }
 
-    /// Before everything is read: what an interface was made to be before a drift of `all` is found must not be taken for a part
-    /// of that.
-    fn hear_what_waits(&mut self) {
-        self.receive_all();
-    }
-
-    /// Hears what waits, repairing after each message. False: there may be more, but others need their turn.
+    /// Receives what is queued, and repairs after each batch. False: there may be more, but commands need their turn.
     fn receive_all(&mut self) -> bool {
         for _ in 0..TURN {
             match self.notifications.receive() {
@@ -218,7 +213,7 @@ impl<O: Sink> Engine<O> {
             }
             Event::Link(link) => {
                 if self.state.gives_other_settings(link) {
-                    // Told before it is so (the order of netdev_chain: rtnetlink_event, inetdev_event, addrconf_notify).
+                    // The kernel announces it before it does it (the order of netdev_chain: rtnetlink_event, inetdev_event, addrconf_notify).
                     self.dumps.wait_for_rtnl();
                 }
                 self.state.apply_link(link, true, at);
@@ -228,7 +223,7 @@ impl<O: Sink> Engine<O> {
         }
     }
 
-    /// Carries out what the guard asks for, for one turn at most.
+    /// Executes the state's repairs, for one turn at most.
     fn execute_repairs(&mut self) {
         for _ in 0..TURN {
             let Some(repair) = self.state.next_repair(now_usec()) else { return };
@@ -247,7 +242,7 @@ impl<O: Sink> Engine<O> {
             self.rechecks.start(outcome.finished);
             self.publish_at.get_or_insert(outcome.finished + LINGER_USEC);
             let otherwise = outcome.now.as_ref().is_none_or(|now| !repair.holds(now));
-            // What another writes at the same time is not the kernel's way to say what we wrote.
+            // A value that another process writes at the same time is not how the kernel prints ours.
             repair.learn = repair.learn && !(otherwise && self.is_written_by_others(&repair.key));
         }
         let watched = outcome.write.is_some() && self.writes.as_ref().is_ok_and(|writes| writes.watches(&repair.key));
@@ -257,10 +252,10 @@ impl<O: Sink> Engine<O> {
         if let Some(family) = changed_all {
             self.receive_fan_out(family, written);
         }
-        if let Some(slot) = guarded {
+        if let Some(id) = guarded {
             let cost = self.take_cpu_time();
-            self.state.charge(&slot, now_usec(), cost);
-            self.charged = Some(slot);
+            self.state.charge(&id, now_usec(), cost);
+            self.charged = Some(id);
         }
         if own.is_some() {
             self.read_inotify(own.as_ref());
@@ -290,7 +285,7 @@ impl<O: Sink> Engine<O> {
         self.publish_at.is_some() && !self.state.is_in_doubt()
     }
 
-    /// How long the guard may sleep if nothing is heard, in microseconds.
+    /// How long the guard may sleep if nothing is received, in microseconds.
     fn timeout(&self, quiet: bool) -> Option<u64> {
         let due = self
             .rechecks
@@ -323,7 +318,7 @@ impl<O: Sink> Engine<O> {
                 }
             }
         }
-        if self.rechecks.looked(now_usec(), count, suspects) {
+        if self.rechecks.note_checked(now_usec(), count, suspects) {
             self.state.forget_written();
         }
     }

@@ -7,8 +7,8 @@ use crate::report::record::{Cause, Record};
 use crate::setting::{Attribute, Family, Key};
 
 impl<O: Sink> Engine<O> {
-    /// A write of `all.forwarding` changed every interface: puts back at once what it should not have, and hears all that
-    /// the kernel has to say of it before anything else is decided.
+    /// A write of `all.forwarding` changed every interface: writes back at once what it should not have changed, and receives
+    /// the whole fan-out before anything else is decided.
     pub(super) fn receive_fan_out(&mut self, family: Family, ours: bool) {
         let all = || Key::conf(family, "all".as_ref(), Attribute::Forwarding);
         if !ours {
@@ -18,8 +18,8 @@ impl<O: Sink> Engine<O> {
         for repair in self.state.write_backs(family) {
             self.execute(repair);
         }
-        let (mut wrong, mut heard_all) = (false, false);
-        // Two messages come for each interface; somebody who writes for ever must not hold up everything else.
+        let (mut wrong, mut received_all) = (false, false);
+        // Two messages come for each interface; a process that writes without end must not hold up everything else.
         for _ in 0..TURN + 4 * self.state.known() {
             match self.notifications.receive() {
                 Received::Messages(messages) => {
@@ -27,27 +27,27 @@ impl<O: Sink> Engine<O> {
                     messages.iter().for_each(|message| self.apply_event(message, at));
                 }
                 Received::Nothing => {
-                    heard_all = true;
+                    received_all = true;
                     break;
                 }
                 Received::Lost(lost) => {
                     self.drain();
                     self.publish_record(Record::Resynchronised { reason: lost.to_string() });
                     self.read_everything(Cause::Overrun);
-                    heard_all = true;
+                    received_all = true;
                     break;
                 }
             }
             let was_wrong = std::mem::replace(&mut wrong, self.state.is_all_reported_wrong(family));
             if wrong && !was_wrong {
-                // Old news of what has been mended, or somebody who writes faster than this can listen: then mend first.
+                // It is old and repaired already, or a process writes faster than this receives: then repair first.
                 if self.sysctl.read(&all()).is_ok_and(|value| !self.state.all_holds(family, &value)) {
                     break;
                 }
             }
         }
-        // Otherwise the fan-out is over once the rest has been heard ([`State::idle`]).
-        if heard_all || self.state.is_all_reported_wrong(family) {
+        // Otherwise the fan-out is over once the rest has been received ([`State::idle`]).
+        if received_all || self.state.is_all_reported_wrong(family) {
             self.state.fan_out_received(family);
         }
     }

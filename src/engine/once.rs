@@ -14,13 +14,13 @@ use crate::state::{Move, Summary};
 
 /// What is in doubt after a repair is read again so many times at most.
 const READS_ONCE: u32 = 8;
-/// What is applied once is looked at again for some 0.5 s.
-const LOOKS_ONCE: u32 = 2;
+/// What is applied once is rechecked for some 0.5 s.
+const RECHECKS_ONCE: u32 = 2;
 
 /// What was done.
 pub struct Applied {
     pub records: Vec<Record>,
-    /// Of settings that read back otherwise than they were written, how the kernel says what is wanted.
+    /// Of settings that read back otherwise than they were written, how the kernel prints what is wanted.
     pub learned: HashMap<Key, Arc<str>>,
 }
 
@@ -40,14 +40,14 @@ pub fn apply_once(policy: Arc<Policy>) -> io::Result<Applied> {
     let mut collected = Collect::default();
     let mut engine = Engine::new(policy, Arc::default(), &mut collected)?;
     engine.audit(Cause::Start);
-    // A write of `default` may have changed interfaces in silence, and what mends them may be undone by somebody else for ever.
+    // A write of `default` may have changed interfaces without a notification, and another process may undo their repair for ever.
     for _ in 0..READS_ONCE {
         engine.idle();
         if !engine.state.is_in_doubt() {
             break;
         }
     }
-    for _ in 0..LOOKS_ONCE {
+    for _ in 0..RECHECKS_ONCE {
         let undone = engine.state.written().iter().any(|repair| repair.key.waits_for_rtnl());
         if let Some(due) = engine.rechecks.due().filter(|_| undone) {
             std::thread::sleep(Duration::from_micros(due.saturating_sub(now_usec())));

@@ -4,14 +4,14 @@ use std::collections::HashSet;
 
 use crate::setting::Key;
 
-/// After a write, each time from the last look: a writer that waits for the RTNL lock may undo it unannounced within the
+/// After a write, each time from the last check: a process that waits for the RTNL lock may undo it unannounced within the
 /// microseconds of its turn, or later if it lost the processor in them. Not sooner: a guard that has just
-/// looked waits for a tick behind the next writer on its own processor, and so its repairs come late.
+/// run waits for a tick behind the next writer on its own processor, and so its repairs come late.
 const AFTER_USEC: [u64; 4] = [400_000, 100_000, 500_000, 2_000_000];
-/// A look takes some 5 µs: looking again takes a tenth of the time at most, however much was written.
+/// A check takes some 5 µs: rechecks take a tenth of the time at most, however much was written.
 const SPACING_USEC: u64 = 50;
 
-/// The looks that are still to come. All times are monotonic microseconds.
+/// The rechecks that are still to come. All times are monotonic microseconds.
 #[derive(Default)]
 pub struct Rechecks {
     due: Option<u64>,
@@ -20,7 +20,7 @@ pub struct Rechecks {
 }
 
 impl Rechecks {
-    /// Something was written at `now`. A look that is due sooner stays, so that no stream of writes puts it off.
+    /// Something was written at `now`. A recheck that is due sooner stays, so that no stream of writes defers it.
     pub fn start(&mut self, now: u64) {
         let soon = now + AFTER_USEC[0];
         self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
@@ -31,14 +31,14 @@ impl Rechecks {
         self.due
     }
 
-    /// Whether `key` was wrong at the last look, too. A message of it may have been on its way then, or a writer that waits
+    /// Whether `key` was wrong at the last check, too. A message of it may have been on its way then, or a process that waits
     /// for the lock showed its value in passing.
     pub fn is_suspect(&self, key: &Key) -> bool {
         self.suspects.contains(key)
     }
 
-    /// `written` settings were looked at, and these found wrong for the first time. Says whether that was the last look.
-    pub fn looked(&mut self, now: u64, written: usize, suspects: HashSet<Key>) -> bool {
+    /// `written` settings were checked, and these found wrong for the first time. Says whether that was the last recheck.
+    pub fn note_checked(&mut self, now: u64, written: usize, suspects: HashSet<Key>) -> bool {
         self.done = if suspects.is_empty() { self.done + 1 } else { 0 };
         self.suspects = suspects;
         let spacing = written as u64 * SPACING_USEC;
@@ -52,31 +52,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn looks_again_until_it_is_quiet() {
-        let mut looks = Rechecks::default();
-        assert_eq!(looks.due(), None);
-        looks.start(0);
+    fn rechecks_until_it_is_quiet() {
+        let mut rechecks = Rechecks::default();
+        assert_eq!(rechecks.due(), None);
+        rechecks.start(0);
         for (due, next) in [(400_000, 500_000), (500_000, 1_000_000), (1_000_000, 3_000_000)] {
-            assert_eq!(looks.due(), Some(due));
-            assert!(!looks.looked(due, 3, HashSet::new()));
-            assert_eq!(looks.due(), Some(next));
+            assert_eq!(rechecks.due(), Some(due));
+            assert!(!rechecks.note_checked(due, 3, HashSet::new()));
+            assert_eq!(rechecks.due(), Some(next));
         }
-        assert!(looks.looked(3_000_000, 3, HashSet::new()));
-        assert_eq!(looks.due(), None);
+        assert!(rechecks.note_checked(3_000_000, 3, HashSet::new()));
+        assert_eq!(rechecks.due(), None);
     }
 
     #[test]
-    fn no_stream_of_writes_puts_it_off_and_a_suspect_is_looked_at_anew() {
-        let mut looks = Rechecks::default();
-        looks.start(0);
-        looks.start(390_000);
-        assert_eq!(looks.due(), Some(400_000));
+    fn no_stream_of_writes_defers_it_and_a_suspect_is_rechecked() {
+        let mut rechecks = Rechecks::default();
+        rechecks.start(0);
+        rechecks.start(390_000);
+        assert_eq!(rechecks.due(), Some(400_000));
         let key = Key::all_accept_redirects();
-        looks.looked(400_000, 1, HashSet::from([key.clone()]));
-        assert!(looks.is_suspect(&key));
-        assert_eq!(looks.due(), Some(800_000));
-        looks.looked(800_000, 10_000, HashSet::new());
-        assert!(!looks.is_suspect(&key));
-        assert_eq!(looks.due(), Some(800_000 + 500_000), "a tenth of the time at most");
+        rechecks.note_checked(400_000, 1, HashSet::from([key.clone()]));
+        assert!(rechecks.is_suspect(&key));
+        assert_eq!(rechecks.due(), Some(800_000));
+        rechecks.note_checked(800_000, 10_000, HashSet::new());
+        assert!(!rechecks.is_suspect(&key));
+        assert_eq!(rechecks.due(), Some(800_000 + 500_000), "a tenth of the time at most");
     }
 }

@@ -32,7 +32,7 @@ impl<O: Sink> Engine<O> {
         self.publish_record(Record::Resynchronised { reason });
     }
 
-    /// Empties the queue. Nothing new comes into it meanwhile, so that nobody who writes without end can keep it full.
+    /// Empties the queue. Nothing new comes into it meanwhile, so that no process that writes without end can keep it full.
     pub(super) fn drain(&mut self) {
         let (mut errors, deaf) = (0, self.notifications.deafen());
         loop {
@@ -54,7 +54,7 @@ impl<O: Sink> Engine<O> {
         loop {
             if let Ok(mut notifications) = Notifications::subscribe() {
                 notifications.mute(self.notifications.muted().to_vec());
-                _ = notifications.listen(); // else it hears more than it must
+                _ = notifications.listen(); // else it receives more than it must
                 self.notifications = notifications;
                 return self.source_is_back(SOCKET);
             }
@@ -81,8 +81,8 @@ impl<O: Sink> Engine<O> {
         self.check_interfaces_known();
     }
 
-    /// The interfaces and their settings. Interfaces are `None` where those are all there are that are known: of each that comes,
-    /// goes or gets another name the kernel tells, unless that was lost.
+    /// The interfaces and their settings. Interfaces are `None` where those that are known are all: the kernel announces each that
+    /// comes, goes or gets another name, unless that was lost.
     fn dump(&mut self, cause: Cause) -> io::Result<(Option<Vec<Link>>, Vec<NetconfMessage>)> {
         let families = if self.state.guards_ipv6() { &Family::BOTH[..] } else { &[Family::V4] };
         let mut netconf = Vec::with_capacity(families.len() * self.state.known());
@@ -96,7 +96,7 @@ impl<O: Sink> Engine<O> {
         if !lost && self.state.knows_just(&indices) {
             return Ok((None, netconf));
         }
-        // One that has gone meanwhile is told of.
+        // The kernel announces those that have gone meanwhile.
         let links = indices.iter().filter_map(|ifindex| self.ask_link(*ifindex, lost)).collect();
         Ok((Some(links), netconf))
     }

@@ -9,7 +9,7 @@ use crate::setting::{Attribute, Family, Key};
 use crate::state::Repair;
 use crate::text::why;
 
-/// Each takes a few microseconds, in which one who writes without end writes more than once.
+/// Each takes a few microseconds, in which a process that writes without end writes more than once.
 const OTHERS_TRIES: u32 = 10;
 
 impl<O: Sink> Engine<O> {
@@ -35,7 +35,7 @@ impl<O: Sink> Engine<O> {
         }
     }
 
-    /// What the guard does not guard any more is not watched.
+    /// Removes the watches of settings that are not guarded any more.
     pub(super) fn unwatch(&mut self) {
         let gone = self.state.take_gone();
         if let Ok(writes) = &mut self.writes {
@@ -46,8 +46,8 @@ impl<O: Sink> Engine<O> {
         }
     }
 
-    /// Tells that writes are not watched, if that is so; audits find them later.
-    pub(super) fn tell_if_unwatched(&mut self) {
+    /// Logs that writes are not watched, if that is so; audits find them later.
+    pub(super) fn log_if_unwatched(&mut self) {
         if let Err(error) = &self.writes {
             let remedy =
                 if error.raw_os_error() == Some(libc::EMFILE) { "; raise fs.inotify.max_user_instances" } else { "" };
@@ -55,7 +55,7 @@ impl<O: Sink> Engine<O> {
         }
     }
 
-    /// Has what was written read: all of it but `own`, our own write just now.
+    /// Queues checks of the settings that were written, but for `own`, our own write just now.
     pub(super) fn read_inotify(&mut self, own: Option<&Key>) {
         let at = now_usec();
         let Ok(writes) = &mut self.writes else { return };
@@ -70,8 +70,8 @@ impl<O: Sink> Engine<O> {
         self.read_baselines();
     }
 
-    /// Reads what the guard wants to know of settings that the policy does not name. What is read while `all` is wrong may be its
-    /// doing.
+    /// Reads the baselines of settings that the policy does not name. A value that is read while `all` is wrong may come of its
+    /// fan-out.
     pub(super) fn read_baselines(&mut self) {
         let mut of: BTreeMap<Key, Vec<Key>> = BTreeMap::new();
         self.state.take_unread().into_iter().for_each(|(key, all)| of.entry(all).or_default().push(key));
@@ -88,8 +88,8 @@ impl<O: Sink> Engine<O> {
         }
     }
 
-    /// The setting that took the one of `repair` along, if that is wrong and so is this: the kernel tells of a file that is opened to be
-    /// written before anything is (O_TRUNC, `do_truncate`), and then `all` may have been found right.
+    /// The setting that `repair`'s follows, if both are wrong: the kernel reports a file that is opened to be written before
+    /// anything is written (O_TRUNC, `do_truncate`), and then `all` may have been found right.
     pub(super) fn broken_leader(&mut self, repair: &Repair) -> Option<Key> {
         let leader = self.state.leader_of(repair)?;
         let is_wrong = !self.holds(&leader) && self.sysctl.read(&repair.key).is_ok_and(|value| !repair.holds(&value));
@@ -100,7 +100,7 @@ impl<O: Sink> Engine<O> {
         self.sysctl.read(key).is_ok_and(|value| self.state.other_holds(key, &value))
     }
 
-    /// Whether somebody else writes `key` right now, as far as inotify tells.
+    /// Whether another process writes `key` right now, as far as inotify reports it.
     pub(super) fn is_written_by_others(&mut self, key: &Key) -> bool {
         // Our own write's event is there when the write returns, so all that comes after it are others'.
         self.read_inotify(Some(key));
@@ -121,7 +121,7 @@ impl<O: Sink> Engine<O> {
     /// The guard must know what `all.accept_redirects` was before a drift of `all.forwarding`.
     pub(super) fn read_redirects(&mut self) {
         if let Ok(value) = self.sysctl.read(&Key::all_accept_redirects()) {
-            // A drift that has not been heard of yet sets it, too: then what was written is not known.
+            // A drift whose notification is still queued sets it, too: then the value that was written is not known.
             let all = Key::conf(Family::V4, "all".as_ref(), Attribute::Forwarding);
             let undisturbed = self.sysctl.read(&all).is_ok_and(|all| self.state.all_holds(Family::V4, &all));
             self.state.redirects(undisturbed.then_some(value));

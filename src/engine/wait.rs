@@ -9,10 +9,10 @@ use rustix::io::retry_on_intr;
 use super::{Engine, Mailbox, Sink};
 use crate::kernel::sysctl::now_usec;
 
-/// Events of writes wake the guard this often at most: who writes without end must not wake it without end.
+/// Events of writes wake the guard this often at most: a process that writes without end must not wake it without end.
 const PAUSE_USEC: u64 = 10_000;
 
-/// Whom there is something from, besides the kernel's notifications, which are always read.
+/// What has woken the guard, besides the kernel's notifications, which are always received.
 pub(super) struct Woken {
     pub by_mailbox: bool,
     pub by_inotify: bool,

@@ -13,7 +13,7 @@ const SECOND: u64 = 1_000_000;
 /// From this many repairs within this long a setting is called contested.
 const REPAIRS: usize = 5;
 const WITHIN: u64 = 10 * SECOND;
-/// And no longer once nobody has changed it for this long.
+/// And no longer once no process has changed it for this long.
 const QUIET: u64 = 60 * SECOND;
 /// So many repairs have a record of their own, and one more every so often; the others are counted in summaries.
 const RECORDS: u64 = 250;
@@ -25,11 +25,11 @@ const SHARE: u64 = 30;
 const BURST: u64 = 15 * SECOND;
 /// However much one cost, the next is deferred by no more.
 const DEFERRED_MAX: u64 = 5 * SECOND;
-/// A muted setting is listened to again once no more than this is owed.
+/// The notifications of a muted setting are received again once no more than this is owed.
 const REST: u64 = BURST / 10;
-/// Listening to changes that can't be repaired yet may cost as many repairs, and this much; then they are muted.
-const HEARD_REPAIRS: u64 = 10;
-const HEARD: u64 = 10_000;
+/// Notifications of changes that can't be repaired yet may cost as much as so many repairs, and this much; then they are muted.
+const NOTIFIED_REPAIRS: u64 = 10;
+const NOTIFIED: u64 = 10_000;
 
 /// A leaky bucket, by the time when it is empty again.
 #[derive(Debug, Default)]
@@ -62,18 +62,18 @@ struct Contest {
     /// Of [`RECORDS`], each for [`RECORD_EVERY`].
     records: Bucket,
     /// Repairs without a record of their own, and since when.
-    untold: u64,
-    untold_since: u64,
+    unpublished: u64,
+    unpublished_since: u64,
     /// Of processor time, each microsecond for [`SHARE`].
     processor: Bucket,
     /// The most that one check or repair took.
     cost: u64,
     /// A repair is deferred.
     waits: bool,
-    /// What hearing has cost since the last repair; nothing is heard any more, and when to look instead.
-    heard: u64,
+    /// What notifications have cost since the last repair; whether they are filtered out, and when to check instead.
+    notified: u64,
     muted: bool,
-    look_at: u64,
+    check_at: u64,
     timer: u64,
 }
 
@@ -96,17 +96,17 @@ impl Contest {
     }
 
     fn summary(&mut self, until: u64) -> Record {
-        let (subject, key, since) = (self.subject.clone(), self.key.clone(), self.untold_since);
-        let count = std::mem::take(&mut self.untold);
+        let (subject, key, since) = (self.subject.clone(), self.key.clone(), self.unpublished_since);
+        let count = std::mem::take(&mut self.unpublished);
         Record::StillContested { subject, key, count, since, until, writers: Vec::new() }
     }
 
     /// When something is to be done next.
     fn due(&self) -> u64 {
-        let summary = if self.untold > 0 { self.untold_since + SUMMARY_EVERY } else { u64::MAX };
+        let summary = if self.unpublished > 0 { self.unpublished_since + SUMMARY_EVERY } else { u64::MAX };
         let repair = if self.waits { self.not_before() } else { u64::MAX };
-        let look = if self.muted { self.look_at } else { u64::MAX };
-        (self.last() + QUIET).min(summary).min(repair).min(look)
+        let check = if self.muted { self.check_at } else { u64::MAX };
+        (self.last() + QUIET).min(summary).min(repair).min(check)
     }
 }
 
@@ -120,20 +120,20 @@ pub struct Contests {
     called: Vec<String>,
 }
 
-/// What has to be done at some time.
+/// What is due at some time.
 #[derive(Debug, PartialEq)]
 pub enum Due {
-    /// A repair need not wait any longer, or nothing is heard of the setting: look.
-    Look(SettingId),
-    Tell(Record),
+    /// A repair need not wait any longer, or the setting's notifications are filtered out.
+    Check(SettingId),
+    Publish(Record),
 }
 
 impl Contests {
-    /// A setting was put right at `now`. Says whether that has a record of its own, and gives the one that calls it contested.
-    pub fn repaired(&mut self, slot: &SettingId, subject: &Subject, key: &Key, now: u64) -> (bool, Option<Record>) {
-        let contest = self.settings.entry(slot.clone()).or_insert_with(|| {
+    /// A setting was repaired at `now`. Says whether that has a record of its own, and gives the one that calls it contested.
+    pub fn repaired(&mut self, id: &SettingId, subject: &Subject, key: &Key, now: u64) -> (bool, Option<Record>) {
+        let contest = self.settings.entry(id.clone()).or_insert_with(|| {
             let timer = now + QUIET;
-            self.timers.insert((timer, slot.clone()));
+            self.timers.insert((timer, id.clone()));
             Contest {
                 subject: subject.clone(),
                 key: key.clone(),
@@ -142,14 +142,14 @@ impl Contests {
                 times: [0; REPAIRS],
                 contested: false,
                 records: Bucket::default(),
-                untold: 0,
-                untold_since: 0,
+                unpublished: 0,
+                unpublished_since: 0,
                 processor: Bucket::default(),
                 cost: 0,
                 waits: false,
-                heard: 0,
+                notified: 0,
                 muted: false,
-                look_at: 0,
+                check_at: 0,
                 timer,
             }
         });
@@ -163,7 +163,7 @@ impl Contests {
         contest.key.clone_from(key);
         contest.times[contest.repairs as usize % REPAIRS] = now;
         contest.repairs += 1;
-        contest.heard = 0;
+        contest.notified = 0;
         let oldest = contest.times[contest.repairs as usize % REPAIRS];
         let mut record = None;
         if !contest.contested && contest.repairs >= REPAIRS as u64 && now - oldest <= WITHIN {
@@ -182,62 +182,62 @@ impl Contests {
         if own {
             contest.records.add(now, RECORD_EVERY, RECORDS * RECORD_EVERY);
         } else {
-            if contest.untold == 0 {
-                contest.untold_since = now;
+            if contest.unpublished == 0 {
+                contest.unpublished_since = now;
             }
-            contest.untold += 1;
-            self.arm(slot);
+            contest.unpublished += 1;
+            self.arm(id);
         }
         (own, record)
     }
 
-    /// A look at a setting, and a repair if it needed one, have cost this much.
-    pub fn charge(&mut self, slot: &SettingId, now: u64, cost: u64) {
-        let Some(contest) = self.settings.get_mut(slot) else { return };
+    /// The check of a setting, and a repair if it needed one, took this much processor time.
+    pub fn charge(&mut self, id: &SettingId, now: u64, cost: u64) {
+        let Some(contest) = self.settings.get_mut(id) else { return };
         contest.charge(now, cost);
         contest.cost = contest.cost.max(cost);
         if contest.is_over_budget(now) {
             let pace = (contest.cost * SHARE).min(DEFERRED_MAX);
-            contest.look_at = contest.not_before().max(now + pace);
-            self.arm(slot);
+            contest.check_at = contest.not_before().max(now + pace);
+            self.arm(id);
         } else if contest.processor.owed(now) <= REST {
             self.mutes_changed |= std::mem::take(&mut contest.muted);
         }
     }
 
-    /// What had to be done after a repair has cost this much.
-    pub fn charge_rest(&mut self, slot: &SettingId, now: u64, cost: u64) {
-        if let Some(contest) = self.settings.get_mut(slot) {
+    /// What followed a repair took this much processor time.
+    pub fn charge_rest(&mut self, id: &SettingId, now: u64, cost: u64) {
+        if let Some(contest) = self.settings.get_mut(id) {
             contest.charge(now, cost);
         }
     }
 
-    /// Hearing of a setting whose repair waits has cost this much.
-    pub fn charge_hearing(&mut self, slot: &SettingId, now: u64, cost: u64) {
-        let Some(contest) = self.settings.get_mut(slot) else { return };
+    /// Receiving notifications of a setting whose repair is deferred took this much processor time.
+    pub fn charge_notifications(&mut self, id: &SettingId, now: u64, cost: u64) {
+        let Some(contest) = self.settings.get_mut(id) else { return };
         contest.charge(now, cost);
-        contest.heard += cost;
-        let costs_too_much = contest.heard > HEARD + HEARD_REPAIRS * contest.cost;
-        if costs_too_much && contest.is_over_budget(now) && slot.is_announced() && !contest.muted {
+        contest.notified += cost;
+        let costs_too_much = contest.notified > NOTIFIED + NOTIFIED_REPAIRS * contest.cost;
+        if costs_too_much && contest.is_over_budget(now) && id.is_announced() && !contest.muted {
             (contest.muted, self.mutes_changed) = (true, true);
-            self.arm(slot);
+            self.arm(id);
         }
     }
 
-    /// Whether a repair has to wait. If so, [`Due::Look`] says when it need not wait any longer.
-    pub fn waits(&mut self, slot: &SettingId, now: u64) -> bool {
-        let Some(contest) = self.settings.get_mut(slot) else { return false };
+    /// Whether a repair has to wait. If so, [`Due::Check`] says when it need not wait any longer.
+    pub fn waits(&mut self, id: &SettingId, now: u64) -> bool {
+        let Some(contest) = self.settings.get_mut(id) else { return false };
         contest.waits = contest.is_over_budget(now);
         let waits = contest.waits;
         if waits {
-            self.arm(slot);
+            self.arm(id);
         }
         waits
     }
 
     /// When a repair that waits need not wait any longer.
-    pub fn not_before(&self, slot: &SettingId) -> Option<u64> {
-        self.settings.get(slot).map(Contest::not_before)
+    pub fn not_before(&self, id: &SettingId) -> Option<u64> {
+        self.settings.get(id).map(Contest::not_before)
     }
 
     /// When [`Contests::take_due`] has something to do.
@@ -245,31 +245,31 @@ impl Contests {
         self.timers.first().map(|(due, _)| *due)
     }
 
-    /// The next thing that is due at `now`.
+    /// The next of what is due at `now`.
     pub fn take_due(&mut self, now: u64) -> Option<Due> {
-        while let Some((_, slot)) = self.timers.first().filter(|(due, _)| *due <= now).cloned() {
+        while let Some((_, id)) = self.timers.first().filter(|(due, _)| *due <= now).cloned() {
             self.timers.pop_first();
-            let Some(contest) = self.settings.get_mut(&slot) else { continue };
+            let Some(contest) = self.settings.get_mut(&id) else { continue };
             if contest.last() + QUIET <= now {
                 self.mutes_changed |= contest.muted;
-                let contest = self.settings.remove(&slot)?;
+                let contest = self.settings.remove(&id)?;
                 if contest.contested {
                     self.called.retain(|name| *name != contest.subject.key);
                     let usec = contest.last() - contest.since;
                     let Contest { subject, repairs, .. } = contest;
-                    return Some(Due::Tell(Record::ContestOver { subject, repairs, usec }));
+                    return Some(Due::Publish(Record::ContestOver { subject, repairs, usec }));
                 }
                 continue;
             }
             let mut due = None;
-            if contest.untold > 0 && contest.untold_since + SUMMARY_EVERY <= now {
-                due = Some(Due::Tell(contest.summary(now)));
-            } else if contest.waits && contest.not_before() <= now || contest.muted && contest.look_at <= now {
-                (contest.waits, contest.look_at) = (false, now + DEFERRED_MAX);
-                due = Some(Due::Look(slot.clone()));
+            if contest.unpublished > 0 && contest.unpublished_since + SUMMARY_EVERY <= now {
+                due = Some(Due::Publish(contest.summary(now)));
+            } else if contest.waits && contest.not_before() <= now || contest.muted && contest.check_at <= now {
+                (contest.waits, contest.check_at) = (false, now + DEFERRED_MAX);
+                due = Some(Due::Check(id.clone()));
             }
             contest.timer = contest.due();
-            self.timers.insert((contest.timer, slot));
+            self.timers.insert((contest.timer, id));
             if due.is_some() {
                 return due;
             }
@@ -277,46 +277,45 @@ impl Contests {
         None
     }
 
-    /// What is still to be told of repairs without a record of their own.
-    pub fn untold(&mut self, now: u64) -> Vec<Record> {
-        let untold = self.settings.values_mut().filter(|contest| contest.untold > 0);
-        untold.map(|contest| contest.summary(now)).collect()
+    /// The summaries that are still to be published, of repairs without a record of their own.
+    pub fn unpublished(&mut self, now: u64) -> Vec<Record> {
+        let unpublished = self.settings.values_mut().filter(|contest| contest.unpublished > 0);
+        unpublished.map(|contest| contest.summary(now)).collect()
     }
 
     /// Sets the timer of a setting, unless it fires sooner anyway.
-    fn arm(&mut self, slot: &SettingId) {
-        let Some(contest) = self.settings.get_mut(slot) else { return };
+    fn arm(&mut self, id: &SettingId) {
+        let Some(contest) = self.settings.get_mut(id) else { return };
         let due = contest.due();
         if due < contest.timer {
-            self.timers.remove(&(contest.timer, slot.clone()));
-            self.timers.insert((due, slot.clone()));
+            self.timers.remove(&(contest.timer, id.clone()));
+            self.timers.insert((due, id.clone()));
             contest.timer = due;
         }
     }
 
-    /// The settings of which nothing shall be heard, if these are others than the last time.
+    /// The settings whose notifications are filtered out, if these are others than the last time.
     pub fn take_mutes(&mut self) -> Option<Vec<SettingId>> {
-        let muted =
-            || self.settings.iter().filter(|(_, contest)| contest.muted).map(|(slot, _)| slot.clone()).collect();
+        let muted = || self.settings.iter().filter(|(_, contest)| contest.muted).map(|(id, _)| id.clone()).collect();
         std::mem::take(&mut self.mutes_changed).then(muted)
     }
 
-    /// Whether somebody changed a setting back lately: what is read there may be their value.
-    pub fn is_repaired_again(&self, slot: &SettingId) -> bool {
-        self.settings.get(slot).is_some_and(|contest| contest.repairs > 1)
+    /// Whether another process changed a setting back lately: what is read may be its value.
+    pub fn is_repaired_again(&self, id: &SettingId) -> bool {
+        self.settings.get(id).is_some_and(|contest| contest.repairs > 1)
     }
 
     /// Whether a contested setting has not come to rest at `now`, which it may do at `calm`.
-    pub fn is_in_turmoil(&self, slot: &SettingId, calm: u64, now: u64) -> bool {
-        self.is_contested(slot) && self.settings.get(slot).is_some_and(|contest| contest.muted || now < calm)
+    pub fn is_in_turmoil(&self, id: &SettingId, calm: u64, now: u64) -> bool {
+        self.is_contested(id) && self.settings.get(id).is_some_and(|contest| contest.muted || now < calm)
     }
 
-    pub fn is_muted(&self, slot: &SettingId) -> bool {
-        self.settings.get(slot).is_some_and(|contest| contest.muted)
+    pub fn is_muted(&self, id: &SettingId) -> bool {
+        self.settings.get(id).is_some_and(|contest| contest.muted)
     }
 
-    pub fn is_contested(&self, slot: &SettingId) -> bool {
-        self.settings.get(slot).is_some_and(|contest| contest.contested)
+    pub fn is_contested(&self, id: &SettingId) -> bool {
+        self.settings.get(id).is_some_and(|contest| contest.contested)
     }
 
     /// The settings that are called contested, by the policy's names.
@@ -324,21 +323,21 @@ impl Contests {
         &self.called
     }
 
-    /// Gives what is still to be told of its repairs.
+    /// Gives the summary that is still to be published.
     #[must_use]
-    pub fn forget(&mut self, slot: &SettingId) -> Option<Record> {
-        let mut contest = self.settings.remove(slot)?;
-        self.timers.remove(&(contest.timer, slot.clone()));
+    pub fn forget(&mut self, id: &SettingId) -> Option<Record> {
+        let mut contest = self.settings.remove(id)?;
+        self.timers.remove(&(contest.timer, id.clone()));
         self.mutes_changed |= contest.muted;
         self.called.retain(|name| *name != contest.subject.key);
-        (contest.untold > 0).then(|| contest.summary(contest.last()))
+        (contest.unpublished > 0).then(|| contest.summary(contest.last()))
     }
 
     /// The same of all settings.
     #[must_use]
     pub fn forget_all(&mut self) -> Vec<Record> {
-        let slots: Vec<SettingId> = self.settings.keys().cloned().collect();
-        slots.iter().filter_map(|slot| self.forget(slot)).collect()
+        let ids: Vec<SettingId> = self.settings.keys().cloned().collect();
+        ids.iter().filter_map(|id| self.forget(id)).collect()
     }
 }
 

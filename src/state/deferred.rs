@@ -18,14 +18,14 @@ impl State {
 
     /// The guard stops: publishes what has not been published yet.
     pub fn stop(&mut self, now: u64) {
-        let untold = self.contests.untold(now);
-        self.output.publish_all(untold);
+        let unpublished = self.contests.unpublished(now);
+        self.output.publish_all(unpublished);
     }
 
     /// What followed the last repair, of `charged`, took this much; or receiving notifications of one whose repair is deferred did.
     pub fn charge_turn(&mut self, charged: Option<&SettingId>, now: u64, cost: u64) {
         match (self.queue.take_last_deferred(), charged) {
-            (Some(id), _) => self.contests.charge_hearing(&id, now, cost),
+            (Some(id), _) => self.contests.charge_notifications(&id, now, cost),
             (None, Some(id)) => self.contests.charge_rest(id, now, cost),
             (None, None) => {}
         }
@@ -43,8 +43,8 @@ impl State {
         }
         while let Some(due) = self.contests.take_due(now) {
             match due {
-                Due::Tell(record) => self.output.publish(record),
-                Due::Look(id) => {
+                Due::Publish(record) => self.output.publish(record),
+                Due::Check(id) => {
                     if id == all_forwarding(Family::V4) && self.contests.is_muted(&id) {
                         self.fan_outs.suspect_reopened();
                     }
@@ -116,8 +116,8 @@ impl State {
 
     /// A setting disappeared.
     pub(super) fn forget_contest(&mut self, id: &SettingId) {
-        let untold = self.contests.forget(id);
-        self.output.publish_all(untold);
+        let unpublished = self.contests.forget(id);
+        self.output.publish_all(unpublished);
         self.queue.forget_deferred(id);
     }
 }

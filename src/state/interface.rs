@@ -17,7 +17,7 @@ pub const ANNOUNCED: [(Family, Attribute); 3] =
 pub struct Cell {
     /// The policy's entry that decides it.
     pub entry: Option<usize>,
-    /// What the kernel last said.
+    /// The value that the kernel last announced, or that was read since.
     pub current: Option<i32>,
     /// The same, but for what a drift of `all` did to it.
     pub baseline: Option<i32>,
@@ -30,7 +30,7 @@ pub struct Cell {
 pub struct Unannounced {
     pub entry: usize,
     pub current: Option<String>,
-    /// How the kernel says the wanted value, where that is not how the policy says it.
+    /// How the kernel prints the wanted value, where that is not how the policy writes it.
     pub learned: Option<Arc<str>>,
 }
 
@@ -83,16 +83,16 @@ impl Interface {
         }
     }
 
-    /// It is wholly there, and up or not. Says whether it came, or came up (where that is not known, when it is first said
-    /// to be up).
+    /// It is complete, and up or not. Says whether it came, or came up (where that was not known, when it is first reported
+    /// up).
     pub fn arrive(&mut self, up: Option<bool>) -> (bool, bool) {
         let came_up = up == Some(true) && self.up != up;
         self.up = up.or(self.up);
         (!std::mem::replace(&mut self.complete, true), came_up)
     }
 
-    /// Whether this is news of an MTU that may have made its settings anew from `default`: below 68 an interface has no IPv4, and
-    /// below 1280 no IPv6, and Linux 3.10 tells of nothing else (`inetdev_event`, `addrconf_notify`).
+    /// Whether this is another MTU, with which the kernel may have made its settings anew from `default`: below 68 an interface has no IPv4, and
+    /// below 1280 no IPv6, and Linux 3.10 announces nothing else (`inetdev_event`, `addrconf_notify`).
     pub fn has_other_mtu(&self, link: &Link) -> bool {
         self.complete && link.mtu.is_some() && self.mtu != link.mtu
     }

@@ -9,22 +9,22 @@ use crate::report::woke::{By, Woke};
 
 /// How long after a wake-up it has come to rest: what runs with it (`network start`) follows within this.
 const REST: Duration = Duration::from_secs(3);
-/// The same where only the clocks tell: they do so before anything runs.
+/// The same where only the clocks report it: they do so before anything runs.
 const REST_BY_CLOCKS: Duration = Duration::from_secs(5);
-/// The sleep hook gives up after 5 s: one that announced a sleep may never say that it is over.
+/// The sleep hook gives up after 5 s: one that announced a sleep may never report its end.
 const REST_BY_HOOK: Duration = Duration::from_secs(10);
-/// Whoever announced a sleep may be as late as this to say that it is over: systemd-sleep(8) waits 90 s for its hooks.
+/// The end of an announced sleep may be reported as late as this: systemd-sleep(8) waits 90 s for its hooks.
 const OVER_AT_LATEST: Duration = Duration::from_secs(120);
-/// The last look is over, and what it found is repaired.
-const LOOKED: Duration = LAST.saturating_add(Duration::from_secs(1));
-/// What was put right so shortly before a sleep was heard of belongs to it: hooks run side by side, and the clocks tell of
+/// The last follow-up check is over, and what it found is repaired.
+const CHECKED: Duration = LAST.saturating_add(Duration::from_secs(1));
+/// What was repaired so shortly before a sleep was noticed belongs to it: hooks run side by side, and the clocks report
 /// a sleep when it is over.
 pub const BEFORE: Duration = Duration::from_secs(10);
 /// The same of a hypervisor's hook: open-vm-tools runs `network stop` before its host pauses the machine, and `network
 /// start`, which may wait for DHCP, before the hook.
 pub const BEFORE_HYPERVISOR: Duration = Duration::from_secs(60);
 
-/// What the clocks say has happened.
+/// What the clocks report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Jump {
     /// The kernel was suspended for this long.
@@ -45,7 +45,7 @@ pub struct Moment {
 /// What has to be done about a sleep.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Act {
-    /// What is put right from now on, and was so long before, belongs to this sleep.
+    /// What is repaired from now on, and was so long before, belongs to this sleep.
     MarkSleep(Duration),
     ReportResume(Cause, Woke),
 }
@@ -57,18 +57,18 @@ pub struct Sleeps(Option<Sleep>);
 #[derive(Debug, Default)]
 struct Sleep {
     announced: Option<Moment>,
-    /// Those who announced it and have not said yet that it is over.
+    /// Those that announced it and have not reported its end yet.
     open: BTreeSet<By>,
     noticed_by: BTreeSet<By>,
     /// When the first and when the last noticed.
     noticed: Option<(Moment, Moment)>,
     suspended: Option<Duration>,
     step_usec: Option<i64>,
-    told: bool,
+    reported: bool,
 }
 
 impl Sleeps {
-    /// The node is about to sleep. What was put right `before` belongs to it.
+    /// The node is about to sleep. What was repaired `before` belongs to it.
     pub fn announce(&mut self, by: By, before: Duration, now: Moment) -> Vec<Act> {
         if let Some(sleep) = self.0.as_mut().filter(|sleep| sleep.is_announced_by(by)) {
             sleep.open.insert(by);
@@ -78,7 +78,7 @@ impl Sleeps {
         self.begin(sleep, before)
     }
 
-    /// The node woke, as far as `by` knows. The cause is that of the looks that follow.
+    /// The node woke, as far as `by` knows. The cause is that of the checks that follow.
     pub fn notice(&mut self, by: By, jump: Option<Jump>, now: Moment) -> (Cause, Vec<Act>) {
         let is_of_this = self.0.as_ref().is_some_and(|sleep| !sleep.is_over_for(by, jump));
         let before = if by == By::Hypervisor { BEFORE_HYPERVISOR } else { BEFORE };
@@ -86,7 +86,7 @@ impl Sleeps {
         let sleep = self.0.get_or_insert_default();
         match jump {
             Some(Jump::Slept(time)) => *sleep.suspended.get_or_insert_default() += time,
-            Some(Jump::Stepped { .. }) if sleep.told => {}
+            Some(Jump::Stepped { .. }) if sleep.reported => {}
             Some(Jump::Stepped { usec }) => {
                 sleep.step_usec = Some(sleep.step_usec.unwrap_or_default().saturating_add(usec));
             }
@@ -94,18 +94,18 @@ impl Sleeps {
         }
         sleep.noticed_by.insert(by);
         let was_open = sleep.open.remove(&by);
-        if !sleep.told || was_open {
+        if !sleep.reported || was_open {
             sleep.noticed = Some((sleep.noticed.map_or(now, |(first, _)| first), now));
         }
         (sleep.cause(), acts)
     }
 
-    /// Whoever announced a sleep will not say that it is over.
+    /// The source that announced a sleep will not report its end.
     pub fn lose(&mut self, by: By) {
         self.0.iter_mut().for_each(|sleep| _ = sleep.open.remove(&by));
     }
 
-    /// Whether `by` has announced a sleep and not said that it is over.
+    /// Whether `by` has announced a sleep and not reported its end.
     pub fn is_open(&self, by: By) -> bool {
         self.0.as_ref().is_some_and(|sleep| sleep.open.contains(&by))
     }
@@ -115,23 +115,23 @@ impl Sleeps {
         self.0.as_ref()?.due()
     }
 
-    /// What has come to rest is told.
+    /// Reports a sleep that has come to rest.
     pub fn rest(&mut self, now: Duration) -> Option<Act> {
         let sleep = self.0.as_mut().filter(|sleep| sleep.due().is_some_and(|due| due <= now))?;
-        if sleep.told || sleep.noticed.is_none() {
+        if sleep.reported || sleep.noticed.is_none() {
             return self.end();
         }
         let record = sleep.record();
-        sleep.told = true;
+        sleep.reported = true;
         record
     }
 
-    /// Nothing more is waited for: tells what has not been told.
+    /// Nothing more is waited for: reports what has not been reported.
     pub fn end(&mut self) -> Option<Act> {
         self.0.take()?.record()
     }
 
-    /// What is still to be told of the last one comes first.
+    /// What is still to be reported of the last one comes first.
     fn begin(&mut self, sleep: Sleep, before: Duration) -> Vec<Act> {
         let last = self.end();
         self.0 = Some(sleep);
@@ -140,7 +140,7 @@ impl Sleeps {
 }
 
 impl Sleep {
-    /// Whether an announcement is of this sleep. logind's encloses what hooks are told, of which there are several where
+    /// Whether an announcement is of this sleep. logind's encloses those of hooks, of which there are several where
     /// the node is put from one sleep into another (suspend-then-hibernate).
     fn is_announced_by(&self, by: By) -> bool {
         self.noticed.is_none() || by == By::Hook && self.open.contains(&By::Logind)
@@ -149,8 +149,8 @@ impl Sleep {
     /// Whether a wake-up is of another sleep than this.
     fn is_over_for(&self, by: By, jump: Option<Jump>) -> bool {
         match (by, jump) {
-            (_, Some(Jump::Slept(_))) => self.told || self.suspended.is_some() && !self.open.contains(&By::Logind),
-            (By::Hypervisor, _) => self.told,
+            (_, Some(Jump::Slept(_))) => self.reported || self.suspended.is_some() && !self.open.contains(&By::Logind),
+            (By::Hypervisor, _) => self.reported,
             _ => false,
         }
     }
@@ -158,11 +158,11 @@ impl Sleep {
     fn due(&self) -> Option<Duration> {
         let Some((first, last)) = self.noticed else { return Some(self.announced?.awake + OVER_AT_LATEST) };
         let rest = if self.noticed_by.iter().eq([&By::Clocks]) { REST_BY_CLOCKS } else { REST };
-        Some(match (self.told, self.open.is_empty()) {
+        Some(match (self.reported, self.open.is_empty()) {
             (false, true) => (last.awake + rest).min(first.awake + LAST),
             (false, false) if !self.open.contains(&By::Logind) => (last.awake + REST_BY_HOOK).min(first.awake + LAST),
             (false, false) => first.awake + LAST,
-            (true, true) => last.awake + LOOKED,
+            (true, true) => last.awake + CHECKED,
             (true, false) => last.awake + OVER_AT_LATEST,
         })
     }
@@ -174,7 +174,7 @@ impl Sleep {
             slept: self.suspended.or(span),
             step_usec: self.step_usec,
             noticed_by: self.noticed_by.clone(),
-            again: self.told,
+            again: self.reported,
         };
         Some(Act::ReportResume(self.cause(), woke))
     }

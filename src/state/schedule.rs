@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use crate::report::record::Cause;
 
-/// After the event; the first look is at once.
-const LOOKS: [Duration; 4] = [Duration::ZERO, Duration::from_secs(2), Duration::from_secs(10), LAST];
+/// After the event; the first check is at once.
+const CHECKS: [Duration; 4] = [Duration::ZERO, Duration::from_secs(2), Duration::from_secs(10), LAST];
 pub(super) const LAST: Duration = Duration::from_secs(30);
 
-/// The looks that are still to come.
+/// The follow-up checks that are still to come.
 #[derive(Debug, Default)]
 pub struct Schedule {
     since: Duration,
@@ -35,13 +35,13 @@ impl Schedule {
         }
     }
 
-    /// When the next look is due.
+    /// When the next check is due.
     pub fn due(&self) -> Option<Duration> {
         self.cause?;
-        LOOKS.get(self.done).map(|after| self.since + *after)
+        CHECKS.get(self.done).map(|after| self.since + *after)
     }
 
-    /// The cause of the look that is due at `now`, if one is.
+    /// The cause of the check that is due at `now`, if one is.
     pub fn take(&mut self, now: Duration) -> Option<Cause> {
         self.due().filter(|due| *due <= now)?;
         while self.due().is_some_and(|next| next <= now) {
@@ -54,14 +54,14 @@ impl Schedule {
 /// Stands for the settings that belong to no interface; no interface has this index.
 pub const GLOBAL: i32 = 0;
 
-/// The looks at links that came, were renamed or came up, each at its own settings and by a schedule of its own. All times
+/// The follow-up checks of links that came, were renamed or came up, each by a schedule of its own. All times
 /// are monotonic microseconds.
 #[derive(Debug, Default)]
 pub struct LinkSchedule {
     /// Links that changed, and whether what was known of their settings is void.
     changed_links: HashMap<i32, bool>,
     courses: HashMap<i32, Course>,
-    /// The next look of each course.
+    /// The next check of each course.
     due: BTreeSet<(u64, i32)>,
 }
 
@@ -69,31 +69,31 @@ pub struct LinkSchedule {
 struct Course {
     since: u64,
     done: usize,
-    /// When the last look was.
-    looked: Option<u64>,
+    /// When the last check was.
+    checked: Option<u64>,
 }
 
 impl Course {
     fn due(&self) -> Option<u64> {
-        LOOKS.get(self.done).map(|after| self.since + usec(*after))
+        CHECKS.get(self.done).map(|after| self.since + usec(*after))
     }
 }
 
 impl LinkSchedule {
-    /// A link changed; `anew` if its settings are others now. Looks start with the next [`LinkSchedule::start`].
+    /// A link changed; `anew` if its settings are others now. Checks start with the next [`LinkSchedule::start`].
     pub fn mark_changed(&mut self, ifindex: i32, anew: bool) {
         *self.changed_links.entry(ifindex).or_default() |= anew;
     }
 
-    /// Starts the looks of what was stirred. One that was looked at lately has to wait: however it flaps, it is looked at
-    /// every 2 s at most, and after the last flap the looks are complete.
+    /// Starts the checks of links that changed. One that was checked lately has to wait: however it flaps, it is checked
+    /// every 2 s at most, and after the last flap the checks are complete.
     pub fn start(&mut self, now: u64) {
         for (ifindex, anew) in self.changed_links.drain() {
-            let course = self.courses.entry(ifindex).or_insert(Course { done: LOOKS.len(), ..Course::default() });
+            let course = self.courses.entry(ifindex).or_insert(Course { done: CHECKS.len(), ..Course::default() });
             let waits = course.due();
-            let mut since = course.looked.filter(|_| !anew).map_or(now, |looked| now.max(looked + usec(LOOKS[1])));
+            let mut since = course.checked.filter(|_| !anew).map_or(now, |checked| now.max(checked + usec(CHECKS[1])));
             if course.done == 0 {
-                since = since.min(course.since); // no stream of flaps puts it off
+                since = since.min(course.since); // no stream of flaps defers it
             }
             (course.since, course.done) = (since, 0);
             if let Some(waits) = waits {
@@ -110,12 +110,12 @@ impl LinkSchedule {
         }
     }
 
-    /// When the next look is due.
+    /// When the next check is due.
     pub fn due(&self) -> Option<u64> {
         if self.changed_links.is_empty() { self.due.first().map(|(due, _)| *due) } else { Some(0) }
     }
 
-    /// The link whose look is due at `now`, if one is, and whether it is the first since it changed.
+    /// The link whose check is due at `now`, if one is, and whether it is the first since it changed.
     pub fn take(&mut self, now: u64) -> Option<(i32, bool)> {
         let (due, ifindex) = *self.due.first()?;
         if due > now {
@@ -124,7 +124,7 @@ impl LinkSchedule {
         self.due.pop_first();
         let course = self.courses.get_mut(&ifindex)?;
         let first = course.done == 0;
-        course.looked = Some(now);
+        course.checked = Some(now);
         while course.due().is_some_and(|due| due <= now) {
             course.done += 1;
         }
@@ -149,51 +149,51 @@ mod tests {
     }
 
     #[test]
-    fn looks_at_once_and_after_2_10_and_30_seconds() {
-        let mut settle = Schedule::default();
-        assert_eq!(settle.due(), None);
-        settle.start(Cause::Resume, at(100));
+    fn checks_at_once_and_after_2_10_and_30_seconds() {
+        let mut schedule = Schedule::default();
+        assert_eq!(schedule.due(), None);
+        schedule.start(Cause::Resume, at(100));
         for due in [100, 102, 110, 130] {
-            assert_eq!(settle.due(), Some(at(due)));
-            assert_eq!(settle.take(at(due - 1)), None);
-            assert_eq!(settle.take(at(due)), Some(Cause::Resume));
+            assert_eq!(schedule.due(), Some(at(due)));
+            assert_eq!(schedule.take(at(due - 1)), None);
+            assert_eq!(schedule.take(at(due)), Some(Cause::Resume));
         }
-        assert_eq!(settle.due(), None);
+        assert_eq!(schedule.due(), None);
     }
 
     #[test]
     fn starts_anew_and_never_twice_for_what_was_missed() {
-        let mut settle = Schedule::default();
-        settle.start(Cause::Resume, at(100));
-        assert_eq!(settle.take(at(111)), Some(Cause::Resume));
-        assert_eq!(settle.due(), Some(at(130)));
-        settle.start(Cause::Clock, at(120));
-        assert_eq!(settle.due(), Some(at(120)));
-        assert_eq!(settle.take(at(120)), Some(Cause::Clock));
+        let mut schedule = Schedule::default();
+        schedule.start(Cause::Resume, at(100));
+        assert_eq!(schedule.take(at(111)), Some(Cause::Resume));
+        assert_eq!(schedule.due(), Some(at(130)));
+        schedule.start(Cause::Clock, at(120));
+        assert_eq!(schedule.due(), Some(at(120)));
+        assert_eq!(schedule.take(at(120)), Some(Cause::Clock));
     }
 
     #[test]
-    fn a_manager_that_restarts_after_a_wake_up_is_looked_after_in_its_name() {
-        let mut settle = Schedule::default();
-        settle.manager_restarted(at(50));
-        assert_eq!(settle.take(at(50)), Some(Cause::ManagerRestart));
-        settle.start(Cause::Resume, at(100));
-        assert_eq!(settle.take(at(100)), Some(Cause::Resume));
+    fn a_manager_that_restarts_after_a_wake_up_keeps_the_cause_of_that() {
+        let mut schedule = Schedule::default();
+        schedule.manager_restarted(at(50));
+        assert_eq!(schedule.take(at(50)), Some(Cause::ManagerRestart));
+        schedule.start(Cause::Resume, at(100));
+        assert_eq!(schedule.take(at(100)), Some(Cause::Resume));
         for (now, cause) in [(101, Cause::Resume), (125, Cause::Resume), (131, Cause::ManagerRestart)] {
-            settle.manager_restarted(at(now));
-            assert_eq!((settle.due(), settle.take(at(now))), (Some(at(now)), Some(cause)));
+            schedule.manager_restarted(at(now));
+            assert_eq!((schedule.due(), schedule.take(at(now))), (Some(at(now)), Some(cause)));
         }
         for due in [133, 141, 161] {
-            assert_eq!((settle.due(), settle.take(at(due))), (Some(at(due)), Some(Cause::ManagerRestart)));
+            assert_eq!((schedule.due(), schedule.take(at(due))), (Some(at(due)), Some(Cause::ManagerRestart)));
         }
-        assert_eq!(settle.due(), None);
+        assert_eq!(schedule.due(), None);
     }
-    /// The seconds of all looks at link 7 until nothing is due, with a flap at each of `flaps`.
-    fn looks(flaps: impl Iterator<Item = u64>) -> Vec<f64> {
-        let (mut link_schedule, mut looks, mut flaps) = (LinkSchedule::default(), Vec::new(), flaps.peekable());
+    /// The seconds of all checks of link 7 until nothing is due, with a flap at each of `flaps`.
+    fn checks(flaps: impl Iterator<Item = u64>) -> Vec<f64> {
+        let (mut link_schedule, mut checks, mut flaps) = (LinkSchedule::default(), Vec::new(), flaps.peekable());
         loop {
             let now = match (flaps.peek(), link_schedule.due()) {
-                (None, None) => return looks,
+                (None, None) => return checks,
                 (Some(flap), due) if due.is_none_or(|due| *flap <= due) => {
                     link_schedule.mark_changed(7, false);
                     flaps.next().unwrap()
@@ -204,24 +204,24 @@ mod tests {
             while let Some((ifindex, first)) = link_schedule.take(now) {
                 assert_eq!((ifindex, link_schedule.take(now)), (7, None));
                 assert!(!first || link_schedule.due() == Some(now + 2_000_000));
-                looks.push(now as f64 / 1e6);
+                checks.push(now as f64 / 1e6);
             }
         }
     }
 
     #[test]
-    fn a_link_is_looked_at_every_2_s_at_most_and_completely_after_its_last_flap() {
-        assert_eq!(looks([5_000_000].into_iter()), [5., 7., 15., 35.]);
-        // The second flap starts anew, and at once where the last look is long ago.
-        assert_eq!(looks([0, 11_000_000].into_iter()), [0., 2., 10., 11. + 1., 14., 22., 42.]);
-        assert_eq!(looks([0, 20_000_000].into_iter()), [0., 2., 10., 20., 22., 30., 50.]);
+    fn a_link_is_checked_every_2_s_at_most_and_completely_after_its_last_flap() {
+        assert_eq!(checks([5_000_000].into_iter()), [5., 7., 15., 35.]);
+        // The second flap starts anew, and at once where the last check is long ago.
+        assert_eq!(checks([0, 11_000_000].into_iter()), [0., 2., 10., 11. + 1., 14., 22., 42.]);
+        assert_eq!(checks([0, 20_000_000].into_iter()), [0., 2., 10., 20., 22., 30., 50.]);
         // 100 flaps a second, for 9 s.
-        let flapping = looks((0..900).map(|n| n * 10_000));
+        let flapping = checks((0..900).map(|n| n * 10_000));
         assert_eq!(flapping, [0., 2., 4., 6., 8., 10., 12., 20., 40.]);
     }
 
     #[test]
-    fn a_link_with_other_settings_is_looked_at_at_once_and_one_that_went_never() {
+    fn a_link_with_other_settings_is_checked_at_once_and_one_that_went_never() {
         let mut link_schedule = LinkSchedule::default();
         link_schedule.mark_changed(7, true);
         assert_eq!(link_schedule.due(), Some(0));

@@ -47,7 +47,7 @@ fn the_fifth_repair_within_ten_seconds_is_called_contested_once() {
     let last = start + 19 * SECOND;
     let told = told(&mut contests, u64::MAX);
     let over = Record::ContestOver { subject: subject(), repairs: 40, usec: last };
-    assert_eq!(told, [(last + QUIET, Due::Tell(over))], "one notice after a minute of quiet");
+    assert_eq!(told, [(last + QUIET, Due::Publish(over))], "one notice after a minute of quiet");
     assert_eq!((contests.called().len(), contests.due()), (0, None));
 }
 
@@ -58,7 +58,7 @@ fn a_flood_has_250_records_and_then_a_summary_every_ten_seconds() {
     for n in 0..60_000 {
         let now = n * 1_000;
         for (at, due) in told(&mut contests, now) {
-            let Due::Tell(Record::StillContested { count, since, until, .. }) = due else { panic!("{due:?}") };
+            let Due::Publish(Record::StillContested { count, since, until, .. }) = due else { panic!("{due:?}") };
             assert_eq!(until, at);
             assert!((9 * SECOND..12 * SECOND).contains(&(until - since)));
             summaries.push(at);
@@ -69,7 +69,7 @@ fn a_flood_has_250_records_and_then_a_summary_every_ten_seconds() {
     assert_eq!(own, 250 + 5, "one more each ten seconds");
     assert_eq!(summaries.len(), 5);
     let rest = told(&mut contests, u64::MAX);
-    let Due::Tell(Record::StillContested { count, .. }) = &rest[0].1 else { panic!("{rest:?}") };
+    let Due::Publish(Record::StillContested { count, .. }) = &rest[0].1 else { panic!("{rest:?}") };
     assert_eq!(own + counted + count, 60_000, "each repair has its record or its place in a summary");
 }
 
@@ -101,11 +101,11 @@ fn cost_is_limited_and_not_count() {
         contests.charge(&SLOT, now, 1_000);
         spent += 1_000;
         if contests.waits(&SLOT, now) {
-            let look = std::iter::from_fn(|| {
+            let check = std::iter::from_fn(|| {
                 now = contests.due()?;
                 contests.take_due(now)
             });
-            assert_eq!(look.take(9).find(|due| *due == Due::Look(SLOT)), Some(Due::Look(SLOT)));
+            assert_eq!(check.take(9).find(|due| *due == Due::Check(SLOT)), Some(Due::Check(SLOT)));
             assert!(!contests.waits(&SLOT, now));
         }
         now += 10;
@@ -124,7 +124,7 @@ fn a_setting_that_costs_a_lot_is_still_mended_every_five_seconds() {
     repaired(&mut contests, 0);
     contests.charge(&SLOT, 0, 2 * SECOND);
     assert!(contests.waits(&SLOT, 0));
-    assert_eq!(told(&mut contests, DEFERRED_MAX), [(DEFERRED_MAX, Due::Look(SLOT))]);
+    assert_eq!(told(&mut contests, DEFERRED_MAX), [(DEFERRED_MAX, Due::Check(SLOT))]);
 }
 
 #[test]
@@ -133,13 +133,13 @@ fn what_is_only_heard_is_muted_and_looked_at_until_it_is_quiet() {
     repaired(&mut contests, 0);
     contests.charge(&SLOT, 0, SECOND);
     assert!(contests.waits(&SLOT, 1));
-    contests.charge_hearing(&SLOT, 1, HEARD);
+    contests.charge_notifications(&SLOT, 1, NOTIFIED);
     assert_eq!(contests.take_mutes(), None, "a repair's worth");
-    contests.charge_hearing(&SLOT, 2, HEARD_REPAIRS * SECOND * 2);
+    contests.charge_notifications(&SLOT, 2, NOTIFIED_REPAIRS * SECOND * 2);
     assert_eq!(contests.take_mutes(), Some(vec![SLOT]));
     let mut looks = 0;
     while let Some(now) = contests.due().filter(|_| looks < 20) {
-        if contests.take_due(now) == Some(Due::Look(SLOT)) {
+        if contests.take_due(now) == Some(Due::Check(SLOT)) {
             looks += 1;
             contests.charge(&SLOT, now, 10);
         }
