@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 
 use serde_json::Value;
 
-use crate::setting::is_obeyed;
+use crate::setting::must_escape;
 use crate::text::one_line;
 
 /// Wider cells are cut in the middle of what they say, so that both ends stay.
@@ -81,7 +81,7 @@ pub fn say(text: &str) {
 pub fn say_json(object: &Value) {
     let mut text = String::new();
     for c in object.to_string().chars() {
-        if is_obeyed(c) {
+        if must_escape(c) {
             c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| text += &format!("\\u{unit:04x}"));
         } else {
             text.push(c);

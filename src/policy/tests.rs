@@ -132,7 +132,7 @@ fn a_file_masks_its_namesakes_in_later_folders() {
 }
 
 #[test]
-fn whatever_has_the_name_masks() {
+fn entries_of_every_kind_mask() {
     type Make = fn(&Tree);
     let kinds: [(&str, Make, bool); 6] = [
         ("an empty file", |t| t.write("etc/fwdguard.d/x.conf", b""), false),
@@ -154,7 +154,7 @@ fn whatever_has_the_name_masks() {
 }
 
 #[test]
-fn the_last_line_wins_and_what_repeats_keeps_its_place() {
+fn the_last_line_wins_and_a_repetition_keeps_its_place() {
     for (text, lines) in [
         ("net.a = 1\nnet.a = 2\n", vec!["net.a = 2 at 2"]),
         ("net.a = 1\nnet.b = 1\nnet.a = 1\n", vec!["net.a = 1 at 1", "net.b = 1 at 2"]),
@@ -330,7 +330,7 @@ fn an_administrators_off_beats_the_vendors_patterns() {
 }
 
 #[test]
-fn built_in_only_where_there_is_no_entry_at_all() {
+fn the_built_in_policy_is_used_only_without_any_file() {
     let nothing = Tree::new(&[]);
     assert!(nothing.lines()[0].starts_with(BUILT_IN_FIRST));
     assert!(nothing.errors().is_empty());

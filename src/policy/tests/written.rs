@@ -53,7 +53,7 @@ impl MapStrings for &[&str] {
 }
 
 #[test]
-fn a_value_that_no_kernel_takes_displaces_no_earlier_line() {
+fn a_refused_value_replaces_no_earlier_line() {
     for value in ["1;", "'1'", "\"1\"", "yes", "1#x", "-1", "true", "1\u{a0}", "\u{200b}1", "1.", "０"] {
         let tree = Tree::new(&[(VENDOR, "net.ipv4.ip_forward = 1\n"), ("etc/fwdguard.d/60-site.conf", "")]);
         tree.write("etc/fwdguard.d/60-site.conf", format!("# site\nnet.ipv4.ip_forward = {value}\n").as_bytes());
@@ -129,7 +129,7 @@ fn lines_for_other_trees_are_one_notice() {
 }
 
 #[test]
-fn what_can_not_be_seen() {
+fn invisible_characters_are_refused() {
     assert_reads(&[
         ("\u{feff}net.ipv4.ip_forward = 1\n", &["net.ipv4.ip_forward = 1"], &[], &[]),
         ("\u{feff}# a comment\nnet.x = 1\n", &["net.x = 1"], &[], &[]),
