@@ -105,7 +105,7 @@ fn the_synopsis_has_every_command_with_its_options() {
 
 /// Options of other programs stand in the page, too, but none begins in bold.
 #[test]
-fn the_page_speaks_of_no_option_that_is_not_there() {
+fn the_page_names_no_unknown_option() {
     let program = command_line();
     let commands = program.get_subcommands().chain([&program]);
     let known: Vec<String> = commands.flat_map(Command::get_arguments).flat_map(names).collect();
