@@ -205,11 +205,11 @@ pub fn find(policy: &Policy, root: &Path, settings: &[Wanted]) -> Vec<Conflict> 
             command_line.iter().rev().find(named).filter(|(name, says)| conflicts(name, says, key, wanted))?;
         // sysctl.d is applied later.
         let later = sysctl_d.deciding(key);
-        let value = |line: &Entry| line.value.clone().unwrap_or_default();
-        let is_mended = |line: &Entry| !differs(&key_of(line, key), without_remark(&value(line)), key, wanted);
+        let agrees = |line: &Entry, value: &str| !differs(&key_of(line, key), without_remark(value), key, wanted);
+        let corrects = |line: &Entry| line.value.as_deref().is_some_and(|value| agrees(line, value));
         let behind = later.map(|line| line.source.clone());
         let conflict = Conflict::new(setting, name, says, &source, Origin::CommandLine);
-        (!later.is_some_and(is_mended)).then_some(Conflict { behind, ..conflict })
+        (!later.is_some_and(corrects)).then_some(Conflict { behind, ..conflict })
     }));
     let tuned = Tuned::read(root);
     let applied_later = if tuned.keeps_its_lines { Merged::default() } else { merged(root, &TUNED_REAPPLIES) };

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use super::merge::{Entry, Merged};
+use super::pattern::Pattern;
 use super::{FOLDERS, PolicyError, Source};
 use crate::setting::{Attribute, Family, Key, printable};
 
@@ -20,35 +21,38 @@ pub fn apply_off(merged: Merged, vendor_file: &Path, errors: &mut Vec<PolicyErro
     let off: Vec<Entry> = all.iter().filter_map(|key| merged.written_out(key)).cloned().collect();
     let Merged { mut entries, mut notices, .. } = merged;
     for off in off.iter().filter(|entry| entry.number == Some(0)) {
-        let pattern = |entry: &Entry| entry.pattern().filter(|_| entry.announced == off.announced).cloned();
         let opens = |entry: &Entry| entry.value.is_some() && entry.number != Some(0);
         entries.retain(|entry| {
-            let Some(pattern) = pattern(entry) else { return true };
+            let Some(pattern) = pattern_of(entry, off) else { return true };
             if entry.value.is_none() {
                 return !yields(entry, off) && !is_vendors(entry, off, vendor_file);
             }
             let removed = opens(entry) && (pattern.is_every() || yields(entry, off));
             if removed {
-                let off = format!("{} at {}", line(off), off.source.with_path());
-                let message = format!("{} contradicts {off}; remove one of the two", line(entry));
+                let message = format!("{} contradicts {}; remove one of the two", line(entry), line_with_path(off));
                 errors.push(PolicyError { source: entry.source.clone(), message });
             }
             !removed
         });
         for at in 0..entries.len() {
             let (earlier, entry) = (&entries[..at], &entries[at]);
-            let closes_every = entry.number == Some(0) && pattern(entry).is_some_and(|pattern| pattern.is_every());
-            let is_narrower =
-                |other: &Entry| pattern(other).is_some() && opens(other) && other.source.file == entry.source.file;
+            let closes_every = entry.number == Some(0) && pattern_of(entry, off).is_some_and(Pattern::is_every);
+            let is_narrower = |other: &Entry| {
+                pattern_of(other, off).is_some() && opens(other) && other.source.file == entry.source.file
+            };
             let Some(narrower) = earlier.iter().position(|other| closes_every && is_narrower(other)) else { continue };
-            let [pattern, off] =
-                [&entries[narrower], off].map(|line_of| format!("{} at {}", line(line_of), line_of.source.with_path()));
-            let message = format!("{} yields to {pattern}, because of {off}", line(entry));
+            let [narrow, off] = [&entries[narrower], off].map(line_with_path);
+            let message = format!("{} yields to {narrow}, because of {off}", line(entry));
             notices.push(PolicyError { source: entry.source.clone(), message });
             entries[narrower..=at].rotate_right(1);
         }
     }
     Merged::new(entries, notices)
+}
+
+/// The pattern, if it is of the family that `off` switches off.
+fn pattern_of<'a>(entry: &'a Entry, off: &Entry) -> Option<&'a Pattern> {
+    entry.pattern().filter(|_| entry.announced == off.announced)
 }
 
 /// Whether it is the vendor's alone, and `off` is not.
@@ -74,4 +78,9 @@ fn line(entry: &Entry) -> String {
     let value = entry.value.as_deref().unwrap_or_default();
     let value = if entry.number == Some(0) { "0" } else { value };
     format!("'{} = {}'", entry.name, printable(OsStr::new(value)))
+}
+
+/// `'net.ipv4.conf.*.forwarding = 1' at /etc/fwdguard.d/60-site.conf:3`
+fn line_with_path(entry: &Entry) -> String {
+    format!("{} at {}", line(entry), entry.source.with_path())
 }
