@@ -29,7 +29,7 @@ const EXIT_DRIFT: u8 = 1;
 /// does not change: the unit has `RestartPreventExitStatus=2`.
 const EXIT_USAGE: u8 = 2;
 /// Appended to each error in the arguments of `run`.
-const WHERE_OPTIONS_STAND: &str = "the options of the service are in /etc/sysconfig/fwdguard (OPTIONS=)";
+const OPTIONS_FILE: &str = "the options of the service are in /etc/sysconfig/fwdguard (OPTIONS=)";
 
 const EXIT_STATUS_HELP: &str = "\
 Exit status:
@@ -90,17 +90,14 @@ pub fn main() -> ExitCode {
     let Arguments { command, root } = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) if serves && (error.use_stderr() || std::env::var_os("NOTIFY_SOCKET").is_some()) => {
-            return end_service(EXIT_USAGE, &format!("{}; {WHERE_OPTIONS_STAND}", in_one_line(&error)));
+            return end(true, EXIT_USAGE, &format!("{}; {OPTIONS_FILE}", in_one_line(&error)));
         }
         Err(error) => error.exit(),
     };
     if !root.is_dir() {
-        let wrong = format!("--root {}: not a directory", printable(root.as_os_str()));
-        if serves {
-            return end_service(EXIT_USAGE, &format!("{wrong}; {WHERE_OPTIONS_STAND}"));
-        }
-        eprintln!("fwdguard: {wrong}");
-        return ExitCode::from(EXIT_USAGE);
+        let options = if serves { format!("; {OPTIONS_FILE}") } else { String::new() };
+        let why = format!("--root {}: not a directory{options}", printable(root.as_os_str()));
+        return end(serves, EXIT_USAGE, &why);
     }
     let status = match command {
         Command::Run { audit_interval, verbose, metrics } => {
@@ -117,13 +114,7 @@ pub fn main() -> ExitCode {
         Command::Policy(format) => Ok(policy::run(&root, format.json)),
         Command::Diagnose(arguments) => Ok(diagnose::run(arguments)),
     };
-    status.unwrap_or_else(|error| {
-        if serves {
-            return end_service(EXIT_DRIFT, &format!("{error:#}"));
-        }
-        eprintln!("fwdguard: {error:#}");
-        ExitCode::from(EXIT_DRIFT)
-    })
+    status.unwrap_or_else(|error| end(serves, EXIT_DRIFT, &format!("{error:#}")))
 }
 
 fn metrics_file(name: &str) -> Result<PathBuf, String> {
@@ -134,11 +125,14 @@ fn metrics_file(name: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// Logs the reason for the exit to stderr, and sends it to the service manager: `systemctl status` shows it for a failed unit.
-fn end_service(status: u8, why: &str) -> ExitCode {
-    let why = ascii_line(why);
+/// Prints the reason for the exit to stderr. The service also sends it to the service manager: `systemctl status` shows it for a
+/// failed unit.
+fn end(serves: bool, status: u8, why: &str) -> ExitCode {
+    let why = if serves { ascii_line(why) } else { why.to_string() };
     eprintln!("fwdguard: {why}");
-    notify(&[NotifyState::Status(&why)]);
+    if serves {
+        notify(&[NotifyState::Status(&why)]);
+    }
     ExitCode::from(status)
 }
 
@@ -148,10 +142,10 @@ fn in_one_line(error: &clap::Error) -> String {
         return "--help and --version are not allowed for the service".into();
     }
     let text = error.to_string();
-    let lines =
-        text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let lines = lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
     let plain = |line: &str| line.trim_start_matches("error: ").trim_start_matches("tip: ").to_string();
-    lines.filter(|line| !line.is_empty()).map(plain).collect::<Vec<_>>().join("; ")
+    lines.map(plain).collect::<Vec<_>>().join("; ")
 }
 
 /// The exit status of check and apply.

@@ -56,41 +56,23 @@ impl Attribute {
 pub const ALL: i32 = -1;
 pub const DEFAULT: i32 = -2;
 
-/// Key of the setting that `net.ipv4.ip_forward` also writes (net/ipv4/devinet.c, `ctl_forward_entry`).
 const IP_FORWARD: &[u8] = b"net/ipv4/ip_forward";
-const ALL_FORWARDING: &[u8] = b"net/ipv4/conf/all/forwarding";
-/// One variable (net/netfilter/nf_conntrack_standalone.c).
-const CONNTRACK_MAX: [&[u8]; 2] = [b"net/nf_conntrack_max", b"net/netfilter/nf_conntrack_max"];
-/// Names of one variable below `neigh` (net/core/neighbour.c, `neigh_sysctl_template`).
+/// Two names of one variable (net/ipv4/devinet.c, `ctl_forward_entry`; net/netfilter/nf_conntrack_standalone.c).
+const TWINS: [[&[u8]; 2]; 2] =
+    [[IP_FORWARD, b"net/ipv4/conf/all/forwarding"], [b"net/nf_conntrack_max", b"net/netfilter/nf_conntrack_max"]];
+/// The same below `neigh` (net/core/neighbour.c, `neigh_sysctl_template`).
 const NEIGH_TWINS: [[&str; 2]; 3] = [
     ["base_reachable_time", "base_reachable_time_ms"],
     ["retrans_time", "retrans_time_ms"],
     ["unres_qlen", "unres_qlen_bytes"],
 ];
 /// The folders of `/proc/sys` beside `net`, on any kernel from 3.10 on.
-const OTHER_TREES: [&str; 17] = [
-    "abi", "appldata", "bus", "coda", "crypto", "debug", "dev", "fs", "fscache", "kernel", "lnet", "lustre", "s390dbf",
-    "sunrpc", "user", "vm", "xen",
-];
-/// Folders below `/proc/sys` that people may take for a setting; those of interfaces are [`Key::lacks_interface`]'s.
-const FOLDERS: [&str; 16] = [
-    "net/bridge",
-    "net/core",
-    "net/ipv4",
-    "net/ipv4/route",
-    "net/ipv4/vs",
-    "net/ipv6",
-    "net/ipv6/icmp",
-    "net/ipv6/route",
-    "net/mpls",
-    "net/mpls/conf",
-    "net/mptcp",
-    "net/netfilter",
-    "net/netfilter/nf_log",
-    "net/sctp",
-    "net/smc",
-    "net/unix",
-];
+const OTHER_TREES: &str =
+    "abi appldata bus coda crypto debug dev fs fscache kernel lnet lustre s390dbf sunrpc user vm xen";
+/// Folders below `/proc/sys` that people may take for a setting; for those of interfaces there is [`Key::lacks_interface`].
+const FOLDERS: &str =
+    "net/bridge net/core net/ipv4 net/ipv4/route net/ipv4/vs net/ipv6 net/ipv6/icmp net/ipv6/route net/mpls
+    net/mpls/conf net/mptcp net/netfilter net/netfilter/nf_log net/sctp net/smc net/unix";
 
 /// Settings of IPv6 of which a write to `all` is one to `default` and to every interface (`addrconf_sysctl_addr_gen_mode`,
 /// `addrconf_disable_change`, `addrconf_force_forward_change`, `addrconf_linkdown_change` in net/ipv6/addrconf.c).
@@ -99,17 +81,17 @@ pub const FANNED_OUT_BY_ALL: [&str; 4] =
 
 /// A path below `/proc/sys`, such as `net/ipv4/conf/eth0.100/rp_filter`.
 ///
-/// Bytes and not a `String`: an interface name may hold any byte but `/`, `:` and white space. Shared by all who have it: with
-/// copies of their own, made and dropped with every repair, the heap is full of holes in the end.
+/// Bytes and not a `String`: an interface name may hold any byte but `/`, `:` and white space. Shared, since copies that are made
+/// and dropped with every repair would fragment the heap.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(Arc<[u8]>);
 
 impl Key {
-    /// Reads a key as sysctl.d(5) writes it: the first separator decides; if it is `.`, then `.` and `/` change places
-    /// (systemd's `sysctl_normalize`). Patterns pass too; see [`crate::policy::pattern`].
+    /// Parses a key, or a pattern, as sysctl.d(5) describes: if the first separator is `.`, then `.` and `/` are exchanged (systemd's
+    /// `sysctl_normalize`).
     ///
     /// # Errors
-    /// The reason, for people, why the key can't be one of the policy's.
+    /// The reason, for people, why fwdguard can't guard the key.
     pub fn parse(text: &str) -> Result<Key, Error> {
         if text.is_empty() {
             return Err(Error::NoKey);
@@ -117,7 +99,7 @@ impl Key {
         if text.chars().any(char::is_control) {
             return Err(Error::ControlInKey);
         }
-        if text.contains(is_unseen) {
+        if text.contains(is_invisible) {
             return Err(Error::UnseenInKey(printable(text.as_ref())));
         }
         if text.contains(' ') {
@@ -169,8 +151,7 @@ impl Key {
 
     /// The setting's other name, where it has two.
     pub fn other_name(&self) -> Option<Key> {
-        let pairs = [[IP_FORWARD, ALL_FORWARDING], CONNTRACK_MAX];
-        if let Some(pair) = pairs.iter().find(|pair| pair.contains(&&*self.0)) {
+        if let Some(pair) = TWINS.iter().find(|pair| pair.contains(&&*self.0)) {
             return Some(Key(pair[usize::from(*pair[0] == *self.0)].into()));
         }
         let Place { family, table, interface, name } = self.place().filter(|place| place.table == "neigh")?;
@@ -178,8 +159,7 @@ impl Key {
         Some(Key::in_table(family, table, interface, pair[usize::from(pair[0] == name)]))
     }
 
-    /// The same setting under one of its names: `net.ipv4.ip_forward` is `net.ipv4.conf.all.forwarding`, and of the others
-    /// that have two it is the longer name.
+    /// The same setting under the longer of its names, which for `net.ipv4.ip_forward` is `net.ipv4.conf.all.forwarding`.
     pub fn canonical(self) -> Key {
         match self.other_name() {
             Some(other) if other.0.len() > self.0.len() => other,
@@ -187,14 +167,14 @@ impl Key {
         }
     }
 
-    /// The key whose file the guard reads and writes: the policy's own, for the other may count in another unit or not be there
+    /// The key whose file the guard reads and writes: the policy's own, since the other name may have another unit or not exist
     /// (`net.nf_conntrack_max` in another network namespace than the first). `ip_forward` is announced as `all.forwarding`.
     pub fn to_write(self) -> Key {
         if *self.0 == *IP_FORWARD { self.canonical() } else { self }
     }
 
-    /// A value of this key in the unit of the canonical one, where that is known. IPv6's `retrans_time` counts in jiffies, and
-    /// `unres_qlen` in packets, both of which depend on the kernel.
+    /// A value of this key in the unit of the canonical one, where that is known. The units of IPv6's `retrans_time` (jiffies) and of
+    /// `unres_qlen` (packets) depend on the kernel.
     pub fn in_canonical_unit(&self, value: &str) -> Option<String> {
         let Some(Place { family, table: "neigh", name, .. }) = self.place() else { return Some(value.into()) };
         let factor = match name {
@@ -206,8 +186,8 @@ impl Key {
         number(value)?.checked_mul(factor).map(|value| value.to_string())
     }
 
-    /// The key with everything between `conf` or `neigh` and the last part as its interface: no name of an interface has a slash
-    /// in it, so `net.ipv4.conf.flannel.1.rp_filter` can only mean `flannel.1`. `None`: it is so already.
+    /// The key with everything between `conf` or `neigh` and the last part as its interface: interface names have no slash, so
+    /// `net.ipv4.conf.flannel.1.rp_filter` can only mean `flannel.1`. `None`: the interface is one part already.
     pub fn with_dotted_interface(&self) -> Option<Key> {
         let parts: Vec<&[u8]> = self.0.split(|byte| *byte == b'/').collect();
         let [net, family, table @ (b"conf" | b"neigh"), interface @ .., name] = &parts[..] else { return None };
@@ -215,25 +195,25 @@ impl Key {
         (parts.len() > 5).then(|| Key([*net, family, table, &interface, name].join(&b'/').into()))
     }
 
-    /// Whether it lies below `conf` or `neigh` and has no room for an interface and its setting.
+    /// Whether it is below `conf` or `neigh`, but names no interface or no setting of it.
     pub fn lacks_interface(&self) -> bool {
         let mut parts = self.0.split(|byte| *byte == b'/').skip(1);
         let of_family = matches!(parts.next(), Some(b"ipv4" | b"ipv6"));
         of_family && matches!(parts.next(), Some(b"conf" | b"neigh")) && parts.count() < 2
     }
 
-    /// Whether it is a folder of settings, as `net.ipv4` is, and no setting.
+    /// Whether it is a folder of settings, such as `net.ipv4`.
     pub fn is_folder(&self) -> bool {
-        FOLDERS.iter().any(|folder| *self.0 == *folder.as_bytes())
+        self.path().to_str().is_some_and(|path| is_listed(FOLDERS, path))
     }
 
     /// Whether `text` is a key of a folder of `/proc/sys` beside `net`.
     pub fn is_of_other_tree(text: &str) -> bool {
         let parts: Vec<&str> = text.strip_prefix('/').unwrap_or(text).split(['/', '.']).collect();
         parts.len() > 1
-            && OTHER_TREES.contains(&parts[0])
+            && is_listed(OTHER_TREES, parts[0])
             && parts.iter().all(|part| !part.is_empty())
-            && !text.contains(|c: char| c.is_whitespace() || c.is_control() || is_unseen(c))
+            && !text.contains(|c: char| c.is_whitespace() || c.is_control() || is_invisible(c))
     }
 
     /// Relative to `/proc/sys`.
@@ -246,47 +226,41 @@ impl Key {
         let mut parts = self.0.split(|b| *b == b'/');
         let (_net, family, table, interface, name) =
             (parts.next()?, parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        let text = |part| std::str::from_utf8(part).ok();
+        let text = |part| str::from_utf8(part).ok();
         let (family, table, name) = (text(family)?, text(table)?, text(name)?);
         let known = matches!(family, "ipv4" | "ipv6") && matches!(table, "conf" | "neigh");
-        (known && parts.next().is_none()).then_some(Place {
-            family,
-            table,
-            interface: OsStr::from_bytes(interface),
-            name,
-        })
+        let interface = OsStr::from_bytes(interface);
+        (known && parts.next().is_none()).then_some(Place { family, table, interface, name })
     }
 
-    /// The setting whose write is a silent write of this one: of an interface's in IPv4 and of its neighbours, `default`'s, until
-    /// it is first written itself (`devinet_copy_dflt_conf`, `neigh_copy_dflt_parms`); of some of IPv6's, `all`'s.
+    /// The setting whose write also changes this one, without a notification: for an interface's in IPv4 and of its neighbours,
+    /// `default`'s, until it is first written itself (`devinet_copy_dflt_conf`, `neigh_copy_dflt_parms`); for some of IPv6, `all`'s.
     pub fn follows(&self) -> Option<Key> {
-        let Place { family, table, interface, name } = self.place()?;
-        let leader = match (family, table) {
-            _ if interface == "all" => return None,
-            ("ipv6", "conf") if FANNED_OUT_BY_ALL.contains(&name) => "all",
+        let place = self.place().filter(|place| place.interface != "all")?;
+        let leader = match (place.family, place.table) {
+            ("ipv6", "conf") if FANNED_OUT_BY_ALL.contains(&place.name) => "all",
             ("ipv6", "conf") => return None,
             _ => "default",
         };
-        (interface != leader).then(|| Key::in_table(family, table, leader.as_ref(), name))
+        (place.interface != leader).then(|| place.of(leader.as_ref()))
     }
 
     pub fn has_wildcard(&self) -> bool {
         self.0.iter().any(|b| matches!(b, b'*' | b'?' | b'['))
     }
 
-    /// Whether the kernel's RTNL lock stands before a write of this key (`devinet_sysctl_forward`, `addrconf_sysctl_forward`).
+    /// Whether a write of this key takes the kernel's RTNL lock (`devinet_sysctl_forward`, `addrconf_sysctl_forward`).
     pub fn waits_for_rtnl(&self) -> bool {
         self.0.ends_with(b"/forwarding")
     }
 }
 
-/// The name of a setting below `neigh` that has two; any other's own.
+/// The canonical name of a setting below `neigh` that has two; any other's own.
 pub fn canonical_name<'a>(table: &str, name: &'a str) -> &'a str {
-    let twins = NEIGH_TWINS.iter().filter(|_| table == "neigh").find(|pair| pair[0] == name);
-    twins.map_or(name, |pair| pair[1])
+    NEIGH_TWINS.iter().find(|pair| table == "neigh" && pair[0] == name).map_or(name, |pair| pair[1])
 }
 
-/// An interface's key taken apart.
+/// The parts of an interface's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place<'a> {
     pub family: &'a str,
@@ -296,6 +270,16 @@ pub struct Place<'a> {
 }
 
 impl Place<'_> {
+    /// The same setting of another interface.
+    pub fn of(&self, interface: &OsStr) -> Key {
+        Key::in_table(self.family, self.table, interface, self.name)
+    }
+
+    /// Whether it is neither of `all` nor of `default`.
+    pub fn is_of_interface(&self) -> bool {
+        self.interface != "all" && self.interface != "default"
+    }
+
     /// Which announced setting this is, if it is one. IPv6 has no `rp_filter`.
     pub fn announced(&self) -> Option<(Family, Attribute)> {
         match (self.family, self.table, self.name) {
@@ -305,6 +289,11 @@ impl Place<'_> {
             _ => None,
         }
     }
+}
+
+/// Whether `word` is one of `list`, which white space separates.
+pub fn is_listed(list: &str, word: &str) -> bool {
+    list.split_ascii_whitespace().any(|listed| listed == word)
 }
 
 fn swap_separators(byte: &mut u8) {
@@ -330,12 +319,12 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Text from outside, fit for a terminal and a journal line: what either obeys and invalid UTF-8 are escaped.
+/// Text from outside, made safe for a terminal and a journal line: control and invisible characters and invalid UTF-8 are escaped.
 pub fn printable(text: &OsStr) -> String {
     let mut out = String::new();
     for chunk in text.as_bytes().utf8_chunks() {
         for c in chunk.valid().chars() {
-            if is_obeyed(c) { out.extend(c.escape_default()) } else { out.push(c) }
+            if must_escape(c) { out.extend(c.escape_default()) } else { out.push(c) }
         }
         for byte in chunk.invalid() {
             out.push_str(&format!("\\x{byte:02x}"));
@@ -344,13 +333,14 @@ pub fn printable(text: &OsStr) -> String {
     out
 }
 
-/// Control characters, and [`is_unseen`]: among them ends of lines, and what turns the direction of the text behind it.
-pub fn is_obeyed(c: char) -> bool {
-    c.is_control() || is_unseen(c)
+/// Whether a terminal or the journal would interpret it: control characters, and invisible ones, some of which change the direction
+/// of text.
+pub fn must_escape(c: char) -> bool {
+    c.is_control() || is_invisible(c)
 }
 
-/// Characters that nobody sees, or takes for a space: other spaces, and what Unicode calls format (Cf) and default ignorable.
-pub fn is_unseen(c: char) -> bool {
+/// Characters that are invisible or look like a space: other spaces, and Unicode's format (Cf) and default ignorable ones.
+pub fn is_invisible(c: char) -> bool {
     matches!(c, '\u{a0}' | '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'
         | '\u{890}'..='\u{891}' | '\u{8e2}' | '\u{115f}'..='\u{1160}' | '\u{1680}' | '\u{17b4}'..='\u{17b5}'
         | '\u{180b}'..='\u{180f}' | '\u{2000}'..='\u{200f}' | '\u{2028}'..='\u{202f}' | '\u{205f}'..='\u{206f}'

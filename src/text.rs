@@ -8,8 +8,8 @@ use rustix::io::Errno;
 
 use crate::setting::printable;
 
-/// Of a sentence: what another says of his failure, or a key that is wrong, may be as long as a message or a file. With the
-/// status it has to fit into the 4096 bytes that the service manager takes (NOTIFY_BUFFER_MAX).
+/// The length of a sentence: errors of other programs, or a wrong key, may be as long as a message or a file. With the status it
+/// has to fit into the 4096 bytes that the service manager accepts (NOTIFY_BUFFER_MAX).
 pub const TEXT_MAX: usize = 1000;
 
 /// `1 setting`, `2 settings`
@@ -32,10 +32,10 @@ pub fn duration(usec: u64) -> String {
 
 /// `Permission denied`
 pub fn errno_text(errno: Errno) -> String {
-    plain(&std::io::Error::from(errno).to_string())
+    plain(&io::Error::from(errno).to_string())
 }
 
-/// What an error says, and where to look if it is a refusal.
+/// An error's text, with a hint if permission was denied.
 pub fn why(error: &io::Error) -> String {
     let hint = match error.kind() {
         io::ErrorKind::PermissionDenied => "; if SELinux refuses it, 'ausearch -m avc -ts recent' shows what",
@@ -44,7 +44,7 @@ pub fn why(error: &io::Error) -> String {
     format!("{}{hint}", plain(&error.to_string()))
 }
 
-/// White space but plain spaces, which the kernel puts between the parts of a value, and all else that a terminal would obey.
+/// Text on one line: tabs, which the kernel puts between the parts of a value, and line ends become spaces; the rest as [`printable`].
 pub fn one_line(text: &str) -> String {
     printable(OsStr::new(&text.replace(['\t', '\n'], " ")))
 }
@@ -54,8 +54,8 @@ pub fn ascii_line(text: &str) -> String {
     ascii(&one_line(text), TEXT_MAX).into_owned()
 }
 
-/// Text as `journalctl -o json` of systemd 219 can show it, which makes `\uffffffc3` of each byte above 127 (`json_escape`): all
-/// but ASCII is escaped, as controls are. What is longer than `most` is cut and ends in `...`.
+/// Text that `journalctl -o json` of systemd 219 can show, which makes `\uffffffc3` of each byte above 127 (`json_escape`): all but
+/// ASCII is escaped, and control characters. Text longer than `most` is cut and ends in `...`.
 pub fn ascii(text: &str, most: usize) -> Cow<'_, str> {
     let is_plain = |c: char| matches!(c, ' '..='~' | '\t');
     if text.len() <= most && text.chars().all(is_plain) {
@@ -77,7 +77,7 @@ pub fn ascii(text: &str, most: usize) -> Cow<'_, str> {
     out.into()
 }
 
-/// An error's text without Rust's `(os error 13)`, which tells people nothing.
+/// An error's text without Rust's `(os error 13)`.
 pub fn plain(text: &str) -> String {
     match text.split_once(" (os error ").and_then(|(before, rest)| Some((before, rest.split_once(')')?.1))) {
         Some((before, after)) => format!("{before}{after}"),
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_is_ascii_and_bounded() {
+    fn text_is_ascii_and_bounded() {
         assert_eq!(ascii("a\tb", 3), "a\tb");
         assert_eq!(ascii("é\u{202e}\n\u{7f}", 99), "\\u{e9}\\u{202e}\\n\\u{7f}");
         assert_eq!(ascii("abcdef", 5), "ab...");

@@ -12,7 +12,7 @@ pub mod values;
 
 use std::path::{Component, Path};
 
-use fwdguard::setting::{Key, is_obeyed};
+use fwdguard::setting::{Key, must_escape};
 
 /// Parts a target's bytes, so that the fuzzer can make one longer without moving the others.
 const SEPARATOR: u8 = 0xfe;
@@ -25,7 +25,7 @@ fn parts(data: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// Nothing in it is obeyed by a terminal or ends a line.
 #[track_caller]
 fn assert_plain(text: &str) {
-    assert!(!text.contains(is_obeyed), "{text:?}");
+    assert!(!text.contains(must_escape), "{text:?}");
 }
 
 /// The key's file lies below /proc/sys/net.

@@ -45,7 +45,7 @@ fn keys(text: &str) {
     super::assert_below_net(&key);
     let name = key.to_string();
     super::assert_plain(&name);
-    if !text.contains(fwdguard::setting::is_obeyed) {
+    if !text.contains(fwdguard::setting::must_escape) {
         assert_eq!(Key::parse(&name).as_ref(), Ok(&key), "{text:?}");
     }
     super::assert_below_net(&key.canonical());

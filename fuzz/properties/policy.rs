@@ -9,7 +9,7 @@ use fwdguard::policy::merge::{Entry, Merged, Merger, Target};
 use fwdguard::policy::parse::{Reading, lines};
 use fwdguard::policy::pattern::Pattern;
 use fwdguard::policy::{Policy, PolicyError, value};
-use fwdguard::setting::{Attribute, Family, Key, is_obeyed, number};
+use fwdguard::setting::{Attribute, Family, Key, must_escape, number};
 
 const SITE: &str = "/etc/fwdguard.d/10-site.conf";
 const VENDOR: &str = "/usr/lib/fwdguard.d/50-kubernetes.conf";
@@ -152,5 +152,5 @@ fn decides(interface: &[u8], files: &[(Arc<Path>, &[u8])], of_sysctl_d: &[u8]) {
     keys.dedup();
     assert!(keys.len() == count || matches!(interface.as_bytes(), b"all" | b"default"), "each setting once");
     assert!(policy.errors.iter().all(|error| !error.to_string().contains(char::is_control)));
-    assert!(keys.iter().all(|key| !key.to_string().contains(is_obeyed)));
+    assert!(keys.iter().all(|key| !key.to_string().contains(must_escape)));
 }

@@ -1,4 +1,4 @@
-//! Warnings of `check`: lines of the policy that do less than they seem to, and modules that are missing.
+//! Warnings of `check`: lines of the policy that have less effect than they seem to, and modules that are missing.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -16,7 +16,7 @@ use crate::text::count;
 /// More interfaces are not named in one warning.
 const NAMED_MAX: usize = 5;
 
-/// Keys that a module makes, the module, and one of its keys that is always there with it.
+/// Keys that a module creates, the module, and one of its keys that always exists with it.
 const MODULES: [(&str, &str, &str); 6] = [
     ("net.bridge.", "br_netfilter", "net.bridge.bridge-nf-call-iptables"),
     ("net.ipv4.vs.", "ip_vs", "net.ipv4.vs.amemthresh"),
@@ -26,7 +26,7 @@ const MODULES: [(&str, &str, &str); 6] = [
     ("net.mpls.", "mpls_router", "net.mpls.platform_labels"),
 ];
 
-/// A line of the policy that does less than it seems to.
+/// A line of the policy that has less effect than it seems to.
 pub struct Warning {
     pub key: String,
     pub source: Source,
@@ -47,8 +47,8 @@ impl Idle {
         match self {
             Idle::MatchesNone => format!("'{name}' currently matches no interface"),
             Idle::Overridden(source) => {
-                let file = printable(source.file.as_os_str());
-                format!("'{name}' currently has no effect: other lines override it, such as {file}:{}", source.line)
+                let place = source.with_path();
+                format!("'{name}' currently has no effect: other lines override it, such as {place}")
             }
             Idle::Excluded => format!("'{name}' currently has no effect: everything that it matches is excluded"),
         }
@@ -66,7 +66,7 @@ impl fmt::Display for Idle {
     }
 }
 
-/// The patterns of the policy that decide nothing where these interfaces are.
+/// The patterns of the policy that decide no setting of these interfaces.
 pub fn idle(policy: &Policy, interfaces: &[OsString]) -> BTreeMap<usize, Idle> {
     let pseudo = ["all", "default"].map(OsString::from);
     let names: Vec<&OsString> = pseudo.iter().chain(interfaces).collect();
@@ -91,40 +91,40 @@ pub fn idle(policy: &Policy, interfaces: &[OsString]) -> BTreeMap<usize, Idle> {
     idle
 }
 
-/// The kernel's values now, each read once.
-pub struct Numbers {
-    pub door: Sysctl,
+/// The kernel's values, each read once.
+pub struct KernelValues {
+    pub sysctl: Sysctl,
     release: Release,
     known: HashMap<Key, Option<i64>>,
 }
 
-impl Numbers {
-    pub fn new() -> Numbers {
+impl KernelValues {
+    pub fn new() -> KernelValues {
         let release = release(&rustix::system::uname().release().to_string_lossy()).unwrap_or_default();
-        Numbers { door: Sysctl::new(Arc::default()), release, known: HashMap::new() }
+        KernelValues { sysctl: Sysctl::new(Arc::default()), release, known: HashMap::new() }
     }
 
     fn number(&mut self, key: Key) -> Option<i64> {
-        let Numbers { door, known, .. } = self;
-        *known.entry(key).or_insert_with_key(|key| number(&door.read(key).ok()?))
+        let KernelValues { sysctl, known, .. } = self;
+        *known.entry(key).or_insert_with_key(|key| number(&sysctl.read(key).ok()?))
     }
 
-    fn of(&mut self, place: &Place, interface: &OsStr) -> Option<i64> {
-        self.number(Key::in_table(place.family, place.table, interface, place.name))
+    fn all(&mut self, place: &Place) -> Option<i64> {
+        self.number(place.of(OsStr::new("all")))
     }
 
-    /// Whether an interface forwards, where that decides.
+    /// Whether an interface forwards, where `together` depends on it.
     fn forwards(&mut self, together: Together, interface: &OsStr) -> Option<bool> {
         let decides = together == Together::ByForwarding;
         Some(decides && self.number(Key::conf(Family::V4, interface, Attribute::Forwarding))? != 0)
     }
 
-    /// What counts for an interface whose setting is `found`, where the kernel makes something else of it with `all`'s. Nothing
-    /// is said where what it depends on can't be read.
+    /// The effective value of an interface whose setting is `found`, if the kernel combines it with `all`'s to another one. None
+    /// where the values that it depends on can't be read.
     pub fn overruled(&mut self, key: &Key, found: &str) -> Option<Verdict> {
-        let place = key.place().filter(is_of_interface)?;
+        let place = key.place().filter(Place::is_of_interface)?;
         let (together, own) = (together(&place, self.release)?, number(found)?);
-        let (all, forwards) = (self.of(&place, OsStr::new("all"))?, self.forwards(together, place.interface)?);
+        let (all, forwards) = (self.all(&place)?, self.forwards(together, place.interface)?);
         let effective = together.effective(own, all, forwards);
         (effective != own).then_some(Verdict::Overruled(effective))
     }
@@ -134,29 +134,17 @@ impl Numbers {
         let named: HashSet<&Key> = settings.iter().map(|setting| &setting.key).collect();
         let mut forwards_nothing = HashSet::new();
         let mut warnings = Vec::new();
-        for Compared { key, entry: index, verdict, .. } in settings {
+        for Compared { key, entry: index, .. } in settings.iter().filter(|setting| setting.verdict != Verdict::Absent) {
             let (entry, Some(place)) = (&policy.entries()[*index], key.place()) else { continue };
             let line = format!("'{} = {}'", policy.name(key, *index), policy.value(*index));
-            let message = if *verdict == Verdict::Absent {
-                continue;
-            } else if entry.sets().is_some() && is_unread(key) {
+            let message = if entry.sets().is_some() && is_unread(key) {
                 format!(
                     "{line} has no effect, because the kernel reads this setting only per interface: \
                      write it for 'default' and for the interfaces"
                 )
             } else if place.interface == "all" && entry.number == Some(0) && !is_left_to_each(&place) {
-                let Some(together) = together(&place, self.release) else { continue };
-                let mut on = Vec::new();
-                for interface in interfaces {
-                    let own = Key::in_table(place.family, place.table, interface, place.name);
-                    let is_named = named.contains(&own) || policy.excludes(&own);
-                    if let (false, Some(value), Some(forwards)) =
-                        (is_named, self.of(&place, interface), self.forwards(together, interface))
-                        && together.zero_leaves_on(value, forwards)
-                    {
-                        on.push(interface);
-                    }
-                }
+                let unnamed = |own: &Key| !named.contains(own) && !policy.excludes(own);
+                let on = self.left_on(&place, interfaces, unnamed);
                 if on.is_empty() {
                     continue;
                 }
@@ -164,17 +152,17 @@ impl Numbers {
                     "{line} leaves it on for {}, because an interface's own value also counts: write '{} = 0' to \
                      switch it off everywhere",
                     list(&on),
-                    Key::in_table(place.family, place.table, OsStr::new("*"), place.name)
+                    place.of(OsStr::new("*"))
                 )
             } else if place.announced() == Some((Family::V6, Attribute::Forwarding))
-                && is_of_interface(&place)
+                && place.is_of_interface()
                 && entry.number.is_some_and(|wanted| wanted != 0)
-                && self.of(&place, OsStr::new("all")) == Some(0)
-                // Which counts for the interface alone, since Linux 6.17 (ip6_forward).
-                && self.of(&Place { name: "force_forwarding", ..place }, place.interface).is_none_or(|force| force == 0)
+                && self.all(&place) == Some(0)
+                // Since Linux 6.17 it opens the interface alone (ip6_forward).
+                && self.number(Place { name: "force_forwarding", ..place }.of(place.interface)).is_none_or(|force| force == 0)
                 && forwards_nothing.insert(*index)
             {
-                let all = Key::conf(Family::V6, OsStr::new("all"), Attribute::Forwarding);
+                let all = place.of(OsStr::new("all"));
                 format!("{line} has no effect while {all} is 0: for IPv6 the kernel checks only that (ip6_forward)")
             } else {
                 continue;
@@ -184,21 +172,33 @@ impl Numbers {
         warnings
     }
 
-    /// The module that would make `key`, which is absent; none where it is loaded.
+    /// The interfaces whose own value leaves the setting on although `all`'s is 0, of those that `matters` selects.
+    fn left_on<'a>(
+        &mut self,
+        place: &Place,
+        interfaces: &'a [OsString],
+        matters: impl Fn(&Key) -> bool,
+    ) -> Vec<&'a OsString> {
+        let Some(together) = together(place, self.release) else { return Vec::new() };
+        let mut is_on = |interface: &OsString| {
+            let own = place.of(interface);
+            let is_on = |value, forwards| together.zero_leaves_on(value, forwards);
+            matters(&own) && self.number(own).zip(self.forwards(together, interface)).is_some_and(|(v, f)| is_on(v, f))
+        };
+        interfaces.iter().filter(|interface| is_on(interface)).collect()
+    }
+
+    /// The module that would create `key`, which is absent; none where it is loaded.
     pub fn module(&mut self, key: &Key) -> Option<&'static str> {
         let (_, module, sign) = maker(key)?;
         Key::parse(sign).is_ok_and(|sign| self.number(sign).is_none()).then_some(module)
     }
 }
 
-/// `all.rp_filter = 0` is there to leave it to each interface: CNIs set their own (Calico on cali*, against spoofed addresses),
-/// and to write 0 for `*` would switch that off.
+/// `all.rp_filter = 0` leaves it to each interface: CNIs set their own (Calico on cali*, against spoofed addresses), and 0 for `*`
+/// would switch that off.
 fn is_left_to_each(place: &Place) -> bool {
     place.announced() == Some((Family::V4, Attribute::RpFilter))
-}
-
-fn is_of_interface(place: &Place) -> bool {
-    place.interface != "all" && place.interface != "default"
 }
 
 fn maker(key: &Key) -> Option<&'static (&'static str, &'static str, &'static str)> {
@@ -215,8 +215,8 @@ fn list(interfaces: &[&OsString]) -> String {
     if names.is_empty() { last } else { format!("{} and {last}", names.join(", ")) }
 }
 
-/// The last line of the table: how many patterns of the policy match no interface, and how many settings are absent, with the
-/// modules that would make them, hold, and do not hold.
+/// The last line of the output: how many patterns match no interface, and how many settings are absent (with the modules that would
+/// create them), hold, and do not hold.
 pub fn summary(unmatched: usize, holding: usize, modules: &[Option<&str>], bad: usize, apply_helps: bool) -> String {
     let verb = |n: usize, one: &'static str, many: &'static str| if n == 1 { one } else { many };
     let held = format!("{} {}", count(holding, "setting"), verb(holding, "holds", "hold"));

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::check::Report;
 use super::load;
-use super::table::{say, say_json};
+use super::table::{print_json, print_line};
 use crate::engine;
 use crate::report::record::Record;
 use crate::text::{count, errno_text};
@@ -19,7 +19,7 @@ pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
     let policy = Arc::new(load(root));
     if policy.is_unreadable() {
         if json {
-            say_json(&Report::of(policy.clone(), root, &HashMap::new())?.json());
+            print_json(&Report::of(policy.clone(), root, &HashMap::new())?.json());
         }
         super::print_errors(&policy);
         eprintln!("fwdguard: no line of the policy is valid; nothing was changed");
@@ -34,7 +34,7 @@ pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
             Record::Repaired { subject, new, .. } => {
                 repaired.push(json!({"key": subject.key, "from": new, "to": &*subject.ours}));
                 if !json {
-                    say(&record.text());
+                    print_line(&record.text());
                 }
             }
             Record::RepairFailed { subject, found, errno } => {
@@ -60,9 +60,9 @@ pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
         let mut object = after.json();
         object["repaired"] = repaired.into();
         object["failed"] = failed.into();
-        say_json(&object);
+        print_json(&object);
     } else {
-        say(&format!("{} repaired, {} failed", count(repaired.len(), "setting"), failed.len()));
+        print_line(&format!("{} repaired, {} failed", count(repaired.len(), "setting"), failed.len()));
         super::print_errors(&policy);
     }
     Ok(super::exit_status(all_went_well, &policy.errors))

@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use anyhow::{Result, anyhow};
 use rustix::io::Errno;
 
-use super::advice::{self, Idle, Numbers, Warning, summary};
+use super::advice::{self, Idle, KernelValues, Warning, summary};
 use super::load;
-use super::table::{Table, Tone, say, say_json};
+use super::table::{Table, Tone, print_json, print_line};
 use crate::kernel::sysctl::{CONF_FOLDER, interfaces, is_absent};
 use crate::policy::conflicts::{self, Conflict, Mend, Origin};
 use crate::policy::value::means;
@@ -23,6 +23,34 @@ use crate::text::{errno_text, one_line, why};
 
 /// More interfaces of one pattern are not listed in the table; JSON has all.
 const LISTED_MAX: usize = 20;
+
+/// A table of conflicts for each origin: its title, when the lines are applied again, and how to remove one's own.
+const CONFLICT_TABLES: [(Origin, &str, &str, [&str; 2]); 4] = [
+    (
+        Origin::SysctlD,
+        "IN SYSCTL.D",
+        "These lines are applied again at boot, by 'sysctl --system' and by udev",
+        ["remove or correct", ""],
+    ),
+    (
+        Origin::Ufw,
+        "IN UFW'S SETTINGS",
+        "These lines are applied again when ufw starts, at boot or by 'ufw enable'",
+        ["remove or correct", ""],
+    ),
+    (
+        Origin::CommandLine,
+        "ON THE KERNEL'S COMMAND LINE",
+        "These settings are applied again at the next boot",
+        ["remove", " from the boot loader's configuration"],
+    ),
+    (
+        Origin::Tuned,
+        "IN TUNED'S PROFILE",
+        "These lines are applied again when TuneD starts or applies the profile",
+        ["correct", " in a profile in /etc/tuned"],
+    ),
+];
 
 /// The result of comparing a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +74,7 @@ impl Verdict {
         }
     }
 
-    /// Whether it is none of the faults.
+    /// Whether it is no fault.
     fn holds(&self) -> bool {
         matches!(self, Verdict::Ok | Verdict::Absent)
     }
@@ -74,7 +102,7 @@ pub struct Report {
 pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
     let report = Report::of(Arc::new(load(root)), root, &HashMap::new())?;
     if json {
-        say_json(&report.json());
+        print_json(&report.json());
     } else {
         report.print();
         super::print_errors(&report.policy);
@@ -86,38 +114,38 @@ pub fn run(root: &Path, json: bool) -> Result<ExitCode> {
 }
 
 impl Report {
-    /// Compares a policy, and sysctl.d below `root`, with this network namespace. `learned` has the values that the kernel returns for
-    /// settings that were just written.
+    /// Compares a policy, and sysctl.d below `root`, with this network namespace. `learned` has the values that the kernel returned
+    /// for settings that were just written.
     ///
     /// # Errors
     /// The interfaces cannot be listed; with the kernel's reason.
     pub fn of(policy: Arc<Policy>, root: &Path, learned: &HashMap<Key, Arc<str>>) -> Result<Report> {
         let interfaces = interfaces().map_err(|error| anyhow!("{CONF_FOLDER} cannot be read: {}", why(&error)))?;
         let wanted = policy.all_settings(interfaces.iter().cloned());
-        let mut numbers = Numbers::new();
+        let mut kernel = KernelValues::new();
         let is_learned = |key: &Key, value: &str| learned.get(key).is_some_and(|learned| **learned == *value);
         let compare = |(key, entry): &Wanted| {
-            let found = numbers.door.read(key);
+            let found = kernel.sysctl.read(key);
             let verdict = match &found {
                 Err(errno) if is_absent(*errno) => Verdict::Absent,
                 Err(errno) => Verdict::Unreadable(*errno),
                 Ok(value) if !means(key, policy.value(*entry), value) && !is_learned(key, value) => Verdict::Drift,
-                Ok(value) => numbers.overruled(key, value).unwrap_or(Verdict::Ok),
+                Ok(value) => kernel.overruled(key, value).unwrap_or(Verdict::Ok),
             };
-            let module = if verdict == Verdict::Absent { numbers.module(key) } else { None };
+            let module = if verdict == Verdict::Absent { kernel.module(key) } else { None };
             Compared { key: key.clone(), entry: *entry, found: found.ok(), verdict, module }
         };
         let settings: Vec<Compared> = wanted.iter().map(compare).collect();
-        let warnings = numbers.warnings(&policy, &settings, &interfaces);
+        let warnings = kernel.warnings(&policy, &settings, &interfaces);
         let conflicts = conflicts::find(&policy, root, &wanted);
         let idle = advice::idle(&policy, &interfaces);
         Ok(Report { policy, settings, conflicts, warnings, idle })
     }
 
-    /// The settings that are not what the policy wants, but for those of which it says that this is no error.
+    /// The settings that differ from the policy, without those whose failure it ignores.
     pub fn drifts(&self) -> impl Iterator<Item = &Compared> {
-        let matters = |setting: &&Compared| !self.policy.entries()[setting.entry].ignore_failure;
-        self.settings.iter().filter(|setting| setting.verdict == Verdict::Drift).filter(matters)
+        let ignored = |setting: &Compared| self.policy.entries()[setting.entry].ignore_failure;
+        self.settings.iter().filter(move |setting| setting.verdict == Verdict::Drift && !ignored(setting))
     }
 
     fn holds(&self) -> bool {
@@ -178,138 +206,77 @@ impl Report {
         self.idle.keys().for_each(|index| _ = by_entry.entry(*index).or_default());
         for (index, settings) in by_entry {
             let entry = &self.policy.entries()[index];
-            let place = entry.source.to_string();
+            let (name, wanted, place) = (&*entry.name, self.policy.value(index), &*entry.source.to_string());
             if let Some(idle) = self.idle.get(&index) {
-                let (name, wanted) = (entry.name.to_string(), self.policy.value(index).into());
-                table.row(vec![name, wanted, "-".into(), idle.to_string(), place], Tone::Plain);
-            } else if entry.sets().is_none() {
+                table.row(&[name, wanted, "-", &idle.to_string(), place], Tone::Plain);
+            } else if entry.sets().is_some() {
+                settings.iter().for_each(|setting| self.row(&mut table, setting, "", place));
+            } else {
                 let bad: Vec<&Compared> = settings.iter().copied().filter(|s| !s.verdict.holds()).collect();
                 let absent = settings.iter().filter(|s| s.verdict == Verdict::Absent).count();
-                let mut verdict = format!("{} of {} hold", settings.len() - bad.len() - absent, settings.len());
-                if absent > 0 {
-                    verdict += &format!(", {absent} absent");
-                }
+                let holding = format!("{} of {} hold", settings.len() - bad.len() - absent, settings.len());
+                let absent = if absent > 0 { format!(", {absent} absent") } else { String::new() };
                 let tone = if bad.is_empty() { Tone::Good } else { Tone::Bad };
-                table.row(
-                    vec![
-                        entry.name.to_string(),
-                        self.policy.value(index).into(),
-                        String::new(),
-                        verdict,
-                        place.clone(),
-                    ],
-                    tone,
-                );
-                bad.iter().take(LISTED_MAX).for_each(|setting| self.row(&mut table, setting, "  ", &place));
+                table.row(&[name, wanted, "", &(holding + &absent), place], tone);
+                bad.iter().take(LISTED_MAX).for_each(|setting| self.row(&mut table, setting, "  ", place));
                 if bad.len() > LISTED_MAX {
-                    let more = format!("  and {} more", bad.len() - LISTED_MAX);
-                    table.row(vec![more, String::new(), String::new(), String::new(), String::new()], Tone::Bad);
+                    table.row(&[&format!("  and {} more", bad.len() - LISTED_MAX), "", "", "", ""], Tone::Bad);
                 }
-            } else {
-                settings.iter().for_each(|setting| self.row(&mut table, setting, "", &place));
             }
         }
         table.print();
-        self.print_sysctl_d();
-        self.print_others();
+        CONFLICT_TABLES.iter().for_each(|(origin, title, when, own)| self.print_conflicts(*origin, title, when, *own));
         for Warning { message, source, .. } in &self.warnings {
-            say(&one_line(&format!("Warning: {message} ({})", place(source))));
+            print_line(&one_line(&format!("Warning: {message} ({})", source.with_path())));
         }
-        let standing = |verdict: Verdict| self.settings.iter().filter(move |setting| setting.verdict == verdict);
-        let absent: Vec<Option<&str>> = standing(Verdict::Absent).map(|setting| setting.module).collect();
-        let holding = standing(Verdict::Ok).count();
-        let apply_helps = standing(Verdict::Drift).next().is_some();
+        let with = |verdict: Verdict| self.settings.iter().filter(move |setting| setting.verdict == verdict);
+        let absent: Vec<Option<&str>> = with(Verdict::Absent).map(|setting| setting.module).collect();
+        let holding = with(Verdict::Ok).count();
+        let apply_helps = with(Verdict::Drift).next().is_some();
         let unmatched = self.idle.values().filter(|idle| **idle == Idle::MatchesNone).count();
         let bad = self.settings.len() - holding - absent.len();
-        say(&summary(unmatched, holding, &absent, bad, apply_helps));
+        print_line(&summary(unmatched, holding, &absent, bad, apply_helps));
     }
 
-    /// Lines of sysctl.d that conflict with the policy, and interfaces that it exempts from the vendor's pattern.
-    fn print_sysctl_d(&self) {
-        let mut table = Table::new(&["IN SYSCTL.D", "SAYS", "POLICY", "WHERE"]);
-        for (interface, source) in &self.policy.exempt {
-            table.row(vec![exempt_key(interface), "0".into(), "exempt".into(), place(source)], Tone::Plain);
+    /// The conflicting lines of one configuration with the remedy, and the interfaces that sysctl.d exempts from the vendor's pattern.
+    fn print_conflicts(&self, origin: Origin, title: &str, when: &str, [remove, how]: [&str; 2]) {
+        let mut table = Table::new(&[title, "SAYS", "POLICY", "WHERE"]);
+        for (interface, source) in self.policy.exempt.iter().filter(|_| origin == Origin::SysctlD) {
+            table.row(&[&*exempt_key(interface), "0", "exempt", &source.with_path()], Tone::Plain);
         }
-        let conflicts = self.conflict_rows(&mut table, Origin::SysctlD);
-        if !self.policy.exempt.is_empty() || conflicts {
+        let conflicts: Vec<&Conflict> = self.conflicts.iter().filter(|conflict| conflict.origin == origin).collect();
+        let mut shown = HashSet::new();
+        for Conflict { entry, says, source, behind, .. } in &conflicts {
+            // One row for a pattern, not one for each interface.
+            if shown.insert((entry, source)) {
+                let name =
+                    format!("{}{}", if behind.is_some() { "  " } else { "" }, self.policy.entries()[*entry].name);
+                table.row(&[&*name, says, self.policy.value(*entry), &source.with_path()], Tone::Bad);
+            }
+        }
+        if !table.is_empty() {
             table.print();
         }
-        if conflicts {
-            self.say_remedies(
-                Origin::SysctlD,
-                "These lines are applied again at boot, by 'sysctl --system' and by udev",
-                ("remove or correct", ""),
-            );
+        if conflicts.is_empty() {
+            return;
         }
-    }
-
-    /// The conflicting lines of other configurations than sysctl.d.
-    fn print_others(&self) {
-        for (origin, title, when, own) in [
-            (
-                Origin::Ufw,
-                "IN UFW'S SETTINGS",
-                "These lines are applied again when ufw starts, at boot or by 'ufw enable'",
-                ("remove or correct", ""),
-            ),
-            (
-                Origin::CommandLine,
-                "ON THE KERNEL'S COMMAND LINE",
-                "These settings are applied again at the next boot",
-                ("remove", " from the boot loader's configuration"),
-            ),
-            (
-                Origin::Tuned,
-                "IN TUNED'S PROFILE",
-                "These lines are applied again when TuneD starts or applies the profile",
-                ("correct", " in a profile in /etc/tuned"),
-            ),
-        ] {
-            let mut table = Table::new(&[title, "SAYS", "POLICY", "WHERE"]);
-            if self.conflict_rows(&mut table, origin) {
-                table.print();
-                self.say_remedies(origin, when, own);
-            }
-        }
-    }
-
-    /// The remedies against lines of `origin`: against one's own, and the lines to add against a vendor's.
-    fn say_remedies(&self, origin: Origin, when: &str, (own, how): (&str, &str)) {
-        let conflicts = || self.conflicts.iter().filter(|conflict| conflict.origin == origin);
         let mut mends = BTreeMap::<&Path, Mend>::new();
-        for mend in conflicts().filter_map(|conflict| conflict.mend.as_ref()) {
+        for mend in conflicts.iter().filter_map(|conflict| conflict.mend.as_ref()) {
             mends.entry(&mend.file).and_modify(|known| known.add(mend.clone())).or_insert_with(|| mend.clone());
         }
-        let own = match (conflicts().any(|conflict| conflict.mend.is_none()), mends.is_empty()) {
-            (true, true) => format!("; {own} them{how}"),
-            (true, false) => format!("; {own} your own{how}"),
+        let remedy = match (conflicts.iter().any(|conflict| conflict.mend.is_none()), mends.is_empty()) {
+            (true, true) => format!("; {remove} them{how}"),
+            (true, false) => format!("; {remove} your own{how}"),
             (false, _) => String::new(),
         };
-        say(&format!("{when}{own}"));
-        if conflicts().any(|conflict| conflict.behind.is_some()) {
-            say("An indented line takes effect once those above it are removed");
+        print_line(&format!("{when}{remedy}"));
+        if conflicts.iter().any(|conflict| conflict.behind.is_some()) {
+            print_line("An indented line takes effect once those above it are removed");
         }
         for Mend { file, lines } in mends.values() {
-            say(&format!("Do not edit those in /usr/lib; add to {}:", printable(file.as_os_str())));
-            lines.iter().for_each(|line| say(&one_line(&format!("  {line}"))));
+            print_line(&format!("Do not edit those in /usr/lib; add to {}:", printable(file.as_os_str())));
+            lines.iter().for_each(|line| print_line(&one_line(&format!("  {line}"))));
         }
-    }
-
-    /// Whether there are any.
-    fn conflict_rows(&self, table: &mut Table, origin: Origin) -> bool {
-        let mut shown = HashSet::new();
-        for conflict in self.conflicts.iter().filter(|conflict| conflict.origin == origin) {
-            let Conflict { key, entry, says, source, behind, .. } = conflict;
-            let many = self.policy.entries()[*entry].sets().is_none();
-            // One row for a pattern, not one for each interface.
-            if shown.insert((entry, source.file.clone(), source.line)) {
-                let name =
-                    if many { self.policy.entries()[*entry].name.to_string() } else { self.policy.name(key, *entry) };
-                let name = format!("{}{name}", if behind.is_some() { "  " } else { "" });
-                table.row(vec![name, says.to_string(), self.policy.value(*entry).into(), place(source)], Tone::Bad);
-            }
-        }
-        !shown.is_empty()
     }
 
     fn row(&self, table: &mut Table, setting: &Compared, indent: &str, place: &str) {
@@ -323,16 +290,12 @@ impl Report {
         };
         let name = format!("{indent}{}", self.policy.name(&setting.key, setting.entry));
         let tone = if setting.verdict.holds() { Tone::Good } else { Tone::Bad };
-        table.row(vec![name, self.policy.value(setting.entry).into(), found, verdict, place.into()], tone);
+        table.row(&[&*name, self.policy.value(setting.entry), &found, &verdict, place], tone);
     }
 }
 
 fn exempt_key(interface: &OsStr) -> String {
     Key::conf(Family::V4, interface, Attribute::Forwarding).to_string()
-}
-
-fn place(source: &Source) -> String {
-    format!("{}:{}", printable(source.file.as_os_str()), source.line)
 }
 
 pub fn source(source: &Source) -> Value {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::ValueHint;
 use serde_json::{Value, json};
 
-use super::table::{Table, Tone, say, say_json};
+use super::table::{Table, Tone, print_json, print_line};
 use super::{EXIT_DRIFT, EXIT_USAGE};
 use crate::diagnose::{Fault, Mark, Report, Request, Step, Stop, Suspect, diagnose, parse_mark};
 use crate::setting::printable;
@@ -41,7 +41,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         }
     };
     if arguments.format.json {
-        say_json(&object(&report, &request))
+        print_json(&object(&report, &request))
     } else {
         print(&report, &request)
     }
@@ -82,35 +82,35 @@ fn print(report: &Report, request: &Request) {
             Mark::Dropped => Tone::Bad,
             Mark::Warning | Mark::Unknown => Tone::Plain,
         };
-        table.row(vec![step.to_string(), place.clone(), found.clone(), word(*mark).into()], tone);
+        table.row(&[step, place, found, word(*mark)], tone);
     }
     table.print();
     if !report.counters.is_empty() {
-        say("");
+        print_line("");
         let mut table = Table::new(&["DROPS COUNTED", "SINCE BOOT", "IN 1 S"]);
         for counter in &report.counters {
             let tone = if counter.moved > 0 { Tone::Bad } else { Tone::Plain };
-            table.row(vec![counter.name.clone(), counter.since_boot.to_string(), format!("+{}", counter.moved)], tone);
+            table.row(&[&counter.name, &counter.since_boot.to_string(), &format!("+{}", counter.moved)], tone);
         }
         table.print();
     }
-    say("");
+    print_line("");
     for suspect in &report.suspects {
-        say(&format!("Suspect: {}", one_line(&suspect.text())));
+        print_line(&format!("Suspect: {}", one_line(&suspect.text())));
     }
     for warning in &report.warnings {
-        say(&format!("Warning: {}", one_line(warning)));
+        print_line(&format!("Warning: {}", one_line(warning)));
     }
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
     for (at, text) in &report.repairs {
-        say(&format!("Journal, {} ago: {}", duration(now.saturating_sub(*at) * 1_000_000), one_line(text)));
+        print_line(&format!("Journal, {} ago: {}", duration(now.saturating_sub(*at) * 1_000_000), one_line(text)));
     }
     if !report.not_looked_at.is_empty() {
-        say(&format!("Not checked: {}", one_line(&report.not_looked_at.join("; "))));
+        print_line(&format!("Not checked: {}", one_line(&report.not_looked_at.join("; "))));
     }
-    say(&one_line(&report.verdict(request.to)));
+    print_line(&one_line(&report.verdict(request.to)));
     if let Some(mend) = report.mend() {
-        say(&format!("Fix: {}", one_line(&mend)));
+        print_line(&format!("Fix: {}", one_line(&mend)));
     }
 }
 

@@ -7,9 +7,8 @@ use serde_json::{Value, json};
 
 use super::check::{error, source};
 use super::load;
-use super::table::{Table, Tone, say_json};
+use super::table::{Table, Tone, print_json};
 use crate::policy::merge::Entry;
-use crate::setting::printable;
 
 pub fn run(root: &Path, json: bool) -> ExitCode {
     let policy = load(root);
@@ -17,17 +16,16 @@ pub fn run(root: &Path, json: bool) -> ExitCode {
         let lines: Vec<Value> = policy.entries().iter().map(entry).collect();
         let errors: Vec<Value> = policy.errors.iter().map(error).collect();
         let notices: Vec<Value> = policy.notices.iter().map(error).collect();
-        say_json(&json!({"lines": lines, "notices": notices, "errors": errors}));
+        print_json(&json!({"lines": lines, "notices": notices, "errors": errors}));
     } else {
         let mut table = Table::new(&["SETTING", "VALUE", "WHERE", "OVERRIDES"]);
         for entry in policy.entries() {
-            let place = format!("{}:{}", printable(entry.source.file.as_os_str()), entry.source.line);
             let overrides = entry.overrides.iter().rev().map(|(value, source)| match value {
                 Some(value) => format!("{value} at {source}"),
                 None => format!("exclusion at {source}"),
             });
             let overrides = overrides.collect::<Vec<_>>().join(", ");
-            table.row(vec![entry.name.to_string(), shown_value(entry), place, overrides], Tone::Plain);
+            table.row(&[&entry.name, &shown_value(entry), &entry.source.with_path(), &overrides], Tone::Plain);
         }
         table.print();
         super::print_errors(&policy);

@@ -1,19 +1,19 @@
-//! Tables that fit 100 columns, and colour only where a person sees it.
+//! Output to stdout: tables that fit 100 columns, lines and JSON; colour only on a terminal.
 
 use std::io::{IsTerminal, Write};
 
 use serde_json::Value;
 
-use crate::setting::is_obeyed;
+use crate::setting::must_escape;
 use crate::text::one_line;
 
-/// Wider cells are cut in the middle of what they say, so that both ends stay.
+/// Wider cells are shortened in the middle, so that both ends stay.
 const COLUMNS: usize = 100;
 const GAP: usize = 2;
 /// A column is not cut below this.
 const NARROW: usize = 16;
 
-/// Colour is an aid; every word stands without it, too.
+/// The colour of a row, which repeats what its words say.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Tone {
     Plain,
@@ -31,16 +31,21 @@ impl Table {
         Table { rows: vec![(header.iter().map(|h| h.to_string()).collect(), Tone::Plain)] }
     }
 
-    /// The kernel puts tabs between numbers, and a tab is as wide as the terminal likes.
-    pub fn row(&mut self, cells: Vec<String>, tone: Tone) {
-        let cells = cells.iter().map(|cell| one_line(cell)).collect();
-        self.rows.push((cells, tone));
+    /// Adds a row. Tabs, which the kernel puts between numbers, become spaces: their width depends on the terminal.
+    pub fn row(&mut self, cells: &[&str], tone: Tone) {
+        self.rows.push((cells.iter().map(|cell| one_line(cell)).collect(), tone));
     }
 
-    /// Prints to stdout; a reader that went away is no error.
+    /// Whether it has only its header.
+    pub fn is_empty(&self) -> bool {
+        self.rows.len() == 1
+    }
+
+    /// Prints to stdout; a closed pipe is no error.
     pub fn print(&self) {
         let mut out = std::io::stdout().lock();
-        let colour = use_colour();
+        // Only on a terminal, and never with NO_COLOR (no-color.org).
+        let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         for (line, tone) in self.lines() {
             let (on, off) = match tone {
                 Tone::Good if colour => ("\x1b[32m", "\x1b[0m"),
@@ -58,7 +63,7 @@ impl Table {
         let mut widths: Vec<usize> = (0..columns)
             .map(|c| self.rows.iter().map(|(cells, _)| cells[c].chars().count()).max().unwrap_or(0))
             .collect();
-        // The key, which stands first, is cut last.
+        // The key, in the first column, is cut last.
         while widths.iter().sum::<usize>() + GAP * (columns - 1) > COLUMNS {
             let widest = widths[1..].iter().copied().max().filter(|width| *width > NARROW);
             let at = widest.and_then(|widest| widths.iter().rposition(|width| *width == widest)).unwrap_or(0);
@@ -72,22 +77,22 @@ impl Table {
     }
 }
 
-/// Prints a line of prose; a reader that went away is no error.
-pub fn say(text: &str) {
+/// Prints a line; a closed pipe is no error.
+pub fn print_line(text: &str) {
     _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
-/// Prints an object. JSON lets DEL, the controls of Latin-1 and others stand as they are, and a terminal obeys them.
-pub fn say_json(object: &Value) {
+/// Prints an object. JSON does not escape DEL, the controls of Latin-1 and others, and a terminal would obey them.
+pub fn print_json(object: &Value) {
     let mut text = String::new();
     for c in object.to_string().chars() {
-        if is_obeyed(c) {
+        if must_escape(c) {
             c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| text += &format!("\\u{unit:04x}"));
         } else {
             text.push(c);
         }
     }
-    say(&text);
+    print_line(&text);
 }
 
 fn cut(cell: &str, width: usize) -> String {
@@ -95,15 +100,10 @@ fn cut(cell: &str, width: usize) -> String {
     if length <= width {
         return cell.to_string();
     }
-    // The end of a path or of a key says more than its beginning.
+    // The end of a path or of a key tells more than its beginning.
     let tail = width.saturating_sub(1) * 2 / 3;
     let head = width.saturating_sub(1) - tail;
     cell.chars().take(head).chain(['…']).chain(cell.chars().skip(length - tail)).collect()
-}
-
-/// Only on a terminal, and never with NO_COLOR (no-color.org).
-fn use_colour() -> bool {
-    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 #[cfg(test)]
@@ -113,8 +113,8 @@ mod tests {
     #[test]
     fn tables_fit_100_columns() {
         let mut table = Table::new(&["SETTING", "WHERE"]);
-        table.row(vec!["net.ipv4.conf.".repeat(10), "/usr/lib/fwdguard.d/".repeat(5)], Tone::Good);
-        table.row(vec!["short".into(), "x".into()], Tone::Bad);
+        table.row(&[&"net.ipv4.conf.".repeat(10), &"/usr/lib/fwdguard.d/".repeat(5)], Tone::Good);
+        table.row(&["short", "x"], Tone::Bad);
         for (line, _) in table.lines() {
             assert!(line.chars().count() <= 100, "{line}");
         }

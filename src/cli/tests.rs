@@ -1,4 +1,4 @@
-//! Holds the man pages and the shell completions to the command line.
+//! Compares the man pages and the shell completions with the command line.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use super::{Arguments, EXIT_STATUS_HELP};
 const PAGE: &str = include_str!("../../docs/fwdguard.8");
 const POLICY_PAGE: &str = include_str!("../../docs/fwdguard.d.5");
 
-/// As it is parsed: with `help`, `--help`, `--version`, and global options in every command.
+/// The command line as it is parsed: with `help`, `--help`, `--version`, and global options in every command.
 fn command_line() -> Command {
     let mut command = Arguments::command();
     command.build();
@@ -43,7 +43,7 @@ fn roff(text: &str) -> String {
     text.replace('-', "\\-")
 }
 
-/// The parts of `text` that begin with a macro: what stands behind it, and the lines below.
+/// The parts of `text` that begin with a macro: the rest of its line, and the lines below.
 fn parts<'a>(text: &'a str, macro_: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
     text.split(macro_).skip(1).filter_map(|part| part.split_once('\n'))
 }
@@ -103,9 +103,9 @@ fn the_synopsis_has_every_command_with_its_options() {
     assert_eq!(synopsis.collect::<Vec<_>>(), lines);
 }
 
-/// Options of other programs stand in the page, too, but none begins in bold.
+/// The page also names options of other programs, but not in bold.
 #[test]
-fn the_page_speaks_of_no_option_that_is_not_there() {
+fn the_page_names_no_unknown_option() {
     let program = command_line();
     let commands = program.get_subcommands().chain([&program]);
     let known: Vec<String> = commands.flat_map(Command::get_arguments).flat_map(names).collect();

@@ -8,17 +8,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::files::Writers;
-use super::merge::{Entry, Merged, Merger, Target, says_otherwise};
+use super::merge::{Entry, Merged, Merger};
 use super::parse::without_remark;
-use super::tuned::{Tuned, sets_otherwise};
-use super::{Policy, Source, files, value};
-use crate::setting::{Key, number, printable};
+use super::tuned::{Tuned, sets_another_value};
+use super::{Policy, Source, Wanted, files, value};
+use crate::setting::{Key, number, printable, same_value};
 
 /// What systemd-sysctl and procps read, highest priority first.
 pub const FOLDERS: [&str; 4] = ["/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d"];
 /// procps applies it last; systemd only on CentOS 7, or through a link in sysctl.d.
 pub const LEGACY_FILE: &str = "/etc/sysctl.conf";
-/// Both are read by ufw-init, the second last: whether ufw is on, and which file it has `sysctl -p` apply after its rules.
+/// ufw-init reads both in this order: whether ufw is enabled, and the file that it applies with `sysctl -p` after its rules.
 const UFW_CONF: [&str; 2] = ["/etc/default/ufw", "/etc/ufw/ufw.conf"];
 const UFW_SYSCTL: &str = "/etc/ufw/sysctl.conf";
 /// The kernel itself applies its `sysctl.KEY=VALUE` before it starts init (`do_sysctl_args`, since Linux 5.8).
@@ -27,12 +27,12 @@ const COMMAND_LINE: &str = "/proc/cmdline";
 /// What TuneD applies again after its own lines (`reapply_sysctl`), and then sysctl.conf.
 const TUNED_REAPPLIES: [&str; 2] = ["/etc/sysctl.d", "/run/sysctl.d"];
 
-/// What the incident's remedy was called.
+/// The file in which the administrator overrides a vendor's lines.
 const OWN_FILE: &str = "k8s-forward.conf";
-/// Below it is what packages bring.
+/// The folder of files that belong to packages.
 const VENDORS: &str = "/usr/lib";
 
-/// Who applies a line.
+/// The configuration that a conflicting line is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     SysctlD,
@@ -41,23 +41,32 @@ pub enum Origin {
     Tuned,
 }
 
-/// One guarded setting that somebody's configuration would set otherwise.
+/// A line of another configuration that sets a guarded setting to another value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
     pub key: Key,
     /// The policy's entry.
     pub entry: usize,
-    /// In the unit of `key`, or with the name that it counts for (see [`in_unit_of`]).
+    /// The line's value in the unit of `key`, or with the name that it is for (see [`in_unit_of`]).
     pub says: Arc<str>,
     pub source: Source,
     pub origin: Origin,
-    /// The line that counts instead of this one, for as long as it is there.
+    /// The line that is in effect instead of this one, until it is removed.
     pub behind: Option<Source>,
-    /// Of a vendor's line, which is not for editing.
+    /// For a vendor's line, which should not be edited.
     pub mend: Option<Mend>,
 }
 
-/// Lines of the administrator's own that win against a vendor's.
+impl Conflict {
+    /// A line that sets `own`, a name of the guarded setting, to `says`.
+    fn new(wanted: &Wanted, own: &Key, says: &Arc<str>, source: &Source, origin: Origin) -> Conflict {
+        let (key, entry) = wanted.clone();
+        let says = in_unit_of(&key, own, says);
+        Conflict { key, entry, says, source: source.clone(), origin, behind: None, mend: None }
+    }
+}
+
+/// Lines to add to a file of the administrator's, which override a vendor's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mend {
     pub file: PathBuf,
@@ -65,7 +74,7 @@ pub struct Mend {
 }
 
 impl Mend {
-    /// Takes lines for the same file, each once: a pattern of the policy is one line, however many interfaces it stands for.
+    /// Adds lines for the same file, each once: a pattern of the policy is one line, however many interfaces it matches.
     pub fn add(&mut self, more: Mend) {
         for line in more.lines {
             if !self.lines.contains(&line) {
@@ -82,8 +91,8 @@ impl fmt::Display for Mend {
     }
 }
 
-/// A file that is applied after `vendor`, and below [`FOLDERS`]' first: letters sort after digits, and where that is not
-/// enough, `_` after the dot of `.conf`.
+/// A file in the first of [`FOLDERS`] that is applied after `vendor`: letters sort after digits, and where that is not enough,
+/// `_` after the dot of `.conf`.
 fn applied_after(vendor: &Path) -> PathBuf {
     let (stem, name) = (vendor.file_stem().unwrap_or_default(), vendor.file_name().unwrap_or_default());
     let mut file = OsString::new();
@@ -95,8 +104,8 @@ fn applied_after(vendor: &Path) -> PathBuf {
     Path::new(FOLDERS[0]).join(file)
 }
 
-/// The merged lines of sysctl.d below `root`. Its errors are its own administrator's business and dropped here, and so is who
-/// can write there: that one can set every setting of the kernel at the next boot, and needs no guard for it.
+/// The merged lines of sysctl.d below `root`. Its errors are not reported, and its owners are not checked: whoever can write there
+/// can set every setting of the kernel at the next boot anyway.
 pub fn sysctl_d(root: &Path) -> Merged {
     merged(root, &FOLDERS)
 }
@@ -132,7 +141,7 @@ fn ufw_sysctl(root: &Path) -> Option<PathBuf> {
     Some(file).filter(|file| !is_off && file.is_absolute())
 }
 
-/// Every file beside sysctl.d and TuneD's that has a say.
+/// Every file, apart from those of sysctl.d and TuneD, that conflicts are read from.
 pub fn other_files(root: &Path) -> Vec<PathBuf> {
     let fixed = [LEGACY_FILE, UFW_CONF[0], UFW_CONF[1]].map(PathBuf::from);
     fixed.into_iter().chain(ufw_sysctl(root)).collect()
@@ -158,8 +167,8 @@ fn on_command_line(text: &str) -> Vec<(Key, Arc<str>)> {
     words.take_while(|word| *word != "--").filter_map(setting).collect()
 }
 
-/// A file or folder of sysctl.d, ufw or TuneD that the kernel does not let this process read, with the reason: what it says
-/// against the policy is not known.
+/// A file or folder of sysctl.d, ufw or TuneD that the kernel does not let this process read, with the reason. Its conflicts with
+/// the policy are not known.
 pub fn unread(root: &Path) -> Option<String> {
     let mut unreadable = Vec::new();
     let mut paths = files::list(root, &FOLDERS, Writers::Any, &mut unreadable);
@@ -169,19 +178,17 @@ pub fn unread(root: &Path) -> Option<String> {
     folder.or_else(|| paths.iter().find_map(|path| files::refusal(root, path)))
 }
 
-/// Which of `settings` the configuration below `root` would set otherwise: of each, the line that counts, and then those that
-/// would count if it were gone.
-pub fn find(policy: &Policy, root: &Path, settings: &[(Key, usize)]) -> Vec<Conflict> {
+/// The lines below `root` that set one of `settings` to another value: for each setting the line in effect, and then those that
+/// would be in effect if it were removed.
+pub fn find(policy: &Policy, root: &Path, settings: &[Wanted]) -> Vec<Conflict> {
     let is_vendors = |source: &Source| source.file.starts_with(files::below(root, Path::new(VENDORS)));
+    let mend = |file: &Path, line: String| Some(Mend { file: files::below(root, file), lines: vec![line] });
     let sysctl_d = sysctl_d(root);
     let mut found = in_files(policy, settings, &sysctl_d, Origin::SysctlD, is_vendors);
     for conflict in found.iter_mut().filter(|conflict| is_vendors(&conflict.source)) {
         let Conflict { key, entry, source, .. } = &*conflict;
         let by_pattern = sysctl_d.lines_for(key).iter().any(|line| line.1 == source && line.2.names().is_none());
-        conflict.mend = Some(Mend {
-            file: files::below(root, &applied_after(&source.file)),
-            lines: vec![own_line(policy, key, *entry, by_pattern)],
-        });
+        conflict.mend = mend(&applied_after(&source.file), own_line(policy, key, *entry, by_pattern));
     }
     if let Some(file) = ufw_sysctl(root) {
         let known: HashSet<Source> = found.iter().map(|conflict| conflict.source.clone()).collect();
@@ -190,93 +197,70 @@ pub fn find(policy: &Policy, root: &Path, settings: &[(Key, usize)]) -> Vec<Conf
     }
     let command_line = files::read(root, Path::new(COMMAND_LINE), Writers::Any).unwrap_or_default();
     let command_line = on_command_line(&String::from_utf8_lossy(&command_line));
-    let by_command_line = |(key, entry): &(Key, usize)| {
-        let named = |(other, _): &&(Key, Arc<str>)| *other == *key || other.other_name().as_ref() == Some(key);
-        let (name, says) = command_line.iter().rev().find(named)?;
-        let source = Source { file: files::below(root, Path::new(COMMAND_LINE)).into(), line: 1 };
+    let source = Source { file: files::below(root, Path::new(COMMAND_LINE)).into(), line: 1 };
+    found.extend(settings.iter().filter_map(|setting| {
+        let (key, wanted) = (&setting.0, policy.value(setting.1));
+        let named = |(other, _): &&(Key, Arc<str>)| other == key || other.other_name().as_ref() == Some(key);
+        let (name, says) =
+            command_line.iter().rev().find(named).filter(|(name, says)| conflicts(name, says, key, wanted))?;
         // sysctl.d is applied later.
         let later = sysctl_d.deciding(key);
-        let wanted = policy.value(*entry);
-        let is_mended = later.is_some_and(|line| !line.sets_otherwise(key, wanted));
+        let agrees = |line: &Entry, value: &str| !differs(&key_of(line, key), without_remark(value), key, wanted);
+        let corrects = |line: &Entry| line.value.as_deref().is_some_and(|value| agrees(line, value));
         let behind = later.map(|line| line.source.clone());
-        (works_against(name, says, key, wanted) && !is_mended).then(|| Conflict {
-            key: key.clone(),
-            entry: *entry,
-            says: in_unit_of(key, name, says),
-            source,
-            origin: Origin::CommandLine,
-            behind,
-            mend: None,
-        })
-    };
-    found.extend(settings.iter().filter_map(by_command_line));
+        let conflict = Conflict::new(setting, name, says, &source, Origin::CommandLine);
+        (!later.is_some_and(corrects)).then_some(Conflict { behind, ..conflict })
+    }));
     let tuned = Tuned::read(root);
     let applied_later = if tuned.keeps_its_lines { Merged::default() } else { merged(root, &TUNED_REAPPLIES) };
-    // It takes the minus sign for a part of the key.
-    let wins =
+    // TuneD takes the minus sign for a part of the key.
+    let is_overridden =
         |key: &Key| applied_later.written_out(key).is_some_and(|line| line.value.is_some() && !line.ignore_failure);
-    let by_tuned = |(key, entry): &(Key, usize)| {
-        let name = key.clone().canonical();
-        let (says, source) = tuned.lines.get(&name).cloned()?;
-        let wanted = key.in_canonical_unit(policy.value(*entry));
-        let says = says.filter(|says| wanted.is_none_or(|wanted| sets_otherwise(&wanted, says)))?;
-        let says = Some(says).filter(|says| !value::is_refused(&name, says.trim_start_matches(['<', '>'])))?;
-        let says = in_unit_of(key, &name, &says);
-        let mend = (is_vendors(&source) && !tuned.keeps_its_lines).then(|| Mend {
-            file: files::below(root, &Path::new(FOLDERS[0]).join(OWN_FILE)),
-            lines: vec![own_line(policy, key, *entry, false)],
-        });
-        (!wins(&name)).then(|| Conflict {
-            key: key.clone(),
-            entry: *entry,
-            says,
-            source,
-            origin: Origin::Tuned,
-            behind: None,
-            mend,
-        })
-    };
-    found.extend(settings.iter().filter_map(by_tuned));
+    found.extend(settings.iter().filter_map(|setting| {
+        let (key, name) = (&setting.0, setting.0.clone().canonical());
+        let (says, source) = tuned.lines.get(&name).filter(|_| !is_overridden(&name))?;
+        let (says, wanted) = (says.as_ref()?, key.in_canonical_unit(policy.value(setting.1)));
+        let is_otherwise = wanted.is_none_or(|wanted| sets_another_value(&wanted, says));
+        let is_refused = value::is_refused(&name, says.trim_start_matches(['<', '>']));
+        let mut conflict = Conflict::new(setting, &name, says, source, Origin::Tuned);
+        if is_vendors(source) && !tuned.keeps_its_lines {
+            conflict.mend = mend(&Path::new(FOLDERS[0]).join(OWN_FILE), own_line(policy, key, setting.1, false));
+        }
+        (is_otherwise && !is_refused).then_some(conflict)
+    }));
     found
 }
 
-/// The same of merged lines. A line that counts for one of the settings is not named again behind another's. Nor is a vendor's
-/// that one beats which agrees with the policy: to be beaten is what it is there for.
+/// The conflicting ones of merged lines. A line that is in effect for one of the settings is not listed again behind another
+/// setting's. Nor is a vendor's line that a line overrides which agrees with the policy: it has no effect, as intended.
 fn in_files(
     policy: &Policy,
-    settings: &[(Key, usize)],
+    settings: &[Wanted],
     lines: &Merged,
     origin: Origin,
     is_vendors: impl Fn(&Source) -> bool,
 ) -> Vec<Conflict> {
-    let against = |(key, entry): &(Key, usize)| {
+    let in_effect = |(key, entry): &Wanted| {
         let line = lines.deciding(key)?;
         let says = line.value.as_deref()?;
-        works_against(&own_key(line, key), says, key, policy.value(*entry)).then_some(&line.source)
+        conflicts(&key_of(line, key), says, key, policy.value(*entry)).then_some(&line.source)
     };
-    let counting: HashSet<&Source> = settings.iter().filter_map(against).collect();
+    let all_in_effect: HashSet<&Source> = settings.iter().filter_map(in_effect).collect();
     let mut found = Vec::new();
     for setting in settings {
-        let (Some(winner), (key, entry)) = (against(setting), setting) else { continue };
+        let (Some(winner), (key, entry)) = (in_effect(setting), setting) else { continue };
         let mut agreed = false;
         for (says, source, line) in lines.lines_for(key) {
-            let is_winner = source == winner;
-            let own = own_key(line, key);
+            let own = key_of(line, key);
             if value::is_refused(&own, without_remark(says)) {
                 continue;
             }
-            let agrees = !works_against(&own, says, key, policy.value(*entry));
+            let is_winner = source == winner;
+            let agrees = !conflicts(&own, says, key, policy.value(*entry));
             agreed |= agrees;
-            if !agrees && (is_winner || !(counting.contains(source) || agreed && is_vendors(source))) {
-                found.push(Conflict {
-                    key: key.clone(),
-                    entry: *entry,
-                    says: in_unit_of(key, &own, says),
-                    source: source.clone(),
-                    origin,
-                    behind: (!is_winner).then(|| winner.clone()),
-                    mend: None,
-                });
+            if !agrees && (is_winner || !(all_in_effect.contains(source) || agreed && is_vendors(source))) {
+                let behind = (!is_winner).then(|| winner.clone());
+                found.push(Conflict { behind, ..Conflict::new(setting, &own, says, source, origin) });
             }
         }
     }
@@ -284,20 +268,23 @@ fn in_files(
 }
 
 /// The name under which a line sets `key`.
-fn own_key(line: &Entry, key: &Key) -> Key {
-    match (&line.target, key.place()) {
-        (Target::Many(pattern), Some(place)) => pattern.key_for(place.interface),
-        (Target::One(own), _) => own.clone(),
-        (Target::Many(_), None) => key.clone(),
-    }
+fn key_of(line: &Entry, key: &Key) -> Key {
+    line.key_for(key.place().map(|place| place.interface).unwrap_or_default())
 }
 
-/// Whether `says`, written to `own`, makes `key` other than `wanted`. What the kernel refuses makes nothing of it.
-fn works_against(own: &Key, says: &str, key: &Key, wanted: &str) -> bool {
+/// Whether `says`, written to `own`, sets `key` to another value than `wanted`. A value that the kernel refuses sets nothing.
+fn conflicts(own: &Key, says: &str, key: &Key, wanted: &str) -> bool {
     let says = without_remark(says);
-    says_otherwise(own, says, key, wanted)
-        && !value::is_refused(own, says)
-        && !(own == key && value::means(key, wanted, says))
+    differs(own, says, key, wanted) && !value::is_refused(own, says) && !(own == key && value::means(key, wanted, says))
+}
+
+/// Whether `says` of `own`, which may be another name of the setting `key`, differs from `wanted`.
+fn differs(own: &Key, says: &str, key: &Key, wanted: &str) -> bool {
+    if own == key {
+        return !same_value(wanted, says);
+    }
+    let values = key.in_canonical_unit(wanted).zip(own.in_canonical_unit(says));
+    values.is_none_or(|(wanted, says)| !same_value(&wanted, &says))
 }
 
 /// A value of `own`, another name of the setting `key`, in the unit of `key`: `40` of `base_reachable_time` is `40000` of
@@ -312,13 +299,10 @@ fn in_unit_of(key: &Key, own: &Key, says: &Arc<str>) -> Arc<str> {
     }
 }
 
-/// The policy's value as a line of sysctl.d: written out, which wins against any pattern, or the policy's pattern where a later
-/// one is enough.
+/// The policy's value as a line of sysctl.d: for the key, which overrides any pattern, or with the policy's pattern where a later
+/// pattern is enough.
 fn own_line(policy: &Policy, key: &Key, entry: usize, against_pattern: bool) -> String {
-    let Entry { name, target, .. } = &policy.entries()[entry];
-    let name = match target {
-        Target::Many(_) if !against_pattern => &key.to_string(),
-        _ => &**name,
-    };
+    let name = &policy.entries()[entry].name;
+    let name = if against_pattern { name.to_string() } else { policy.name(key, entry) };
     format!("{name} = {}", policy.value(entry))
 }

@@ -1,6 +1,6 @@
 //! The effective value of an interface's setting combined with `all`'s (include/linux/inetdevice.h and net/ipv6).
 
-use crate::setting::{Key, Place};
+use crate::setting::{Key, Place, is_listed};
 
 /// Major and minor number of a kernel.
 pub type Release = (u32, u32);
@@ -24,96 +24,44 @@ pub enum Together {
     Oldest,
 }
 
-/// Of IPv4, since the first of these kernels.
-const V4: [(Together, Release, &[&str]); 6] = [
-    (Together::Higher, (0, 0), &["arp_accept", "arp_announce", "arp_ignore", "arp_notify", "rp_filter"]),
+/// The settings of IPv4, and the first kernel that uses them so.
+const V4: [(Together, Release, &str); 6] = [
+    (Together::Higher, (0, 0), "arp_accept arp_announce arp_ignore arp_notify rp_filter"),
     (
         Together::Either,
         (0, 0),
-        &[
-            "accept_local",
-            "arp_filter",
-            "drop_gratuitous_arp",
-            "drop_unicast_in_l2_multicast",
-            "log_martians",
-            "promote_secondaries",
-            "proxy_arp",
-            "route_localnet",
-            "secure_redirects",
-            "send_redirects",
-            "shared_media",
-            "src_valid_mark",
-        ],
+        "accept_local arp_filter drop_gratuitous_arp drop_unicast_in_l2_multicast log_martians promote_secondaries
+        proxy_arp route_localnet secure_redirects send_redirects shared_media src_valid_mark",
     ),
-    (Together::Either, (5, 11), &["disable_policy", "disable_xfrm", "ignore_routes_with_linkdown", "proxy_arp_pvlan"]),
-    (
-        Together::Both,
-        (0, 0),
-        &["accept_source_route", "arp_evict_nocarrier", "bc_forwarding", "bootp_relay", "mc_forwarding"],
-    ),
-    (Together::ByForwarding, (0, 0), &["accept_redirects"]),
-    (Together::Oldest, (0, 0), &["force_igmp_version"]),
+    (Together::Either, (5, 11), "disable_policy disable_xfrm ignore_routes_with_linkdown proxy_arp_pvlan"),
+    (Together::Both, (0, 0), "accept_source_route arp_evict_nocarrier bc_forwarding bootp_relay mc_forwarding"),
+    (Together::ByForwarding, (0, 0), "accept_redirects"),
+    (Together::Oldest, (0, 0), "force_igmp_version"),
 ];
 
-/// Of IPv6. Its `all.forwarding` stands for itself, and others of `all` are written to every interface (`addrconf_disable_change`).
-const V6: [(Together, Release, &[&str]); 7] = [
-    (Together::Higher, (4, 14), &["accept_dad"]),
-    (Together::Lower, (0, 0), &["accept_source_route", "rpl_seg_enabled", "seg6_enabled"]),
-    (Together::Either, (0, 0), &["enhanced_dad", "proxy_ndp"]),
-    (Together::Either, (4, 14), &["ndisc_notify", "optimistic_dad", "use_optimistic"]),
-    (Together::Either, (5, 18), &["disable_policy"]),
-    (Together::Both, (0, 0), &["ndisc_evict_nocarrier"]),
-    (Together::AllFirst, (0, 0), &["force_mld_version", "keep_addr_on_down"]),
+/// The settings of IPv6. Its `all.forwarding` is a setting of its own, and others of `all` are written to every interface
+/// (`addrconf_disable_change`).
+const V6: [(Together, Release, &str); 7] = [
+    (Together::Higher, (4, 14), "accept_dad"),
+    (Together::Lower, (0, 0), "accept_source_route rpl_seg_enabled seg6_enabled"),
+    (Together::Either, (0, 0), "enhanced_dad proxy_ndp"),
+    (Together::Either, (4, 14), "ndisc_notify optimistic_dad use_optimistic"),
+    (Together::Either, (5, 18), "disable_policy"),
+    (Together::Both, (0, 0), "ndisc_evict_nocarrier"),
+    (Together::AllFirst, (0, 0), "force_mld_version keep_addr_on_down"),
 ];
 
-/// What nobody reads of `all`: net/ipv4/igmp.c and arp.c ask the interface alone.
-const V4_UNREAD: [&str; 4] =
-    ["igmpv2_unsolicited_report_interval", "igmpv3_unsolicited_report_interval", "medium_id", "tag"];
-/// The same of IPv6: none of these stands behind `devconf_all` anywhere in net/.
-const V6_UNREAD: [&str; 42] = [
-    "accept_ra",
-    "accept_ra_defrtr",
-    "accept_ra_from_local",
-    "accept_ra_min_hop_limit",
-    "accept_ra_min_lft",
-    "accept_ra_mtu",
-    "accept_ra_pinfo",
-    "accept_ra_rt_info_max_plen",
-    "accept_ra_rt_info_min_plen",
-    "accept_ra_rtr_pref",
-    "accept_redirects",
-    "accept_untracked_na",
-    "autoconf",
-    "dad_transmits",
-    "drop_unicast_in_l2_multicast",
-    "drop_unsolicited_na",
-    "force_tllao",
-    "ioam6_enabled",
-    "ioam6_id",
-    "ioam6_id_wide",
-    "max_addresses",
-    "max_desync_factor",
-    "mldv1_unsolicited_report_interval",
-    "mldv2_unsolicited_report_interval",
-    "mtu",
-    "ndisc_tclass",
-    "ra_defrtr_metric",
-    "ra_honor_pio_life",
-    "ra_honor_pio_pflag",
-    "regen_max_retry",
-    "regen_min_advance",
-    "router_probe_interval",
-    "router_solicitation_delay",
-    "router_solicitation_interval",
-    "router_solicitation_max_interval",
-    "router_solicitations",
-    "seg6_require_hmac",
-    "suppress_frag_ndisc",
-    "temp_prefered_lft",
-    "temp_valid_lft",
-    "use_oif_addrs_only",
-    "use_tempaddr",
-];
+/// Settings of `all` that no kernel code reads: net/ipv4/igmp.c and arp.c use the interface's alone.
+const V4_UNREAD: &str = "igmpv2_unsolicited_report_interval igmpv3_unsolicited_report_interval medium_id tag";
+/// The same of IPv6: none of these is read from `devconf_all` anywhere in net/.
+const V6_UNREAD: &str = "accept_ra accept_ra_defrtr accept_ra_from_local accept_ra_min_hop_limit accept_ra_min_lft
+    accept_ra_mtu accept_ra_pinfo accept_ra_rt_info_max_plen accept_ra_rt_info_min_plen accept_ra_rtr_pref
+    accept_redirects accept_untracked_na autoconf dad_transmits drop_unicast_in_l2_multicast drop_unsolicited_na
+    force_tllao ioam6_enabled ioam6_id ioam6_id_wide max_addresses max_desync_factor mldv1_unsolicited_report_interval
+    mldv2_unsolicited_report_interval mtu ndisc_tclass ra_defrtr_metric ra_honor_pio_life ra_honor_pio_pflag
+    regen_max_retry regen_min_advance router_probe_interval router_solicitation_delay router_solicitation_interval
+    router_solicitation_max_interval router_solicitations seg6_require_hmac suppress_frag_ndisc temp_prefered_lft
+    temp_valid_lft use_oif_addrs_only use_tempaddr";
 
 /// How a kernel of this release uses the setting of an interface together with `all`'s, where it does.
 pub fn together(place: &Place, release: Release) -> Option<Together> {
@@ -122,20 +70,20 @@ pub fn together(place: &Place, release: Release) -> Option<Together> {
         ("ipv6", "conf") => V6.as_slice(),
         _ => return None,
     };
-    let row = table.iter().find(|(_, since, names)| *since <= release && names.contains(&place.name));
+    let row = table.iter().find(|(_, since, names)| *since <= release && is_listed(names, place.name));
     row.map(|(together, ..)| *together)
 }
 
 /// Whether `key` is a setting of `all` that no kernel code reads.
 pub fn is_unread(key: &Key) -> bool {
     key.place().is_some_and(|place| {
-        let names = if place.family == "ipv4" { V4_UNREAD.as_slice() } else { V6_UNREAD.as_slice() };
-        place.table == "conf" && place.interface == "all" && names.contains(&place.name)
+        let names = if place.family == "ipv4" { V4_UNREAD } else { V6_UNREAD };
+        place.table == "conf" && place.interface == "all" && is_listed(names, place.name)
     })
 }
 
 impl Together {
-    /// What counts for an interface that has `own` and forwards or not; `own` itself where that means the same.
+    /// The value that the kernel uses for an interface that has `own` and forwards or not; `own` itself where it means the same.
     pub fn effective(self, own: i64, all: i64, forwards: bool) -> i64 {
         match self {
             Together::Higher => own.max(all),
@@ -175,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn both_values_count_as_the_kernel_has_it() {
+    fn values_are_combined_as_the_kernel_does() {
         for (name, own, all, forwards, expected) in [
             ("ipv4.conf.e0.rp_filter", 0, 2, true, 2),
             ("ipv4.conf.e0.rp_filter", 2, 1, true, 2),
@@ -213,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_alone_and_what_older_kernels_have_not() {
+    fn settings_that_are_not_combined() {
         for key in [
             "net.ipv4.conf.e0.forwarding",
             "net.ipv4.conf.e0.medium_id",
@@ -239,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_reads_of_all() {
+    fn settings_of_all_that_the_kernel_does_not_read() {
         for (key, unread) in [
             ("net.ipv6.conf.all.accept_ra", true),
             ("net.ipv6.conf.all.accept_redirects", true),

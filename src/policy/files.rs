@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, ReadDir};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
@@ -25,11 +25,11 @@ const NULL_DEVICE: u64 = libc::makedev(1, 3);
 pub struct Chased {
     /// Where the path leads, if it leads anywhere.
     pub end: Option<PathBuf>,
-    /// Why that is not known: what is on the way may be there, but the kernel does not let this process look.
+    /// Why that is not known: the kernel does not let this process read a folder on the way.
     refused: Option<String>,
     /// Every folder and name looked up on the way: a change of any of them can lead elsewhere.
     pub steps: Vec<(PathBuf, OsString)>,
-    /// The first folder on the way, from the root on, in which others than root can change that, and the remedy.
+    /// The first folder on the way, from the root on, in which users other than root can change that, and the remedy.
     others: Option<String>,
 }
 
@@ -41,13 +41,13 @@ pub enum Writers {
 }
 
 impl Writers {
-    /// Of the policy: only root, where it is root who acts by it.
+    /// Of the policy's files: only root, if this process is root's.
     pub fn of_policy() -> Writers {
         if rustix::process::geteuid().is_root() { Writers::Root } else { Writers::Any }
     }
 }
 
-/// What others than root may do to a file or folder, and the remedy.
+/// Whether users other than root can change a file or folder, and the remedy.
 fn others(path: &Path, metadata: &Metadata) -> Option<String> {
     let path = printable(path.as_os_str());
     match (metadata.uid(), metadata.mode() & 0o7777) {
@@ -61,9 +61,9 @@ fn others(path: &Path, metadata: &Metadata) -> Option<String> {
 pub fn chase(root: &Path, path: &Path) -> Chased {
     let owned = |c: Component| c.as_os_str().to_os_string();
     let mut todo: VecDeque<OsString> = path.components().map(owned).collect();
-    let (mut at, mut steps, mut links) = (root.to_path_buf(), Vec::new(), 0);
-    // Judged from the root on: in a folder that only root can write, nobody else can put another in place of the next.
-    let mut untrusted = root.metadata().ok().and_then(|metadata| others(root, &metadata));
+    let (mut at, mut links, mut chased) = (root.to_path_buf(), 0, Chased::default());
+    // Checked from the root on: in a folder that only root can write, only root can replace the next one.
+    chased.others = root.metadata().ok().and_then(|metadata| others(root, &metadata));
     while let Some(part) = todo.pop_front() {
         match part.as_encoded_bytes() {
             b"/" => at = root.to_path_buf(),
@@ -71,35 +71,36 @@ pub fn chase(root: &Path, path: &Path) -> Chased {
             b".." if at == root => {}
             b".." => _ = at.pop(),
             _ => {
-                steps.push((at.clone(), part.clone()));
                 let next = at.join(&part);
-                match next.symlink_metadata() {
+                chased.steps.push((at.clone(), part));
+                let metadata = match next.symlink_metadata() {
+                    Ok(metadata) => metadata,
                     Err(error) => {
-                        let refused = (!says_absent(&error)).then(|| why(&error));
-                        return Chased { end: None, refused, steps, others: untrusted };
+                        chased.refused = (!says_absent(&error)).then(|| why(&error));
+                        return chased;
                     }
-                    Ok(metadata) if !metadata.is_symlink() => {
-                        if metadata.is_dir() {
-                            untrusted = untrusted.or_else(|| others(&next, &metadata));
-                        }
-                        at = next;
+                };
+                if metadata.is_symlink() {
+                    links += 1;
+                    let target = next.read_link().ok().filter(|_| links <= LINKS_MAX);
+                    let Some(target) = target else { return chased };
+                    if target == Path::new("/dev/null") {
+                        // The mask that sysctl.d(5) documents; below a root there need be no such device.
+                        chased.end = Some(target);
+                        return chased;
                     }
-                    Ok(_) => {
-                        links += 1;
-                        let Some(target) = next.read_link().ok().filter(|_| links <= LINKS_MAX) else {
-                            return Chased { steps, others: untrusted, ..Chased::default() };
-                        };
-                        if target == Path::new("/dev/null") {
-                            // The mask that sysctl.d(5) documents; below a root there need be no such device.
-                            return Chased { end: Some(target), steps, others: untrusted, refused: None };
-                        }
-                        target.components().rev().for_each(|c| todo.push_front(owned(c)));
-                    }
+                    target.components().rev().for_each(|c| todo.push_front(owned(c)));
+                    continue;
                 }
+                if metadata.is_dir() {
+                    chased.others = chased.others.or_else(|| others(&next, &metadata));
+                }
+                at = next;
             }
         }
     }
-    Chased { end: Some(at), steps, others: untrusted, refused: None }
+    chased.end = Some(at);
+    chased
 }
 
 /// `path` below `root`, links not followed.
@@ -107,73 +108,74 @@ pub fn below(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
-/// The `*.conf` entries of `folders` (highest priority first), in the order of their names: of two with the same name the
-/// one in the earlier folder counts, whatever it is (systemd's `conf_files_list_strv`). Paths are absolute below the root.
+/// The `*.conf` entries of `folders` (highest priority first), in the order of their names: of entries with the same name, the
+/// one in the earlier folder is used, whatever it is (systemd's `conf_files_list_strv`). Paths are absolute below the root.
 ///
-/// A folder that is there but can't be read, or that others than `writers` can change, is named in `unreadable`, with the
-/// reason and the remedy; nothing in it counts.
+/// A folder that exists but can't be read, or that users other than `writers` can change, is added to `unreadable`, with the
+/// reason and the remedy; its files are not used.
 pub fn list(root: &Path, folders: &[&str], writers: Writers, unreadable: &mut Vec<(PathBuf, String)>) -> Vec<PathBuf> {
     let mut found = BTreeMap::new();
     for folder in folders.iter().map(Path::new) {
-        let Chased { end, refused, others, .. } = chase(root, folder);
-        if let Some(reason) = refused {
-            unreadable
-                .push((below(root, folder), format!("the directory cannot be read ({reason}); make it readable")));
-        }
-        let Some(end) = end else { continue };
-        if let Some(others) = others.filter(|_| writers == Writers::Root) {
-            unreadable.push((below(root, folder), format!("the directory is refused: {others}")));
-            continue;
-        }
-        match std::fs::read_dir(&end) {
-            Err(error) => {
-                let reason = why(&error);
-                unreadable
-                    .push((below(root, folder), format!("the directory cannot be read ({reason}); make it readable")));
-            }
-            Ok(entries) => {
-                for name in entries.flatten().map(|entry| entry.file_name()) {
-                    let bytes = name.as_encoded_bytes();
-                    if bytes.ends_with(b".conf") && !bytes.starts_with(b".") {
-                        let path = folder.join(&name);
-                        found.entry(name).or_insert(path);
-                    }
-                }
+        let entries = entries(root, folder, writers).unwrap_or_else(|reason| {
+            unreadable.push((below(root, folder), format!("the directory {reason}")));
+            None
+        });
+        for name in entries.into_iter().flatten().flatten().map(|entry| entry.file_name()) {
+            let bytes = name.as_encoded_bytes();
+            if bytes.ends_with(b".conf") && !bytes.starts_with(b".") {
+                let path = folder.join(&name);
+                found.entry(name).or_insert(path);
             }
         }
     }
     found.into_values().collect()
 }
 
-/// Why the kernel does not let this process read a file, or look whether it is there.
+/// The entries of a folder, if it exists; an error is the reason why they are not used.
+fn entries(root: &Path, folder: &Path, writers: Writers) -> Result<Option<ReadDir>, String> {
+    let unreadable = |reason: String| format!("cannot be read ({reason}); make it readable");
+    let Chased { end, refused, others, .. } = chase(root, folder);
+    match (refused, end, others.filter(|_| writers == Writers::Root)) {
+        (Some(reason), ..) => Err(unreadable(reason)),
+        (None, None, _) => Ok(None),
+        (None, Some(_), Some(others)) => Err(format!("is refused: {others}")),
+        (None, Some(end), None) => std::fs::read_dir(end).map(Some).map_err(|error| unreadable(why(&error))),
+    }
+}
+
+/// Opens a file without blocking, so that a FIFO can't hold up the guard.
+fn open(end: &Path) -> io::Result<File> {
+    File::options().read(true).custom_flags(libc::O_NONBLOCK).open(end)
+}
+
+/// Why the kernel does not let this process read a file, or find out whether it exists.
 pub fn refusal(root: &Path, path: &Path) -> Option<String> {
     let Chased { end, refused, .. } = chase(root, path);
     let is_refused = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
-    let open = |end: PathBuf| File::options().read(true).custom_flags(libc::O_NONBLOCK).open(end);
-    let reason = refused.or_else(|| end.and_then(|end| open(end).err()).filter(is_refused).map(|error| why(&error)))?;
+    let reason = refused.or_else(|| open(&end?).err().filter(is_refused).map(|error| why(&error)))?;
     Some(format!("{}: {reason}", printable(below(root, path).as_os_str())))
 }
 
 /// The bytes of a policy file.
 ///
 /// # Errors
-/// The reason, for people, with the remedy: whatever open(2) and read(2) say; a link that leads nowhere; anything but a
-/// regular file or `/dev/null`; too large a file; one that others than `writers` can change, or lead elsewhere.
+/// The reason, for people, with the remedy: an error of open(2) or read(2); a dangling link; anything but a regular file or
+/// `/dev/null`; a file that is too large, or that users other than `writers` can change or replace.
 pub fn read(root: &Path, path: &Path, writers: Writers) -> Result<Vec<u8>, Error> {
-    let Chased { end, refused: unseen, others: untrusted, .. } = chase(root, path);
-    let refused = |others: Option<String>| match others.filter(|_| writers == Writers::Root) {
+    let chased = chase(root, path);
+    let check = |others: Option<String>| match others.filter(|_| writers == Writers::Root) {
         Some(others) => Err(Error::Untrusted(others)),
         None => Ok(()),
     };
-    refused(untrusted)?;
+    check(chased.others)?;
     let unreadable = |reason: &str| Error::Unreadable(reason.into());
-    let end = end.ok_or_else(|| unreadable(unseen.as_deref().unwrap_or("missing, or a dangling link")))?;
+    let dangling = || unreadable(chased.refused.as_deref().unwrap_or("missing, or a dangling link"));
+    let end = chased.end.ok_or_else(dangling)?;
     if end == Path::new("/dev/null") {
         return Ok(Vec::new());
     }
     let failed = |error: io::Error| unreadable(&why(&error));
-    // Non-blocking, so that a FIFO can't hold up the guard.
-    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&end).map_err(failed)?;
+    let file = open(&end).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     let kind = metadata.file_type();
     if kind.is_char_device() && metadata.rdev() == NULL_DEVICE {
@@ -185,7 +187,7 @@ pub fn read(root: &Path, path: &Path, writers: Writers) -> Result<Vec<u8>, Error
     if !kind.is_file() {
         return Err(unreadable(if kind.is_fifo() { "a FIFO, not a regular file" } else { "not a regular file" }));
     }
-    refused(others(&end, &metadata))?;
+    check(others(&end, &metadata))?;
     let mut bytes = Vec::new();
     file.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > FILE_MAX_BYTES {

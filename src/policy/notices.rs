@@ -23,13 +23,13 @@ pub enum Kind {
     Idle,
 }
 
-/// Those of one file.
+/// The notices about one file.
 #[derive(Default)]
 pub struct Notices {
     /// Lines for settings that are not below `net`.
     pub other_trees: usize,
     shown: Vec<(Kind, u32, String)>,
-    /// The first line of those that are only counted, and how many they are.
+    /// For notices that are only counted: the first one's line, and how many there are.
     counted: Vec<(Kind, u32, usize)>,
 }
 
@@ -45,7 +45,7 @@ impl Notices {
     }
 
     pub fn of_file(self, file: &Arc<Path>) -> Vec<PolicyError> {
-        let at = |line, message| PolicyError::at(Source { file: file.clone(), line }, message);
+        let at = |line, message| PolicyError { source: Source { file: file.clone(), line }, message };
         let mut notices = Vec::new();
         if self.other_trees > 0 {
             let lines = count(self.other_trees, "line");
@@ -65,20 +65,21 @@ impl Notices {
     }
 }
 
-/// Why an excluded pattern that takes back no line does nothing, as in sysctl.d: only of `forwarding` it does.
+/// The notice about an excluded pattern that revokes no line and, as in sysctl.d, has no effect. Only exclusions of `forwarding` do.
 pub fn idle_exclusion(name: &str, target: &Target) -> Option<String> {
     let Target::Many(pattern) = target else { return None };
+    if pattern.name == "forwarding" {
+        return None;
+    }
     let key = Key::parse(name).ok()?;
     let interface = key.place()?.interface.as_bytes();
     let start = interface.split(|byte| b"*?[{\\".contains(byte)).next().filter(|start| !start.is_empty());
     let example = start.map_or(b"eth0".to_vec(), |start| [start, b"1"].concat());
     let single = pattern.key_for(OsStr::from_bytes(&example));
-    let message =
-        || format!("'-{name}' excludes nothing: only a pattern of forwarding does; write -{single} for each interface");
-    (pattern.name != "forwarding").then(message)
+    Some(format!("'-{name}' excludes nothing: only a pattern of forwarding does; write -{single} for each interface"))
 }
 
-/// Why the key may well not be what was meant, though it can be nothing else: it stands for one thing, literally, or for none.
+/// The notice about a key that is valid, but probably not what was intended: it names one setting literally, or none.
 pub fn strange_name(text: &str, name: &str, target: &Target) -> Option<String> {
     if text.starts_with('.') {
         return Some(format!("'{text}' begins with a dot and is read as {name}"));

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::{PolicyError, Source};
 use crate::error::Error;
-use crate::setting::is_unseen;
+use crate::setting::is_invisible;
 
 /// Longer lines are mistakes; systemd's own limit is 1 MiB (`LONG_LINE_MAX`), CentOS 7's is 2 KiB.
 const LINE_MAX_BYTES: usize = 256 * 1024;
 
-/// What editors of other systems put in front of a text.
+/// Some editors write it at the start of a file.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// How lines are read.
@@ -19,11 +19,11 @@ pub enum Reading {
     /// As systemd-sysctl reads them.
     #[default]
     SysctlD,
-    /// The same, but for what people write beside sysctl.d's syntax and can only mean in one way; see [`super::merge`].
+    /// The same, extended by what is no valid sysctl.d syntax but has only one possible meaning; see [`super::merge`].
     Policy,
 }
 
-/// One line that says something, not yet judged.
+/// One line that is neither empty nor a comment, not yet validated.
 #[derive(Debug, PartialEq, Eq)]
 pub struct RawLine<'a> {
     pub number: u32,
@@ -31,14 +31,11 @@ pub struct RawLine<'a> {
     /// `None` is an exclusion: `-key` with no `=`.
     pub value: Option<&'a str>,
     pub ignore_failure: bool,
-    /// A remark stood behind it and is dropped.
+    /// A comment behind it was dropped.
     pub has_remark: bool,
 }
 
-/// Every line of `text` that is neither empty nor a comment.
-///
-/// # Errors
-/// A line that can't be used gives an error that names file and line, in its place.
+/// Every line of `text` that is neither empty nor a comment; for a line that can't be used an error with its file and line.
 pub fn lines<'a>(
     file: &'a Arc<Path>,
     text: &'a [u8],
@@ -47,7 +44,10 @@ pub fn lines<'a>(
     let text = text.strip_prefix(BYTE_ORDER_MARK).filter(|_| reading == Reading::Policy).unwrap_or(text);
     physical_lines(text).zip(1..).filter_map(move |(bytes, number)| {
         line(bytes, number, reading)
-            .map_err(|error| PolicyError::at(Source { file: file.clone(), line: number }, error.to_string()))
+            .map_err(|error| {
+                let source = Source { file: file.clone(), line: number };
+                PolicyError { source, message: error.to_string() }
+            })
             .transpose()
     })
 }
@@ -63,18 +63,13 @@ fn line(bytes: &[u8], number: u32, reading: Reading) -> Result<Option<RawLine<'_
     let remark = remark(bytes).filter(|_| reading == Reading::Policy);
     let (bytes, has_remark) = (&bytes[..remark.unwrap_or(bytes.len())], remark.is_some());
     let text = str::from_utf8(bytes).map_err(|_| Error::NotUtf8)?;
-    if let Some(unseen) = text.chars().find(|c| is_unseen(*c)) {
+    if let Some(unseen) = text.chars().find(|c| is_invisible(*c)) {
         return Err(Error::Unseen(unseen));
     }
-    let (minus, rest) = match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, text),
-    };
-    let Some((key, value)) = rest.split_once('=') else {
-        if minus {
-            return Ok(Some(RawLine { number, key: rest.trim(), value: None, ignore_failure: false, has_remark }));
-        }
-        return Err(Error::NoAssignment);
+    let rest = text.strip_prefix('-');
+    let Some((key, value)) = rest.unwrap_or(text).split_once('=') else {
+        let key = rest.ok_or(Error::NoAssignment)?.trim();
+        return Ok(Some(RawLine { number, key, value: None, ignore_failure: false, has_remark }));
     };
     let value = value.trim();
     if value.is_empty() || reading == Reading::Policy && value.starts_with(['#', ';']) {
@@ -83,18 +78,17 @@ fn line(bytes: &[u8], number: u32, reading: Reading) -> Result<Option<RawLine<'_
     if value.chars().any(|c| c.is_control() && c != '\t') {
         return Err(Error::ControlInValue);
     }
-    Ok(Some(RawLine { number, key: key.trim(), value: Some(value), ignore_failure: minus, has_remark }))
+    Ok(Some(RawLine { number, key: key.trim(), value: Some(value), ignore_failure: rest.is_some(), has_remark }))
 }
 
-/// What stands before a remark.
+/// The value without a comment behind it.
 pub fn without_remark(value: &str) -> &str {
     remark(value.as_bytes()).map_or(value, |at| value[..at].trim())
 }
 
-/// Where a remark begins that stands behind a value: white space, then `#` or `;`.
+/// Where a comment behind a value begins: white space, then `#` or `;`.
 fn remark(bytes: &[u8]) -> Option<usize> {
-    let begins = |pair: &[u8]| matches!(pair, [b' ' | b'\t', b'#' | b';']);
-    bytes.windows(2).position(begins)
+    bytes.windows(2).position(|pair| matches!(pair, [b' ' | b'\t', b'#' | b';']))
 }
 
 /// Lines end at `\n` or `\r`, a pair of both being one end (systemd's `read_line_full`).
@@ -102,9 +96,7 @@ fn physical_lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(text).filter(|t| !t.is_empty());
     std::iter::from_fn(move || {
         let text = rest?;
-        let Some(end) = text.iter().position(|b| matches!(b, b'\n' | b'\r')) else {
-            return rest.take();
-        };
+        let Some(end) = text.iter().position(|b| matches!(b, b'\n' | b'\r')) else { return rest.take() };
         let pair = matches!((text[end], text.get(end + 1)), (b'\r', Some(b'\n')) | (b'\n', Some(b'\r')));
         rest = Some(&text[end + 1 + usize::from(pair)..]).filter(|t| !t.is_empty());
         Some(&text[..end])

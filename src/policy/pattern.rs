@@ -8,18 +8,18 @@ use nix::NixPath;
 use crate::error::Error;
 use crate::setting::{Key, Place, canonical_name};
 
-/// More alternatives than this in one pattern are a mistake (or an attack), not a policy.
+/// More alternatives than this in one pattern are a mistake or an attack.
 const ALTERNATIVES_MAX: usize = 1024;
-/// So is more text than this, in all alternatives together.
+/// So is more text than this in all alternatives together.
 const EXPANDED_MAX_BYTES: usize = 1 << 20;
 
 /// A key whose interface is a pattern, such as `net.ipv4.conf.*.forwarding`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
-    pub family: String,
-    pub table: String,
+    family: String,
+    table: String,
     pub name: String,
-    /// The interface's part, braces expanded, each to match with fnmatch(3).
+    /// The interface's part with its braces expanded, to be matched with fnmatch(3).
     alternatives: Vec<CString>,
 }
 
@@ -34,7 +34,7 @@ impl Pattern {
             return Err(Error::TooManyAlternatives(ALTERNATIVES_MAX));
         }
         let whole = |mut bytes: Vec<u8>| {
-            // glob drops a backslash that stands before a slash.
+            // glob drops a backslash before a slash.
             if bytes.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1 {
                 bytes.pop();
             }
@@ -44,42 +44,49 @@ impl Pattern {
         Ok(Pattern { family: place.family.into(), table: place.table.into(), name: place.name.into(), alternatives })
     }
 
-    /// Whether this is its setting, under either name, whatever the interface.
-    pub fn is_about(&self, family: &str, table: &str, name: &str) -> bool {
-        let names_agree = self.name == name || canonical_name(table, &self.name) == canonical_name(table, name);
-        names_agree && (self.family.as_str(), self.table.as_str()) == (family, table)
+    /// Whether it matches this attribute, under either of its names, whatever the interface.
+    pub fn is_about(&self, place: &Place) -> bool {
+        let names_agree = || canonical_name(&self.table, &self.name) == canonical_name(place.table, place.name);
+        self.family == place.family && self.table == place.table && (self.name == place.name || names_agree())
     }
 
-    /// Whether it stands for this setting of this interface.
+    /// Whether it matches this setting.
     pub fn is_for(&self, place: &Place) -> bool {
-        self.is_about(place.family, place.table, place.name) && self.matches(place.interface)
+        self.is_about(place) && self.matches(place.interface)
     }
 
-    pub fn matches(&self, interface: &OsStr) -> bool {
-        interface.with_nix_path(|name| self.matches_name(name)).unwrap_or(false)
-    }
-
-    /// Whether it is `*`, which matches whatever has no leading dot.
-    pub fn is_any(&self) -> bool {
+    /// Whether it is `*`, which matches every name without a leading dot.
+    fn is_any(&self) -> bool {
         matches!(&self.alternatives[..], [only] if only.as_bytes() == b"*")
     }
 
-    /// Whether it stands for every interface, written as `*` or in a longer way.
+    /// Whether it matches every interface, written as `*` or in a longer way.
     pub fn is_every(&self) -> bool {
         let every = |text: &[u8]| text.contains(&b'*') && text.iter().all(|byte| matches!(byte, b'*' | b'?'));
         self.alternatives.iter().any(|pattern| every(pattern.as_bytes()))
     }
 
-    /// The same as [`Pattern::matches`], for who asks several patterns about one name. Below `neigh` is no `all`
-    /// (net/core/neighbour.c), and no interface may have that name.
-    pub fn matches_name(&self, name: &CStr) -> bool {
-        if self.table == "neigh" && name == c"all" {
+    /// Whether it matches an interface, as fnmatch(3) does for glob(3): `*` and `?` don't match a leading dot. Below `neigh` there
+    /// is no `all` (net/core/neighbour.c), and no interface may have that name.
+    pub fn matches(&self, interface: &OsStr) -> bool {
+        if self.table == "neigh" && interface == "all" {
             return false;
         }
         if self.is_any() {
-            return !name.to_bytes().starts_with(b".");
+            return !interface.as_bytes().starts_with(b".");
         }
-        self.alternatives.iter().any(|pattern| fnmatch(pattern, name))
+        let matches = |pattern: &CString, name: &CStr| {
+            // SAFETY: both arguments are NUL-terminated strings that live through the call; fnmatch keeps neither.
+            unsafe { libc::fnmatch(pattern.as_ptr(), name.as_ptr(), libc::FNM_PERIOD) == 0 }
+        };
+        // Copies the name to the stack with its NUL: at the start there may be thousands of interfaces.
+        let any = |name: &CStr| self.alternatives.iter().any(|pattern| matches(pattern, name));
+        interface.with_nix_path(any).unwrap_or(false)
+    }
+
+    /// The parts of the key of `interface` that it matches.
+    pub fn place<'a>(&'a self, interface: &'a OsStr) -> Place<'a> {
+        Place { family: &self.family, table: &self.table, interface, name: &self.name }
     }
 
     pub fn key_for(&self, interface: &OsStr) -> Key {
@@ -87,17 +94,10 @@ impl Pattern {
     }
 }
 
-/// fnmatch(3) as glob(3) calls it: `*` and `?` don't match a leading dot.
-pub(super) fn fnmatch(pattern: &CStr, name: &CStr) -> bool {
-    // SAFETY: both arguments are NUL-terminated strings that live through the call; fnmatch keeps neither.
-    unsafe { libc::fnmatch(pattern.as_ptr(), name.as_ptr(), libc::FNM_PERIOD) == 0 }
-}
-
-/// csh-style braces as glibc's GLOB_BRACE has them: `{a,b{c,d}}`, and `{}` is nothing; a brace without its partner stands
-/// for itself.
-/// False: it makes too much.
+/// Expands csh-style braces as glibc's GLOB_BRACE does: `{a,b{c,d}}`; `{}` is empty, and a brace without its partner is literal.
+/// False: there are too many alternatives, or too long ones.
 fn expand_braces(text: &[u8], room: &mut usize, out: &mut Vec<Vec<u8>>) -> bool {
-    // What is only on the way counts as well: it bounds how deep this goes.
+    // Intermediate results count, too, which bounds the depth of the recursion.
     let Some(left) = room.checked_sub(text.len()).filter(|_| out.len() < ALTERNATIVES_MAX) else { return false };
     *room = left;
     let open = unescaped(text, 0).find(|(_, byte)| *byte == b'{');
@@ -131,7 +131,7 @@ fn brace_parts(text: &[u8], open: usize) -> Option<(Vec<&[u8]>, usize)> {
     None
 }
 
-/// The bytes from `at` on that neither are a backslash nor stand behind one, and where.
+/// The bytes from `at` on that neither are a backslash nor follow one, with their positions.
 fn unescaped(text: &[u8], mut at: usize) -> impl Iterator<Item = (usize, u8)> {
     std::iter::from_fn(move || {
         while text.get(at) == Some(&b'\\') {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_matches() {
+    fn names_that_patterns_match() {
         for (text, yes, no) in [
             ("*", vec!["all", "default", "eth0.100"], vec![".hidden"]),
             ("cali*", vec!["cali", "cali1234567890a"], vec!["xcali"]),

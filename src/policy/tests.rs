@@ -1,4 +1,4 @@
-//! What `Policy::load` makes of trees of files.
+//! `Policy::load` on trees of files.
 
 mod exempt;
 mod linked;
@@ -51,7 +51,7 @@ impl Tree {
         Policy::load(self.0.path())
     }
 
-    /// `key = value at FILE:LINE` for each line that counts, in the order in which they apply; files without the root.
+    /// `key = value at FILE:LINE` for each line in effect, in the order in which they apply; files without the root.
     fn lines(&self) -> Vec<String> {
         let policy = self.load();
         let line = |entry: &super::Entry| {
@@ -79,7 +79,7 @@ impl Tree {
     }
 }
 
-/// `key = value` of everything that the policy wants of an interface, by the policy's own names, sorted.
+/// `key = value` of every guarded setting of an interface, by the policy's names, sorted.
 fn wants(policy: &Policy, interface: &str) -> Vec<String> {
     let mut wanted: Vec<String> = policy
         .for_interface(OsStr::new(interface))
@@ -132,7 +132,7 @@ fn a_file_masks_its_namesakes_in_later_folders() {
 }
 
 #[test]
-fn whatever_has_the_name_masks() {
+fn entries_of_every_kind_mask() {
     type Make = fn(&Tree);
     let kinds: [(&str, Make, bool); 6] = [
         ("an empty file", |t| t.write("etc/fwdguard.d/x.conf", b""), false),
@@ -154,7 +154,7 @@ fn whatever_has_the_name_masks() {
 }
 
 #[test]
-fn the_last_line_wins_and_what_repeats_keeps_its_place() {
+fn the_last_line_wins_and_a_repetition_keeps_its_place() {
     for (text, lines) in [
         ("net.a = 1\nnet.a = 2\n", vec!["net.a = 2 at 2"]),
         ("net.a = 1\nnet.b = 1\nnet.a = 1\n", vec!["net.a = 1 at 1", "net.b = 1 at 2"]),
@@ -188,7 +188,7 @@ fn patterns_and_what_is_written_out() {
         ("net.ipv4.conf.*.rp_filter = 2\n", "default", rp("default", 2)),
         ("net.ipv4.conf.*.rp_filter = 2\n", "e0", rp("e0", 2)),
         ("net.ipv4.conf.e*.rp_filter = 2\n", "all", none()),
-        // Below neigh is no all.
+        // There is no `all` below neigh.
         ("net.ipv4.neigh.*.gc_stale_time = 9\n", "all", none()),
         ("net.ipv4.neigh.*.gc_stale_time = 9\nnet.ipv4.conf.*.rp_filter = 2\n", "all", rp("all", 2)),
         ("net.ipv6.neigh.a*.gc_stale_time = 9\n", "all", none()),
@@ -200,15 +200,15 @@ fn patterns_and_what_is_written_out() {
         // The last of two patterns.
         ("net.ipv4.conf.e*.rp_filter = 2\nnet.ipv4.conf.*.rp_filter = 1\n", "e0", rp("e0", 1)),
         ("net.ipv4.conf.*.rp_filter = 1\nnet.ipv4.conf.e*.rp_filter = 2\n", "e0", rp("e0", 2)),
-        // Written out beats patterns, whatever the order.
+        // A line for the key overrides patterns, whatever the order.
         ("net.ipv4.conf.e0.rp_filter = 0\nnet.ipv4.conf.*.rp_filter = 1\n", "e0", rp("e0", 0)),
         ("net.ipv4.conf.*.rp_filter = 1\nnet.ipv4.conf.e0.rp_filter = 0\n", "e0", rp("e0", 0)),
-        // So does an exclusion, which cancels an earlier line, and is cancelled by a later one.
+        // So does an exclusion, which revokes an earlier line and is revoked by a later one.
         ("-net.ipv4.conf.e0.rp_filter\nnet.ipv4.conf.*.rp_filter = 1\n", "e0", none()),
         ("net.ipv4.conf.*.rp_filter = 1\n-net.ipv4.conf.e0.rp_filter\n", "e0", none()),
         ("net.ipv4.conf.e0.rp_filter = 1\n-net.ipv4.conf.e0.rp_filter\n", "e0", none()),
         ("-net.ipv4.conf.e0.rp_filter\nnet.ipv4.conf.e0.rp_filter = 1\n", "e0", rp("e0", 1)),
-        // An excluded pattern is cancelled, and excludes nothing else.
+        // An excluded pattern is revoked, and excludes nothing else.
         ("net.ipv4.conf.e*.rp_filter = 1\n-net.ipv4.conf.e*.rp_filter\n", "e0", none()),
         ("net.ipv4.conf.*.rp_filter = 1\n-net.ipv4.conf.e*.rp_filter\n", "e0", rp("e0", 1)),
         // Braces alone are no pattern.
@@ -330,7 +330,7 @@ fn an_administrators_off_beats_the_vendors_patterns() {
 }
 
 #[test]
-fn built_in_only_where_there_is_no_entry_at_all() {
+fn the_built_in_policy_is_used_only_without_any_file() {
     let nothing = Tree::new(&[]);
     assert!(nothing.lines()[0].starts_with(BUILT_IN_FIRST));
     assert!(nothing.errors().is_empty());
@@ -361,7 +361,7 @@ fn built_in_only_where_there_is_no_entry_at_all() {
             assert_eq!(tree.load().is_unreadable(), unreadable, "{what} at {at}");
         }
     }
-    // A folder that is no folder could have held anything.
+    // What a folder would contain is unknown if a file is in its place.
     let tree = Tree::new(&[("etc/fwdguard.d", "")]);
     assert!(tree.load().is_unreadable());
 }

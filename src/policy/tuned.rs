@@ -12,16 +12,16 @@ const FOLDERS: [&str; 4] = ["/etc/tuned/profiles", "/etc/tuned", "/usr/lib/tuned
 
 #[derive(Default)]
 pub struct Tuned {
-    /// What TuneD sets. A value with a variable in it is not known here.
+    /// The lines that TuneD applies. A value with a variable in it is `None`.
     pub lines: HashMap<Key, (Option<Arc<str>>, Source)>,
     /// Whether TuneD does not apply sysctl.d again after its own lines.
     pub keeps_its_lines: bool,
-    /// Every file that has a say or would have, were it there.
+    /// Every file that is read, or would be if it existed.
     pub paths: Vec<PathBuf>,
 }
 
 impl Tuned {
-    /// Reads the active profile below `root`. What can't be read or used is passed over: it is its administrator's business.
+    /// Reads the active profile below `root`. Files that can't be read and lines that can't be used are ignored.
     pub fn read(root: &Path) -> Tuned {
         let mut tuned = Tuned::default();
         let main = tuned.text(root, "/etc/tuned/tuned-main.conf".as_ref()).unwrap_or_default().to_lowercase();
@@ -38,7 +38,7 @@ impl Tuned {
         Some(String::from_utf8_lossy(&files::read(root, path, files::Writers::Any).ok()?).into_owned())
     }
 
-    /// Takes a profile's lines, those of its includes first. Each file counts once: a profile may include the one that it hides.
+    /// Adds a profile's lines, those of its includes first. Each file is read once: a profile may include the one that it replaces.
     fn load(&mut self, root: &Path, name: &str) {
         let name = name.strip_prefix('-').unwrap_or(name); // '-NAME' may be missing; so may any here
         let folders = FOLDERS.iter().filter(|_| !name.is_empty() && !name.contains('/'));
@@ -47,7 +47,7 @@ impl Tuned {
             let includes = options(&text).filter(|(section, name, ..)| (*section, *name) == ("main", "include"));
             includes.flat_map(|include| include.2.split([',', ';'])).for_each(|name| self.load(root, name.trim()));
             for (_, name, value, line) in options(&text).filter(|(section, ..)| *section == "sysctl") {
-                // TuneD refuses to write names that count in another unit (`DEPRECATED_SYSCTL_OPTIONS`).
+                // TuneD does not write names that have another unit (`DEPRECATED_SYSCTL_OPTIONS`).
                 let is_written = |key: &Key| !key.has_wildcard() && key.in_canonical_unit("1").as_deref() == Some("1");
                 let Some(key) = Key::parse(name).ok().filter(is_written) else { continue };
                 let value = value.trim_matches('"');
@@ -70,11 +70,11 @@ fn options(text: &str) -> impl Iterator<Item = (&str, &str, &str, u32)> {
     })
 }
 
-/// Whether TuneD writes something else where it finds `ours`: `>N` only raises, `<N` only lowers (`_process_assignment_modifiers`).
-pub fn sets_otherwise(ours: &str, says: &str) -> bool {
-    match (says.get(..1), number(ours).zip(says.get(1..).and_then(|bound| number(bound.trim())))) {
+/// Whether TuneD replaces `ours` by another value: `>N` only raises, `<N` only lowers (`_process_assignment_modifiers`).
+pub fn sets_another_value(ours: &str, value: &str) -> bool {
+    match (value.get(..1), number(ours).zip(value.get(1..).and_then(|bound| number(bound.trim())))) {
         (Some(">"), Some((ours, bound))) => bound > ours,
         (Some("<"), Some((ours, bound))) => bound < ours,
-        _ => !same_value(ours, says),
+        _ => !same_value(ours, value),
     }
 }

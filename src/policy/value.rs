@@ -4,74 +4,27 @@ use std::net::Ipv6Addr;
 use std::ops::RangeInclusive;
 
 use crate::error::Error;
-use crate::setting::{Key, number, same_value};
+use crate::setting::{Key, is_listed, number, same_value};
 use crate::text::one_line;
 
-/// Of a value that is refused, as much is shown.
+/// How much of a refused value an error shows.
 const SHOWN_MAX_CHARS: usize = 40;
 
-/// Settings of `net.core` and `net.ipv4` that are one number on every kernel from 3.10 on.
-const NUMBERS: [&str; 57] = [
-    "net/core/busy_poll",
-    "net/core/busy_read",
-    "net/core/dev_weight",
-    "net/core/message_burst",
-    "net/core/message_cost",
-    "net/core/netdev_budget",
-    "net/core/netdev_budget_usecs",
-    "net/core/netdev_max_backlog",
-    "net/core/optmem_max",
-    "net/core/rmem_default",
-    "net/core/rmem_max",
-    "net/core/rps_sock_flow_entries",
-    "net/core/somaxconn",
-    "net/core/wmem_default",
-    "net/core/wmem_max",
-    "net/ipv4/fib_multipath_hash_policy",
-    "net/ipv4/fib_multipath_use_neigh",
-    "net/ipv4/fwmark_reflect",
-    "net/ipv4/icmp_echo_ignore_all",
-    "net/ipv4/icmp_echo_ignore_broadcasts",
-    "net/ipv4/icmp_ignore_bogus_error_responses",
-    "net/ipv4/icmp_ratelimit",
-    "net/ipv4/ip_default_ttl",
-    "net/ipv4/ip_dynaddr",
-    "net/ipv4/ip_early_demux",
-    "net/ipv4/ip_forward_use_pmtu",
-    "net/ipv4/ip_no_pmtu_disc",
-    "net/ipv4/ip_nonlocal_bind",
-    "net/ipv4/ip_unprivileged_port_start",
-    "net/ipv4/tcp_abort_on_overflow",
-    "net/ipv4/tcp_dsack",
-    "net/ipv4/tcp_ecn",
-    "net/ipv4/tcp_fack",
-    "net/ipv4/tcp_fastopen",
-    "net/ipv4/tcp_fin_timeout",
-    "net/ipv4/tcp_keepalive_intvl",
-    "net/ipv4/tcp_keepalive_probes",
-    "net/ipv4/tcp_keepalive_time",
-    "net/ipv4/tcp_l3mdev_accept",
-    "net/ipv4/tcp_max_orphans",
-    "net/ipv4/tcp_max_syn_backlog",
-    "net/ipv4/tcp_max_tw_buckets",
-    "net/ipv4/tcp_moderate_rcvbuf",
-    "net/ipv4/tcp_mtu_probing",
-    "net/ipv4/tcp_no_metrics_save",
-    "net/ipv4/tcp_orphan_retries",
-    "net/ipv4/tcp_retries1",
-    "net/ipv4/tcp_retries2",
-    "net/ipv4/tcp_rfc1337",
-    "net/ipv4/tcp_sack",
-    "net/ipv4/tcp_slow_start_after_idle",
-    "net/ipv4/tcp_syn_retries",
-    "net/ipv4/tcp_synack_retries",
-    "net/ipv4/tcp_syncookies",
-    "net/ipv4/tcp_timestamps",
-    "net/ipv4/tcp_tw_reuse",
-    "net/ipv4/tcp_window_scaling",
-];
+/// Settings of `net.core` that are one number on every kernel from 3.10 on.
+const NUMBERS_OF_CORE: &str = "busy_poll busy_read dev_weight message_burst message_cost netdev_budget
+    netdev_budget_usecs netdev_max_backlog optmem_max rmem_default rmem_max rps_sock_flow_entries somaxconn
+    wmem_default wmem_max";
+/// The same of `net.ipv4`.
+const NUMBERS_OF_IPV4: &str = "fib_multipath_hash_policy fib_multipath_use_neigh fwmark_reflect icmp_echo_ignore_all
+    icmp_echo_ignore_broadcasts icmp_ignore_bogus_error_responses icmp_ratelimit ip_default_ttl ip_dynaddr
+    ip_early_demux ip_forward_use_pmtu ip_no_pmtu_disc ip_nonlocal_bind ip_unprivileged_port_start
+    tcp_abort_on_overflow tcp_dsack tcp_ecn tcp_fack tcp_fastopen tcp_fin_timeout tcp_keepalive_intvl
+    tcp_keepalive_probes tcp_keepalive_time tcp_l3mdev_accept tcp_max_orphans tcp_max_syn_backlog tcp_max_tw_buckets
+    tcp_moderate_rcvbuf tcp_mtu_probing tcp_no_metrics_save tcp_orphan_retries tcp_retries1 tcp_retries2 tcp_rfc1337
+    tcp_sack tcp_slow_start_after_idle tcp_syn_retries tcp_synack_retries tcp_syncookies tcp_timestamps tcp_tw_reuse
+    tcp_window_scaling";
 
-/// Settings that are so many numbers.
+/// Settings that are several numbers, and how many.
 const VECTORS: [(&str, usize); 6] = [
     ("net/ipv4/ip_local_port_range", 2),
     ("net/ipv4/ping_group_range", 2),
@@ -81,33 +34,37 @@ const VECTORS: [(&str, usize); 6] = [
     ("net/ipv4/udp_mem", 3),
 ];
 
-/// The numbers that a setting takes, if it is known to be one number.
+/// How many numbers a setting is, and in which range, if it is known to be numbers.
 ///
-/// The kernel stores 3 as `rp_filter` and -1 as `forwarding` without complaint, and nobody means them. Beyond that an integer's
-/// bounds differ between kernels, so nothing is refused that any of them takes: some are unsigned, and Linux 3.10 makes a
-/// negative number of what is too large (`do_proc_dointvec_conv`).
-fn numbers(key: &Key) -> Option<RangeInclusive<i64>> {
+/// The kernel stores 3 as `rp_filter` and -1 as `forwarding` without complaint, but both are mistakes. Beyond that an integer's
+/// bounds differ between kernels, so no value is refused that any of them takes: some are unsigned, and Linux 3.10 makes a
+/// negative number of one that is too large (`do_proc_dointvec_conv`).
+fn numbers(key: &Key) -> Option<(usize, RangeInclusive<i64>)> {
     const ANY: RangeInclusive<i64> = i32::MIN as i64..=u32::MAX as i64;
     let path = key.path().to_str()?;
     if let Some(place) = key.clone().canonical().place() {
         return match (place.table, place.name) {
-            ("conf", "rp_filter") => Some(0..=2),
-            ("conf", "forwarding") => Some(0..=i64::from(i32::MAX)),
+            ("conf", "rp_filter") => Some((1, 0..=2)),
+            ("conf", "forwarding") => Some((1, 0..=i64::from(i32::MAX))),
             ("conf", "stable_secret") => None, // an IPv6 address
-            _ => Some(ANY),
+            _ => Some((1, ANY)),
         };
+    }
+    if let Some((_, count)) = VECTORS.iter().find(|(vector, _)| *vector == path) {
+        return Some((*count, ANY));
     }
     let known = path.starts_with("net/bridge/bridge-nf-")
         || path.starts_with("net/netfilter/nf_conntrack_")
         || path == "net/nf_conntrack_max"
-        || NUMBERS.contains(&path);
-    known.then_some(ANY)
+        || path.strip_prefix("net/core/").is_some_and(|name| is_listed(NUMBERS_OF_CORE, name))
+        || path.strip_prefix("net/ipv4/").is_some_and(|name| is_listed(NUMBERS_OF_IPV4, name));
+    known.then_some((1, ANY))
 }
 
-/// The value without what the kernel passes over: an integer's handler takes the first number and what white space follows it
-/// (`proc_get_long`, kernel/sysctl.c), a vector's so many numbers. Others are left as they are.
+/// The value without what the kernel ignores: an integer's handler takes the first number and the white space behind it
+/// (`proc_get_long`, kernel/sysctl.c), a vector's takes as many numbers as it has. Other values are returned as they are.
 pub fn first_number<'a>(key: &Key, value: &'a str) -> &'a str {
-    let Some(count) = vector(key).or(numbers(key).map(|_| 1)) else { return value };
+    let Some((count, _)) = numbers(key) else { return value };
     let mut end = 0;
     for word in value.split_ascii_whitespace().take(count) {
         if number(word).is_none() {
@@ -118,27 +75,21 @@ pub fn first_number<'a>(key: &Key, value: &'a str) -> &'a str {
     &value[..end]
 }
 
-/// How many numbers a setting is, if it is known to be several.
-fn vector(key: &Key) -> Option<usize> {
-    VECTORS.iter().find(|(path, _)| key.path() == *path).map(|(_, count)| *count)
-}
-
-/// Whether every kernel answers `value` with EINVAL: `key` is numbers, and it does not begin with one. What stands behind a
-/// number without white space makes it none (`proc_get_long`).
+/// Whether every kernel returns EINVAL for `value`: `key` is numbers, and it does not begin with one. Text behind a number
+/// without white space makes it none (`proc_get_long`).
 pub fn is_refused(key: &Key, value: &str) -> bool {
-    let is_numbers = vector(key).is_some() || numbers(key).is_some();
-    is_numbers && value.split_ascii_whitespace().next().is_none_or(|word| number(word).is_none())
+    numbers(key).is_some() && value.split_ascii_whitespace().next().and_then(number).is_none()
 }
 
-/// The kernel counts times in jiffies and rounds up; HZ is 100 at least.
+/// The kernel keeps times in jiffies, rounded up; HZ is at least 100.
 const JIFFY_MAX_MSEC: i64 = 10;
 
-/// Whether `found` is how a kernel says that `wanted` was written to `key`, as far as that is known without writing it.
+/// Whether a kernel shows `found` after `wanted` was written to `key`, as far as that is known without writing it.
 pub fn means(key: &Key, wanted: &str, found: &str) -> bool {
     if same_value(wanted, found) {
         return true;
     }
-    if let Some(count) = vector(key) {
+    if let Some((count @ 2.., _)) = numbers(key) {
         // The kernel keeps the numbers that are not given.
         let (wanted, found) = (wanted.split_ascii_whitespace(), found.split_ascii_whitespace());
         return wanted.take(count).zip(found).all(|(wanted, found)| same_value(wanted, found));
@@ -168,25 +119,23 @@ fn fastopen_keys(text: &str) -> Option<Vec<[u32; 4]>> {
 }
 
 /// # Errors
-/// Why no kernel takes `value` for `key`.
+/// Why every kernel refuses `value` for `key`.
 pub fn check(key: &Key, value: &str) -> Result<(), Error> {
-    let name = || key.to_string();
+    let name = key.to_string();
     if key.path().as_encoded_bytes().starts_with(b"net/core/bpf_jit_") {
         // proc_dointvec_minmax_bpf_enable and _restricted (net/core/sysctl_net_core.c)
-        return Err(Error::TakesSysAdmin(name()));
+        return Err(Error::TakesSysAdmin(name));
     }
-    let shown = || one_line(&value.chars().take(SHOWN_MAX_CHARS).collect::<String>());
-    if let Some(count) = vector(key)
-        && value.split_ascii_whitespace().take(count).any(|word| number(word).is_none())
-    {
-        return Err(Error::NotNumbers { key: name(), value: shown(), count });
-    }
-    let Some(range) = numbers(key) else { return Ok(()) };
-    match number(first_number(key, value)) {
-        Some(number) if range.contains(&number) => Ok(()),
-        Some(_) if range == (0..=2) => Err(Error::NotRpFilter { key: name(), value: shown() }),
-        Some(_) => Err(Error::OutOfRange { key: name(), value: shown() }),
-        None => Err(Error::NotNumber { key: name(), value: shown() }),
+    let Some((count, range)) = numbers(key) else { return Ok(()) };
+    let shown = one_line(&value.chars().take(SHOWN_MAX_CHARS).collect::<String>());
+    let numbers: Option<Vec<i64>> = value.split_ascii_whitespace().take(count).map(number).collect();
+    match numbers.as_deref() {
+        Some(_) if count > 1 => Ok(()),
+        None if count > 1 => Err(Error::NotNumbers { key: name, value: shown, count }),
+        Some([number]) if range.contains(number) => Ok(()),
+        Some([_]) if range == (0..=2) => Err(Error::NotRpFilter { key: name, value: shown }),
+        Some([_]) => Err(Error::OutOfRange { key: name, value: shown }),
+        _ => Err(Error::NotNumber { key: name, value: shown }),
     }
 }
 
@@ -195,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_no_kernel_takes() {
+    fn values_that_the_policy_refuses() {
         for (keys, good, bad) in [
             (
                 vec!["net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding", "net.ipv6.conf.*.forwarding"],
@@ -268,7 +217,7 @@ mod tests {
 
     /// As Linux 6.18 reads back what it was given.
     #[test]
-    fn what_was_written_is_known_by_its_meaning() {
+    fn values_compare_by_their_meaning() {
         for (key, wanted, found, same) in [
             ("net.ipv4.tcp_wmem", "4096", "4096\t16384\t4194304", true),
             ("net.ipv4.tcp_wmem", "4096 16384", "4096\t16385\t4194304", false),
@@ -293,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_every_kernel_refuses() {
+    fn values_that_every_kernel_refuses() {
         for (key, value, refused) in [
             ("net.ipv4.ip_forward", "0;", true),
             ("net.ipv4.conf.a.rp_filter", "1#x", true),

@@ -10,7 +10,7 @@ use super::files::{Writers, chase, list};
 use super::tuned::Tuned;
 use crate::paths::{Folders, Names, Paths, note};
 
-/// What can make a file say something else, or be another file.
+/// Events that can change a file's content, or replace it.
 const FILE_EVENTS: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::MODIFY)
     .union(WatchFlags::CLOSE_WRITE)
@@ -37,24 +37,22 @@ impl Watch {
         Ok(watch)
     }
 
-    /// Follows the paths anew, since links and folders may lead elsewhere now. To be called before the policy is read
-    /// again, so that no change falls between.
+    /// Follows the paths again, since links may lead elsewhere now. Must be called before the policy is read again, so that no
+    /// change is missed.
     ///
     /// # Errors
     /// As [`Paths::watch`].
     pub fn renew(&mut self) -> io::Result<()> {
         let mut folders = Folders::new();
-        for folder in super::FOLDERS.iter().chain(&conflicts::FOLDERS) {
-            let chased = chase(&self.root, Path::new(folder));
-            note(&mut folders, chased.steps);
-            if let Some(end) = chased.end {
-                folders.insert(end, Names::All);
+        let mut files = [conflicts::other_files(&self.root), Tuned::read(&self.root).paths].concat();
+        for of_one_kind in [super::FOLDERS, conflicts::FOLDERS] {
+            for folder in of_one_kind {
+                let chased = chase(&self.root, Path::new(folder));
+                note(&mut folders, chased.steps);
+                folders.extend(chased.end.map(|end| (end, Names::All)));
             }
+            files.extend(list(&self.root, &of_one_kind, Writers::Any, &mut Vec::new()));
         }
-        let mut files = list(&self.root, &super::FOLDERS, Writers::Any, &mut Vec::new());
-        files.extend(list(&self.root, &conflicts::FOLDERS, Writers::Any, &mut Vec::new()));
-        files.extend(conflicts::other_files(&self.root));
-        files.extend(Tuned::read(&self.root).paths);
         for file in files {
             note(&mut folders, chase(&self.root, &file).steps);
         }

@@ -15,7 +15,7 @@ fn the_first_separator_decides() {
 }
 
 #[test]
-fn keys_that_are_none_of_the_policys() {
+fn keys_that_are_refused() {
     for text in [
         "",
         "kernel.panic",
@@ -83,7 +83,7 @@ fn dots_in_an_interfaces_name() {
 }
 
 #[test]
-fn what_follows_default() {
+fn settings_that_follow_default() {
     let default = |key| Key::parse(key).unwrap().follows().map(|key| key.to_string());
     assert_eq!(default("net.ipv4.conf.a0.arp_ignore").as_deref(), Some("net.ipv4.conf.default.arp_ignore"));
     assert_eq!(default("net.ipv6.neigh.a0.gc_stale_time").as_deref(), Some("net.ipv6.neigh.default.gc_stale_time"));

@@ -1,7 +1,7 @@
 //! When two values are the same to the kernel, and numbers as it reads them.
 
-/// Whether two texts say the same value: white space aside, numbers by their value as the kernel's `proc_dointvec` reads them
-/// (`01`, `0x1` and `1` are one), and lists of ports as the sets that `proc_do_large_bitmap` makes of them.
+/// Whether two texts are the same value, white space aside: numbers as the kernel's `proc_dointvec` reads them (`01`, `0x1` and `1`
+/// are equal), and lists of ports as the sets that `proc_do_large_bitmap` makes of them.
 pub fn same_value(wanted: &str, found: &str) -> bool {
     let (mut wanted, mut found) = (wanted.split_ascii_whitespace(), found.split_ascii_whitespace());
     loop {
@@ -15,8 +15,8 @@ pub fn same_value(wanted: &str, found: &str) -> bool {
     }
 }
 
-/// The ranges of a list such as `8080,9000-9010`, in order and joined where nothing lies between; a comma at its end is
-/// passed over. What is padded with zeros is no such list: masks of processors look like that.
+/// The ranges of a list such as `8080,9000-9010`, sorted and joined where they touch; a comma at the end is ignored. Numbers padded
+/// with zeros are no such list, but a mask of processors.
 fn port_ranges(text: &str) -> Option<Vec<(u32, u32)>> {
     let port = |text: &str| {
         let plain = text == "0" || text.starts_with(|c: char| matches!(c, '1'..='9'));
@@ -50,7 +50,7 @@ pub fn number(text: &str) -> Option<i64> {
         None if digits.len() > 1 && digits.starts_with('0') => (digits, 8),
         None => (digits, 10),
     };
-    // Another sign is none of its digits.
+    // from_str_radix takes a sign, which the kernel does not behind `-` or `0x`.
     let value = i64::from_str_radix(digits, radix).ok().filter(|_| !digits.starts_with(['+', '-']))?;
     Some(if negative { -value } else { value })
 }

@@ -57,7 +57,7 @@ fn interfaces_closed_in_sysctl_d_are_exempt_from_the_vendors_pattern_alone() {
 }
 
 #[test]
-fn what_closes_an_interface_in_sysctl_d() {
+fn lines_of_sysctl_d_that_close_an_interface() {
     for (path, text, closed) in [
         ("etc/sysctl.conf", "net.ipv4.conf.eth1.forwarding = 0\n", Some("eth1")),
         ("usr/lib/sysctl.d/x.conf", "net/ipv4/conf/eth0.100/forwarding=0\n", Some("eth0.100")),

@@ -1,9 +1,9 @@
 //! Files that administrators link into the policy, of the kinds that guides for Kubernetes, installers and hardening bring; all
-//! of them invented. Each says how many lines count, and where notices and errors stand.
+//! of them invented. Each has the number of lines in effect, and the lines of notices and errors.
 
 use super::written::read;
 
-/// What it is like, its text, how many of its lines count, and the places of notices and errors; `""` is the whole file.
+/// Its kind, its text, how many of its lines are in effect, and the lines of notices and errors; `""` is the whole file.
 type File<'a> = (&'a str, &'a str, usize, &'a [&'a str], &'a [&'a str]);
 
 const FILES: [File; 27] = [

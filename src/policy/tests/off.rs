@@ -1,4 +1,4 @@
-//! What `all.forwarding = 0` and excluded patterns make of the lines beside them.
+//! The effect of `all.forwarding = 0` and of excluded patterns on other lines.
 
 use super::*;
 
@@ -26,7 +26,7 @@ fn off_for_the_node_and_on_for_some() {
     // In another file the later line wins, as in sysctl.d.
     let tree = Tree::new(&[("etc/fwdguard.d/a.conf", some), ("etc/fwdguard.d/b.conf", &format!("{off}\n{rest}\n"))]);
     assert_eq!(forwarding(&tree.load(), "cali1").as_deref(), Some("0"));
-    // A pattern of a folder that yields is dropped, however narrow.
+    // A pattern in a folder of lower precedence is removed, however narrow.
     for (on_at, off_at, dropped) in [
         ("usr/lib", "etc", true),
         ("usr/local/lib", "run", true),
@@ -63,7 +63,7 @@ fn excluded_patterns_of_forwarding_exclude() {
         ("net.ipv4.conf.?odman*.forwarding = 0\n", &[closed]),
         ("net.ipv4.conf.*.forwarding = 0\n", &[closed]),
         ("net.ipv4.conf.*.forwarding = 0\nnet.ipv4.conf.p*.forwarding = 1\n", &[open]),
-        // What he excludes himself is his word.
+        // The administrator's own exclusions remain in effect.
         ("-net.ipv4.conf.podman*.forwarding\nnet.ipv4.conf.pod*.forwarding = 1\n", &[]),
         ("-net.ipv4.conf.p*.forwarding\nnet.ipv4.conf.*.forwarding = 0\n", &[]),
         ("net.ipv4.conf.pod*.rp_filter = 1\n", &["net.ipv4.conf.podman1.rp_filter = 1"]),
@@ -81,7 +81,7 @@ fn excluded_patterns_of_forwarding_exclude() {
         assert!(!policy.excludes(&Key::parse("net.ipv4.conf.e0.forwarding").unwrap()), "{site}");
         assert_eq!(tree.errors(), Vec::<String>::new());
     }
-    // An excluded `*` takes back a line, and what is narrower stays.
+    // An excluded `*` revokes a line, and narrower patterns stay.
     let text = "net.ipv4.conf.*.forwarding = 1\n-net.ipv4.conf.*.forwarding\nnet.ipv4.conf.e*.forwarding = 1\n";
     assert_eq!(wants_of(text, "e0"), ["net.ipv4.conf.e0.forwarding = 1"]);
     assert_eq!(wants_of(text, "a0"), Vec::<String>::new());
@@ -100,7 +100,7 @@ fn where_forwarding_is_off_the_vendor_excludes_nothing() {
         ("usr/lib/fwdguard.d/60-site.conf", "", &[], false),
         ("usr/lib/fwdguard.d/60-site.conf", "net.ipv4.conf.*.forwarding = 0\n", &[closed], false),
         (site, "net.ipv4.conf.p*.forwarding = 1\n", &[open], false),
-        // What the administrator excludes is his word.
+        // The administrator's own exclusions remain in effect.
         (site, "-net.ipv4.conf.podman*.forwarding\n", &[], true),
         (site, "-net.ipv4.conf.pod*.forwarding\nnet.ipv4.conf.*.forwarding = 0\n", &[], true),
         (site, "-net.ipv4.conf.podman1.forwarding\n", &[], true),

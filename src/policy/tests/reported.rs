@@ -1,4 +1,4 @@
-//! What is reported: lines that are wrong, files that can not be read, settings of others that conflict.
+//! Reports: wrong lines, files that can't be read, lines of other configurations that conflict.
 
 use std::ffi::OsStr;
 
@@ -113,7 +113,7 @@ fn conflicts_name_file_and_line() {
             "all",
             vec![],
         ),
-        // Behind the line that counts, those that would count if it were gone: the younger first, patterns last, sysctl.conf too.
+        // Behind the line in effect, those that would be in effect without it: later ones first, patterns last, sysctl.conf too.
         (
             vec![
                 ("etc/sysctl.d/10-a.conf", "net.ipv4.ip_forward = 0\nnet.ipv4.ip_forward=1\nnet.ipv4.ip_forward=0\n"),
@@ -142,7 +142,7 @@ fn conflicts_name_file_and_line() {
                 "net.ipv4.conf.e0.rp_filter says 2 at usr/lib/sysctl.d/50-default.conf:1",
             ],
         ),
-        // A vendor's line that one of the administrator's beats, and a pattern that stays excluded, come back by no removal.
+        // A vendor's line that the administrator's overrides, and a pattern that stays excluded, are never in effect again.
         (
             vec![
                 ("usr/lib/sysctl.d/50-default.conf", "net.ipv4.conf.*.rp_filter = 2\n"),
@@ -159,7 +159,7 @@ fn conflicts_name_file_and_line() {
             "e0",
             vec!["net.ipv4.conf.e0.rp_filter says 1 at etc/sysctl.d/60-a.conf:3"],
         ),
-        // A line that counts for another interface is named once.
+        // A line that is in effect for another interface is listed once.
         (
             vec![(
                 "etc/sysctl.d/9.conf",
@@ -192,7 +192,7 @@ fn conflicts_name_file_and_line() {
             "e0.1",
             vec!["net.ipv4.conf.e0/1.rp_filter says 1 at etc/sysctl.d/1.conf:1"],
         ),
-        // Not the policy's business.
+        // Settings that the policy does not guard.
         (vec![("etc/sysctl.d/1.conf", "net.ipv4.conf.e0.forwarding = 0\nkernel.panic = 1\nnonsense\n")], "e0", vec![]),
     ] {
         let tree = Tree::new(&files);
@@ -238,7 +238,7 @@ fn a_line_that_is_right_for_one_interface_is_named_behind_anothers() {
     assert_eq!(found, [(key(), 2, false), (key(), 1, true)]);
 }
 
-/// `KEY says VALUE at FILE:LINE` of the lines of others than sysctl.d, and behind which they stand.
+/// `KEY says VALUE at FILE:LINE` for conflicts outside sysctl.d, and the lines in effect instead of them.
 fn by_others(files: &[(&str, &str)]) -> Vec<String> {
     let tree = Tree::new(files);
     let policy = "net.ipv4.ip_forward = 1\nnet.core.somaxconn = 4096\nnet.ipv4.tcp_rmem = 4096 87380 6291456\n";
@@ -263,7 +263,7 @@ fn ufw_applies_a_file_of_its_own() {
         (vec![(file, off)], found(file)),
         (vec![(file, off), ("etc/ufw/ufw.conf", "ENABLED=yes\nLOGLEVEL=low\n")], found(file)),
         (vec![(file, off), ("etc/ufw/ufw.conf", "ENABLED=no\n")], vec![]),
-        // It comes after sysctl.d.
+        // It is applied after sysctl.d.
         (vec![(file, off), ("etc/sysctl.d/k8s.conf", "net.ipv4.ip_forward = 1\n")], found(file)),
         (vec![(file, "net/ipv4/ip_forward=1\n")], vec![]),
         (
@@ -273,7 +273,7 @@ fn ufw_applies_a_file_of_its_own() {
         (vec![(defaults, "#IPT_SYSCTL=/etc/other.conf\n"), (file, off)], found(file)),
         (vec![(defaults, "IPT_SYSCTL=\n"), (file, off)], vec![]),
         (vec![(defaults, "IPT_SYSCTL=../x\n"), (file, off)], vec![]),
-        // Named as sysctl.d's already.
+        // Already listed as sysctl.d's.
         (vec![(defaults, "IPT_SYSCTL=/etc/sysctl.conf\n"), ("etc/sysctl.conf", off)], vec![]),
     ] {
         assert_eq!(by_others(&files), expected, "{files:?}");
@@ -295,14 +295,14 @@ fn the_kernels_command_line() {
             "a=\"b c\" sysctl.net.ipv4.tcp_rmem=\"4096 87380 1\" x",
             vec!["net.ipv4.tcp_rmem says 4096 87380 1 at proc/cmdline:1".to_string()],
         ),
-        // Nothing of it is for the kernel, or it is none of these settings.
+        // No setting for the kernel, or none of these.
         ("-- sysctl.net.ipv4.ip_forward=0", vec![]),
         ("sysctl.net.ipv4.ip_forward= sysctl.net.ipv4.ip_forward sysctlnet.ipv4.ip_forward=0", vec![]),
         ("x.sysctl.net.ipv4.ip_forward=0 sysctl.kernel.panic=0 sysctl.=0 sysctl=0 sysctl..=0 = \" \"", vec![]),
     ] {
         assert_eq!(by_others(&[("proc/cmdline", line)]), expected, "{line}");
     }
-    // sysctl.d is applied after it: against the policy, it stands before it, and otherwise it mends it.
+    // sysctl.d is applied later: its line is in effect instead, and if it agrees with the policy there is no conflict.
     let line = ("proc/cmdline", "sysctl.net.ipv4.ip_forward=0");
     let sysctl_d = |text| by_others(&[line, ("etc/sysctl.d/9.conf", text)]);
     assert_eq!(sysctl_d("net.ipv4.ip_forward = 1\n"), Vec::<String>::new());

@@ -1,11 +1,11 @@
-//! What TuneD's profile says against the policy.
+//! Lines of TuneD's profile that conflict with the policy.
 
 use super::Tree;
 use crate::policy::conflicts::{self, Origin};
 
 const POLICY: &str = "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.rp_filter = 0\nnet.core.somaxconn = 4096\n";
 
-/// `KEY says VALUE at FILE:LINE` of TuneD's lines that work against the policy on interface e0.
+/// `KEY says VALUE at FILE:LINE` for TuneD's lines that conflict with the policy on interface e0.
 fn against(files: &[(&str, &str)]) -> Vec<String> {
     let tree = Tree::new(files);
     tree.write("etc/fwdguard.d/x.conf", POLICY.as_bytes());
@@ -39,14 +39,14 @@ fn lines_of_a_profile() {
         ("[sysctl]\nnet.ipv4.conf.all.forwarding=0\n", forward("0", 2)),
         ("[sysctl]\nnet.ipv4.ip_forward=1\n[net]\n[sysctl]\nnet.ipv4.ip_forward=0\n", forward("0", 5)),
         ("[sysctl]\nenabled=1\nnet.ipv4.ip_forward=0\n", forward("0", 3)),
-        // The same, and what is no line of a unit that is applied.
+        // The same value, and lines of other sections.
         ("[sysctl]\nnet.ipv4.ip_forward=01\n", vec![]),
         ("[sysctl]\nnet.ipv4.ip_forward=0\nnet.ipv4.ip_forward=1\n", vec![]),
         ("[cis]\nnet.ipv4.ip_forward=0\n", vec![]),
         ("[main]\nnet.ipv4.ip_forward=0\n", vec![]),
         ("net.ipv4.ip_forward=0\n", vec![]),
         ("[sysctl]\n#net.ipv4.ip_forward=0\n;net.ipv4.ip_forward=0\n", vec![]),
-        // Not to be known here.
+        // Values that can't be known here.
         ("[variables]\nv=0\n[sysctl]\nnet.ipv4.ip_forward=${v}\n", vec![]),
         ("[sysctl]\nnet.ipv4.ip_forward=\x1b0\n", vec![]),
         ("[sysctl]\nnet.ipv4.ip_forward=\n", vec![]),
@@ -67,7 +67,7 @@ fn lines_of_a_profile() {
             vec!["net.core.somaxconn says >8192 at etc/tuned/mine/tuned.conf:2".into()],
         ),
         ("[sysctl]\nnet.core.somaxconn=<8192\n", vec![]),
-        // Broken.
+        // Invalid lines.
         ("[sysctl\n]=\n=\n[]\n \n", vec![]),
     ] {
         assert_eq!(says(profile), expected, "{profile:?}");
@@ -87,13 +87,13 @@ fn which_profile_is_active_and_where_it_is() {
         (vec![(active, "a\n"), ("usr/lib/tuned/a/tuned.conf", off)], at("usr/lib/tuned/a/tuned.conf")),
         (vec![(active, "a"), ("usr/lib/tuned/profiles/a/tuned.conf", off)], at("usr/lib/tuned/profiles/a/tuned.conf")),
         (vec![(active, "a"), ("etc/tuned/profiles/a/tuned.conf", off)], at("etc/tuned/profiles/a/tuned.conf")),
-        // The administrator's hides the vendor's.
+        // The administrator's profile replaces the vendor's.
         (vec![(active, "a"), ("usr/lib/tuned/a/tuned.conf", off), ("etc/tuned/a/tuned.conf", "")], vec![]),
         (
             vec![(active, "a"), ("usr/lib/tuned/profiles/a/tuned.conf", on), ("etc/tuned/a/tuned.conf", off)],
             at("etc/tuned/a/tuned.conf"),
         ),
-        // Several: the last wins, and the post-loaded one against all.
+        // Of several, the last wins; the post-loaded one wins over all.
         (vec![(active, "a  b\n"), ("etc/tuned/a/tuned.conf", off), ("etc/tuned/b/tuned.conf", on)], vec![]),
         (
             vec![(active, "b a\n"), ("etc/tuned/a/tuned.conf", off), ("etc/tuned/b/tuned.conf", on)],
@@ -108,7 +108,7 @@ fn which_profile_is_active_and_where_it_is() {
             ],
             at("etc/tuned/a/tuned.conf"),
         ),
-        // No way out of the folders.
+        // Names can't lead out of the folders.
         (vec![(active, "../x ${a}\n"), ("etc/x/tuned.conf", off)], vec![]),
     ] {
         assert_eq!(against(&files), expected, "{files:?}");
@@ -129,14 +129,14 @@ fn included_profiles_come_first() {
         ("net.ipv4.ip_forward=0", "[main]\ninclude=base\n[sysctl]\nnet.ipv4.ip_forward=${v}\n", vec![]),
         ("net.ipv4.ip_forward=1", "[main]\ninclude=base\n[sysctl]\nnet.ipv4.ip_forward=0\n", at(mine, 4)),
         ("net.ipv4.ip_forward=0", "[main]\ninclude=base\n[sysctl]\nkernel.panic=1\n", at(vendor, 2)),
-        // Round and round.
+        // Profiles that include each other.
         ("net.ipv4.ip_forward=0\n[main]\ninclude=mine,base", "[main]\ninclude=base\n", at(vendor, 2)),
     ] {
         let base = format!("[sysctl]\n{base}\n");
         let files = [("etc/tuned/active_profile", "mine"), (vendor, &*base), (mine, profile)];
         assert_eq!(against(&files), expected, "{base:?} {profile:?}");
     }
-    // A profile that includes the one that it hides.
+    // A profile that includes the one that it replaces.
     let files = [
         ("etc/tuned/active_profile", "base"),
         (vendor, "[sysctl]\nnet.ipv4.ip_forward=0\n"),
@@ -157,7 +157,7 @@ fn sysctl_d_is_applied_after_the_profile() {
         ("reapply_sysctl = 0\n", "etc/sysctl.d/k8s.conf", on, found.clone()),
         ("reapply_sysctl=False # why\n", "etc/sysctl.d/k8s.conf", on, found.clone()),
         ("", "etc/sysctl.d/k8s.conf", "  net.ipv4.conf.all.forwarding\t= 1 # why\n", vec![]),
-        // What TuneD does not read, or not understand: it knows neither a minus sign nor patterns.
+        // Lines that TuneD does not read or understand: it knows neither a minus sign nor patterns.
         ("", "etc/sysctl.d/k8s.conf", "-net.ipv4.ip_forward = 1\n", found.clone()),
         ("", "etc/sysctl.d/k8s.conf", "- net.ipv4.ip_forward = 1\n", found.clone()),
         ("", "etc/sysctl.d/k8s.conf", "net.ipv4.conf.*.forwarding = 1\n", found.clone()),

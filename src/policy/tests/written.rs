@@ -1,4 +1,4 @@
-//! Policies as people write them: what counts, what is told, and what is refused. The files are invented after the kinds that guides
+//! Policies as people write them: lines in effect, notices and errors. The files are invented after the kinds that guides
 //! for Kubernetes nodes and for hardening bring.
 
 use super::*;
@@ -15,7 +15,7 @@ impl Tree {
     }
 }
 
-/// What one file makes of itself: its lines that count, and the places of notices and errors.
+/// The outcome of one file: its lines in effect, and the lines of notices and errors.
 pub fn read(bytes: &[u8]) -> (Vec<String>, Vec<String>, Vec<String>) {
     let tree = Tree::new(&[]);
     tree.write(X, bytes);
@@ -27,7 +27,7 @@ pub fn read(bytes: &[u8]) -> (Vec<String>, Vec<String>, Vec<String>) {
     (lines, tree.notices().iter().map(place).collect(), tree.errors().iter().map(place).collect())
 }
 
-/// Text, the lines that count, and where notices and errors stand; an empty place is the file as a whole.
+/// Text, the lines in effect, and the lines of notices and errors; an empty one is the file as a whole.
 type Case<'a> = (&'a str, &'a [&'a str], &'a [&'a str], &'a [&'a str]);
 
 #[track_caller]
@@ -53,7 +53,7 @@ impl MapStrings for &[&str] {
 }
 
 #[test]
-fn a_value_that_no_kernel_takes_displaces_no_earlier_line() {
+fn a_refused_value_replaces_no_earlier_line() {
     for value in ["1;", "'1'", "\"1\"", "yes", "1#x", "-1", "true", "1\u{a0}", "\u{200b}1", "1.", "０"] {
         let tree = Tree::new(&[(VENDOR, "net.ipv4.ip_forward = 1\n"), ("etc/fwdguard.d/60-site.conf", "")]);
         tree.write("etc/fwdguard.d/60-site.conf", format!("# site\nnet.ipv4.ip_forward = {value}\n").as_bytes());
@@ -114,7 +114,7 @@ fn lines_for_other_trees_are_one_notice() {
     assert_eq!(tree.lines(), [format!("net.ipv4.ip_forward = 1 at {X}:1")]);
     assert_eq!(tree.errors(), Vec::<String>::new());
     assert_eq!(tree.notices(), [format!("{X}: 8 lines left to sysctl.d: fwdguard guards only settings below net.")]);
-    // It sets and hides nothing else: neither is the policy unreadable, nor the built-in one in its place.
+    // It sets nothing: the policy is not unreadable, and the built-in one is not used instead.
     assert_reads(&[
         ("vm.swappiness = 1\n", &[], &[""], &[]),
         ("vm.swappiness\n", &[], &[], &["1"]),
@@ -129,7 +129,7 @@ fn lines_for_other_trees_are_one_notice() {
 }
 
 #[test]
-fn what_can_not_be_seen() {
+fn invisible_characters_are_refused() {
     assert_reads(&[
         ("\u{feff}net.ipv4.ip_forward = 1\n", &["net.ipv4.ip_forward = 1"], &[], &[]),
         ("\u{feff}# a comment\nnet.x = 1\n", &["net.x = 1"], &[], &[]),
@@ -220,7 +220,7 @@ fn an_excluded_pattern_that_excludes_nothing_has_a_notice() {
             &["2"],
             &[],
         ),
-        // It takes back a line, it is forwarding's, it is none.
+        // It revokes a line, it is forwarding's, or it is no pattern.
         (
             "net.ipv4.conf.e*.rp_filter = 1\n-net.ipv4.conf.e*.rp_filter\n",
             &["net.ipv4.conf.e*.rp_filter excluded"],
