@@ -30,7 +30,7 @@ use thiserror::Error;
 
 use crate::setting::{ALL, Family, printable};
 use crate::text::plain;
-use counters::Counter;
+pub use counters::Counter;
 pub use fault::{Fault, Way};
 use firewall::Flow;
 pub use firewall::Suspect;
@@ -44,7 +44,7 @@ use messages::{Route, in_subnet, kind_name};
 use node::{Lookup, Node};
 pub use path::{Mark, Step};
 use programs::{Firewall, Journal, Rules};
-pub use report::{Arrival, Moved, Report};
+pub use report::{Arrival, Report};
 
 /// How long the counters are sampled, and a next hop may take to answer.
 const SAMPLE: Duration = Duration::from_secs(1);
@@ -132,14 +132,13 @@ struct Diagnosis {
     /// Marks that rules match.
     marks: Vec<u32>,
     began: Instant,
-    before: Vec<Counter>,
+    counters: Vec<Counter>,
     watched: Vec<String>,
     hops: Vec<Hop>,
     probe: Option<JoinHandle<bool>>,
     passages: Vec<(Ingress, Passage, Option<Passage>)>,
     /// The bridge that forwards it between ports, and whether the firewall sees that.
     bridged: Option<(String, bool)>,
-    moved: Vec<Moved>,
     rules: Rules,
 }
 
@@ -188,13 +187,12 @@ impl Diagnosis {
             unruled,
             marks,
             began: Instant::now(),
-            before: counters::read(packet.to, &watched),
+            counters: counters::read(packet.to, &watched),
             watched,
             hops,
             probe,
             passages: Vec::new(),
             bridged,
-            moved: Vec::new(),
             rules: Rules::default(),
         };
         diagnosis.gone = diagnosis.gone();
@@ -352,13 +350,12 @@ impl Diagnosis {
             programs::check_again(self.node.family, &mut self.rules.suspects, deadline);
         }
         hops::check_again(&mut self.node, &mut self.hops, self.probe.take());
-        let after = counters::read(self.packet.to, &self.watched);
-        let moved = |(before, after): (&Counter, Counter)| Moved {
-            moved: after.value.saturating_sub(before.value),
-            name: after.name,
-            since_boot: after.value,
-        };
-        self.moved = self.before.iter().zip(after).map(moved).collect();
+        let mut after = counters::read(self.packet.to, &self.watched);
+        for counter in &mut after {
+            let before = self.counters.iter().find(|before| before.name == counter.name);
+            counter.moved = before.map_or(0, |before| counter.value.saturating_sub(before.value));
+        }
+        self.counters = after;
     }
 
     /// The packet and its answer as the firewall sees them, and whether it is the answer.

@@ -91,7 +91,7 @@ fn print(report: &Report, request: &Request) {
         let mut table = Table::new(&["DROPS COUNTED", "SINCE BOOT", "IN 1 S"]);
         for counter in &report.counters {
             let tone = if counter.moved > 0 { Tone::Bad } else { Tone::Plain };
-            table.row(vec![counter.name.clone(), counter.since_boot.to_string(), format!("+{}", counter.moved)], tone);
+            table.row(vec![counter.name.clone(), counter.value.to_string(), format!("+{}", counter.moved)], tone);
         }
         table.print();
     }
@@ -142,7 +142,7 @@ fn object(report: &Report, request: &Request) -> Value {
     let counters = report
         .counters
         .iter()
-        .map(|counter| json!({"name": counter.name, "since_boot": counter.since_boot, "moved": counter.moved}));
+        .map(|counter| json!({"name": counter.name, "since_boot": counter.value, "moved": counter.moved}));
     let repairs = report.repairs.iter().map(|(at, text)| json!({"seconds_since_1970": at, "message": text}));
     json!({
         "forwarded": report.forwarded(),

@@ -5,18 +5,19 @@ use std::net::IpAddr;
 
 pub const REVERSE_PATH: &str = "TcpExt IPReversePathFilter";
 
-/// One counter at one time.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One counter: its value since boot, and by how much it moved while it was sampled.
 pub struct Counter {
     pub name: String,
     pub value: u64,
+    pub moved: u64,
 }
 
 /// All counters that can be read, with those of `interfaces`.
 pub fn read(to: IpAddr, interfaces: &[String]) -> Vec<Counter> {
     let file = |name: &str| read_to_string(format!("/proc/net/{name}")).unwrap_or_default();
     let mut counters = Vec::new();
-    let mut add = |name: String, value: Option<u64>| counters.extend(value.map(|value| Counter { name, value }));
+    let mut add =
+        |name: String, value: Option<u64>| counters.extend(value.map(|value| Counter { name, value, moved: 0 }));
     if to.is_ipv4() {
         let netstat = file("netstat");
         add("Ip InAddrErrors".into(), in_pairs(&file("snmp"), "Ip:", "InAddrErrors"));

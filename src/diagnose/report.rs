@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::Diagnosis;
-use super::counters::REVERSE_PATH;
+use super::counters::{Counter, REVERSE_PATH};
 use super::fault::{Fault, Kind, Way};
 use super::firewall::Suspect;
 use super::hops;
@@ -29,13 +29,6 @@ pub struct Arrival {
     pub back: Option<Result<(), Stop>>,
 }
 
-/// A counter, and by how much it moved while it was sampled.
-pub struct Moved {
-    pub name: String,
-    pub since_boot: u64,
-    pub moved: u64,
-}
-
 /// The result of a diagnosis.
 #[derive(Default)]
 pub struct Report {
@@ -48,7 +41,7 @@ pub struct Report {
     pub faults: Vec<Fault>,
     pub warnings: Vec<String>,
     pub arrivals: Vec<Arrival>,
-    pub counters: Vec<Moved>,
+    pub counters: Vec<Counter>,
     /// Rules that may drop it, in the order in which it meets them.
     pub suspects: Vec<Suspect>,
     pub repairs: Repairs,
@@ -144,7 +137,7 @@ impl Report {
 
 impl Diagnosis {
     pub(super) fn report(&mut self, repairs: Repairs) -> Report {
-        let counters = std::mem::take(&mut self.moved);
+        let counters = std::mem::take(&mut self.counters);
         // An interface where the source is not expected may rightly drop it, unless rp_filter is dropping packets now.
         let dropping = counters.iter().any(|counter| counter.name == REVERSE_PATH && counter.moved > 0);
         let counts = |ingress: &Ingress| ingress.expected || dropping;
@@ -181,8 +174,7 @@ impl Diagnosis {
         warnings.extend(self.closer_unruled());
         let (suspected, faults): (Vec<Fault>, Vec<Fault>) = faults.into_iter().partition(|fault| fault.suspected);
         let filtered = counters.iter().find(|counter| counter.name == REVERSE_PATH);
-        let count =
-            |kind| filtered.filter(|_| kind == Kind::ReversePath).map(|counter| (counter.since_boot, counter.moved));
+        let count = |kind| filtered.filter(|_| kind == Kind::ReversePath).map(|counter| (counter.value, counter.moved));
         let suspected =
             suspected.into_iter().map(|fault| Suspect::kernel(fault.sentence(), count(fault.kind), fault.way));
         let suspects = suspected.chain(self.full_conntrack()).chain(std::mem::take(&mut self.rules.suspects)).collect();
