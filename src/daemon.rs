@@ -7,7 +7,7 @@ mod sleep;
 mod start;
 mod writers;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use futures_util::FutureExt;
-use rustix::time::{ClockId, clock_gettime};
+use futures_util::future::OptionFuture;
+use rustix::time::ClockId;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -24,7 +25,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::engine::{Command, Mailbox, Verbosity};
 use crate::journal::Reporter;
-use crate::journal::status::{SharedStatus, notify};
+use crate::journal::status::notify;
 use crate::kernel::altname::find_by_altname;
 use crate::kernel::descriptors::ensure_enough;
 use crate::kernel::fanotify::Groups;
@@ -36,13 +37,13 @@ use crate::report::woke::By;
 use crate::state::resume::{BEFORE, Sleeps};
 use crate::state::schedule::Schedule;
 use crate::text::{plain, why};
-use crate::wake::clock::Clock;
+use crate::wake::clock::{Clock, now};
 use crate::wake::logind;
 use crate::wake::modules::Modules;
 use crate::wake::ticker::Ticker;
 use crate::writers::{FANOTIFY, WriterTracker};
 use sleep::Hook;
-use start::{News, start_engine, take_and_drop_privileges};
+use start::{ServiceSink, start_engine, take_and_drop_privileges};
 
 /// READY is sent after the first full pass, or after this long: a write may wait for the kernel's RTNL lock.
 const READY_AT_LATEST: Duration = Duration::from_secs(5);
@@ -52,18 +53,18 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const POLICY_WATCH: &str = "the policy watch";
 const CLOCKS: &str = "the clocks";
 const UEVENTS: &str = "kernel uevents";
-/// How often the status is told where there is no watchdog.
+/// How often the status is sent where there is no watchdog.
 const STATUS_EVERY: Duration = Duration::from_secs(3600);
-/// The kernel holds a write up for longer than this: worth a word in the status.
+/// The status names a write that the kernel has held up for longer than this.
 const WAITS_USEC: u64 = 1_000_000;
 
 /// Guards the node until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// The guard could not start, or its thread ended: the service manager starts it anew.
+/// The service could not start, or the guard thread ended: the service manager starts it anew.
 pub fn run(root: &Path, audit_interval: Duration, verbosity: Verbosity, metrics: Option<PathBuf>) -> Result<()> {
     ensure_enough()?; // the event loop panics where it has some, but too few
-    // No thread comes of a runtime of this kind, nor of its signal handlers.
+    // A runtime of this kind and its signal handlers start no thread.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the event loop")?;
     let signals = runtime.block_on(async { Signals::catch() }).context("cannot install signal handlers")?;
@@ -72,7 +73,7 @@ pub fn run(root: &Path, audit_interval: Duration, verbosity: Verbosity, metrics:
     local.block_on(&runtime, serve(root, audit_interval, verbosity, metrics, groups, signals))
 }
 
-/// Caught before anything else: until then, a HUP or USR1 would end the service.
+/// Caught before anything else: until then, SIGHUP or SIGUSR1 would end the service.
 struct Signals {
     hangup: Signal,
     usr1: Signal,
@@ -104,8 +105,7 @@ async fn serve(
     let mut audit = Ticker::new(audit_interval);
     let watchdog_period = sd_notify::watchdog_enabled().map(|limit| limit / 3);
     let mut watchdog = Ticker::new(watchdog_period.unwrap_or(STATUS_EVERY));
-    let status = Arc::new(SharedStatus::default());
-    // Watch first, then read: no change of a file falls between.
+    // Watched first, then read: no change of a file is missed.
     let watch = Watch::new(root);
     let mut policy = Policy::load(root);
     policy.note_altnames(find_by_altname);
@@ -114,16 +114,16 @@ async fn serve(
     let lost_tracker = tracker.as_ref().err().map(ToString::to_string);
     let (tracker, unstarted) =
         tracker.map_or((WriterTracker::absent(), None), |(tracker, thread)| (tracker, Some(thread)));
-    let (reporter, finished) = Reporter::start(status.clone(), metrics, writers::naming(tracker.clone()))
+    let (reporter, finished) = Reporter::start(metrics, writers::naming(tracker.clone()))
         .context("cannot start the thread for the journal")?;
-    let mut watch = watch
-        .inspect_err(|error| reporter.tell(Record::SourceLost { source: POLICY_WATCH, reason: error.to_string() }))
+    let watch = watch
+        .inspect_err(|error| reporter.report(Record::SourceLost { source: POLICY_WATCH, reason: error.to_string() }))
         .ok();
     let heartbeat = Arc::new(Heartbeat::default());
-    let news = News { reporter: reporter.clone(), tracker: tracker.clone() };
-    let (mut first_pass, mut ended, engine) = start_engine(policy.clone(), heartbeat.clone(), news, verbosity)?;
+    let sink = ServiceSink { reporter: reporter.clone(), tracker: tracker.clone() };
+    let (mut first_pass, mut ended, engine) = start_engine(policy.clone(), heartbeat.clone(), sink, verbosity)?;
     if let Some(tracker) = unstarted {
-        // While the guard reads everything.
+        // While the guard thread reads everything.
         tracker.start(policy.clone()).context("cannot start the thread for writers")?;
     }
     let mut daemon = Daemon {
@@ -134,59 +134,64 @@ async fn serve(
         heartbeat,
         errors: policy.errors.clone(),
         policy,
+        watch,
         clock: None,
+        modules: None,
         sleeps: Sleeps::default(),
-        settle: Schedule::default(),
-        status,
+        follow_ups: Schedule::default(),
         ready: false,
         owes_ready: false,
         reload_due: None,
-        refused: BTreeSet::new(),
         conflicts: HashSet::new(),
     };
     if let Some(reason) = lost_tracker {
-        daemon
-            .lost(FANOTIFY, format!("{} (it requires CAP_SYS_ADMIN at start), so writers are unknown", plain(&reason)));
+        let reason = plain(&reason);
+        daemon.lost(FANOTIFY, format!("{reason} (it requires CAP_SYS_ADMIN at start), so writers are unknown"));
     }
-    daemon.tell_unwatched(watch.as_ref());
-
+    daemon.note_unwatched();
     daemon.clock = Clock::new().inspect_err(|error| daemon.lost(CLOCKS, error.to_string())).ok();
-    let (heard, mut logind_events) = mpsc::channel(16);
-    let mut modules = Modules::subscribe().inspect_err(|error| daemon.lost(UEVENTS, why(error))).ok();
-    tokio::task::spawn_local(logind::listen(heard));
+    daemon.modules = Modules::subscribe().inspect_err(|error| daemon.lost(UEVENTS, why(error))).ok();
+    let (sender, mut logind_events) = mpsc::channel(16);
+    tokio::task::spawn_local(logind::listen(sender));
 
     let mut seen_turns = u64::MAX;
     let ready_at_latest = Instant::now() + READY_AT_LATEST;
 
-    // One line per source; the first to end the service says why.
+    // One line per source; the first to end the service logs why. A source that is lost (`None`) is not waited for.
     loop {
+        let due = [daemon.follow_ups.due(), daemon.sleeps.due()].into_iter().flatten().min();
+        let due = due.map(|due| tokio::time::sleep(due.saturating_sub(now(ClockId::Monotonic))));
+        let modules = daemon.modules.as_mut().map(Modules::check_due);
         tokio::select! {
             Ok(summary) = &mut first_pass, if !first_pass.is_terminated() => {
-                daemon.status.set_summary(summary, None);
+                daemon.reporter.status.set_summary(summary, None);
                 daemon.ready();
             }
             () = sleep_until(ready_at_latest), if !daemon.ready => daemon.ready(),
-            end = &mut ended => bail!("the guard thread ended unexpectedly: {}", end.map_or("it panicked".into(), |end| format!("{end:?}"))),
+            end = &mut ended => {
+                bail!("the guard thread ended unexpectedly: {}", end.map_or("it panicked".into(), |end| format!("{end:?}")))
+            }
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
-            _ = signals.hangup.recv() => daemon.reload(&mut watch, true).await,
-            _ = signals.usr1.recv() => daemon.woke(By::Hypervisor),
-            (asleep, awake) = signals.hook.heard() => daemon.hook(asleep, awake),
-            jump = sleep::jumped(&mut daemon.clock) => daemon.jumped(jump),
-            touched = policy::touched(&mut watch) => daemon.touched(touched, &mut watch),
+            _ = signals.hangup.recv() => daemon.reload(true).await,
+            _ = signals.usr1.recv() => daemon.resumed(By::Hypervisor),
+            (asleep, awake) = signals.hook.received() => daemon.hook(asleep, awake),
+            Some(jump) = OptionFuture::from(daemon.clock.as_mut().map(Clock::jumped)) => daemon.jumped(jump),
+            Some(changed) = OptionFuture::from(daemon.watch.as_mut().map(|watch| watch.paths.touched())) => {
+                daemon.files_changed(changed);
+            }
             Some(event) = logind_events.recv() => daemon.logind(event),
-            Ok(()) = audit.tick() => daemon.engine.send(Command::Audit(Cause::Audit)),
-            looked = look_for_modules(&mut modules) => match looked {
+            () = audit.tick() => daemon.engine.send(Command::Audit(Cause::Audit)),
+            Some(loaded) = OptionFuture::from(modules) => match loaded {
                 Ok(()) => daemon.engine.send(Command::CheckGlobal),
                 Err(error) => {
-                    modules = None;
+                    daemon.modules = None;
                     daemon.lost(UEVENTS, why(&error));
                 }
             },
-            () = until(daemon.settle.due()) => daemon.settle(),
-            () = until(daemon.sleeps.due()) => daemon.rest(),
-            () = at(daemon.reload_due) => daemon.reload(&mut watch, false).await,
-            Ok(()) = watchdog.tick() => {
+            Some(()) = OptionFuture::from(due) => daemon.run_due(),
+            Some(()) = OptionFuture::from(daemon.reload_due.map(sleep_until)) => daemon.reload(false).await,
+            () = watchdog.tick() => {
                 let turns = daemon.heartbeat.turns.load(Ordering::Relaxed);
                 let inside = daemon.heartbeat.inside_since.load(Ordering::Relaxed) != 0;
                 if watchdog_period.is_some() && (turns != seen_turns || inside) {
@@ -194,32 +199,32 @@ async fn serve(
                 }
                 seen_turns = turns;
                 if daemon.owes_ready {
-                    daemon.tell_ready();
+                    daemon.send_ready();
                 }
-                daemon.tell_status();
+                daemon.send_status();
                 daemon.engine.send(Command::Ping); // last, so that the guard thread finds no lock of this one's taken
             }
         }
     }
     notify(&[NotifyState::Stopping]);
-    // What came with the signal to stop is told, too.
+    // A sleep or resume that was announced together with the signal to stop is logged, too.
     if signals.usr1.recv().now_or_never().is_some() {
-        daemon.woke(By::Hypervisor);
+        daemon.resumed(By::Hypervisor);
     }
-    if let Some((asleep, awake)) = signals.hook.heard().now_or_never() {
+    if let Some((asleep, awake)) = signals.hook.received().now_or_never() {
         daemon.hook(asleep, awake);
     }
-    let untold = daemon.sleeps.end();
-    daemon.carry_out(untold);
+    let unlogged = daemon.sleeps.end();
+    daemon.execute(unlogged);
     daemon.engine.send(Command::Stop);
     // A guard thread inside a long write is left to the kernel.
     let repairs = match timeout(FAREWELL, ended).await {
         Ok(Ok(Ok(summary))) => summary.repairs,
-        _ => daemon.status.get().summary.repairs,
+        _ => daemon.reporter.status.get().summary.repairs,
     };
-    daemon.reporter.tell(Record::Stopping { repairs });
+    daemon.reporter.report(Record::Stopping { repairs });
     drop(daemon);
-    finished.wait(FAREWELL);
+    _ = finished.recv_timeout(FAREWELL);
     Ok(())
 }
 
@@ -230,108 +235,82 @@ struct Daemon {
     tracker: WriterTracker,
     heartbeat: Arc<Heartbeat>,
     policy: Arc<Policy>,
-    /// What was wrong with the policy that was read last, be it that one or not.
+    /// The errors of the policy files as last read, whether they are in force or not.
     errors: Vec<PolicyError>,
+    watch: Option<Watch>,
     clock: Option<Clock>,
+    modules: Option<Modules>,
     sleeps: Sleeps,
-    settle: Schedule,
-    status: Arc<SharedStatus>,
+    follow_ups: Schedule,
     ready: bool,
     /// READY=1 could not be sent.
     owes_ready: bool,
     reload_due: Option<Instant>,
-    /// What the kernel does not let the service read or watch of policy and sysctl.d, as has been told.
-    refused: BTreeSet<&'static str>,
-    /// Lines against the policy that have been told.
+    /// Lines against the policy that have been logged.
     conflicts: HashSet<policy::Against>,
 }
 
 impl Daemon {
     fn ready(&mut self) {
         if !std::mem::replace(&mut self.ready, true) {
-            self.tell_ready();
-            self.tell_conflicts();
+            self.send_ready();
+            self.log_conflicts();
         }
-        self.tell_status();
+        self.send_status();
     }
 
     /// At the start and after a reload, the service manager waits for this.
-    fn tell_ready(&mut self) {
+    fn send_ready(&mut self) {
         self.owes_ready = !notify(&[NotifyState::Ready]);
     }
 
-    fn tell_status(&self) {
+    fn send_status(&self) {
         if !self.ready {
-            return; // nothing true is known before the first pass
+            return; // before the first pass the status would be wrong
         }
         let waits_for = self.heartbeat.waits_for().filter(|(_, usec)| *usec >= WAITS_USEC).map(|(what, _)| what);
-        let mut status = self.status.get();
+        let mut status = self.reporter.status.get();
         (status.waits_for, status.policy_errors) = (waits_for, self.errors.len());
         drop(status);
-        self.status.tell();
+        self.reporter.status.send();
     }
 
     fn logind(&mut self, event: logind::Event) {
         match event {
             logind::Event::Asleep { noted, delayed } => {
-                self.asleep(By::Logind, if delayed { Duration::ZERO } else { BEFORE }, Some(noted));
+                self.asleep(By::Logind, if delayed { Duration::ZERO } else { BEFORE });
+                self.engine.send(Command::Acknowledge(noted));
             }
-            logind::Event::Awake => self.woke(By::Logind),
+            logind::Event::Awake => self.resumed(By::Logind),
             logind::Event::Lost { source, reason } => {
                 if source != logind::INHIBITOR {
                     self.sleeps.lose(By::Logind);
                 }
                 self.lost(source, reason);
             }
-            logind::Event::Back { source } => {
-                self.reporter.tell(Record::SourceBack { source });
-                self.tell_status();
-                // What happened while it was away may include a whole sleep.
-                self.settle.manager_restarted(monotonic());
+            logind::Event::Back { source } if self.reporter.status.get().lost.contains(source) => {
+                self.reporter.report(Record::SourceBack { source });
+                self.send_status();
+                // While it was away, the node may have slept.
+                self.follow_ups.manager_restarted(now(ClockId::Monotonic));
             }
-            logind::Event::Restarted => self.settle.manager_restarted(monotonic()),
+            logind::Event::Back { .. } => {}
+            logind::Event::Restarted => self.follow_ups.manager_restarted(now(ClockId::Monotonic)),
         }
     }
 
     fn lost(&self, source: &'static str, reason: String) {
-        self.reporter.tell(Record::SourceLost { source, reason });
-        self.tell_status();
+        self.reporter.report(Record::SourceLost { source, reason });
+        self.send_status();
     }
 
-    fn settle(&mut self) {
-        if let Some(cause) = self.settle.take(monotonic()) {
+    /// Sends the follow-up check, and the record of a sleep, that are due.
+    fn run_due(&mut self) {
+        let now = now(ClockId::Monotonic);
+        if let Some(cause) = self.follow_ups.take(now) {
             self.engine.send(Command::Audit(cause));
         }
+        let record = self.sleeps.rest(now);
+        self.execute(record);
     }
-}
-
-async fn look_for_modules(modules: &mut Option<Modules>) -> io::Result<()> {
-    match modules {
-        Some(modules) => modules.look().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn at(due: Option<Instant>) {
-    match due {
-        Some(due) => sleep_until(due).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Of CLOCK_MONOTONIC.
-async fn until(due: Option<Duration>) {
-    match due {
-        Some(due) => tokio::time::sleep(due.saturating_sub(monotonic())).await,
-        None => std::future::pending().await,
-    }
-}
-
-fn monotonic() -> Duration {
-    since_zero(ClockId::Monotonic)
-}
-
-fn since_zero(clock: ClockId) -> Duration {
-    let now = clock_gettime(clock);
-    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }

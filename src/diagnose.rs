@@ -1,7 +1,6 @@
 //! Why traffic to a pod is not forwarded: by the kernel's own verdict, and by a test of each possible reason.
 //!
-//! No setting is written. If the kernel does not know the next hop, one empty datagram to the address makes it resolve
-//! that.
+//! No setting is written. If the kernel does not know the next hop, one empty datagram to the address makes the kernel resolve it.
 
 mod counters;
 mod fault;
@@ -19,6 +18,7 @@ mod report;
 mod tests;
 
 use std::ffi::OsString;
+use std::io;
 use std::net::IpAddr;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -26,10 +26,11 @@ use std::time::{Duration, Instant};
 use netlink_packet_route::route::{RouteProtocol, RouteType};
 
 use rustix::io::Errno;
+use thiserror::Error;
 
 use crate::setting::{ALL, Family, printable};
 use crate::text::plain;
-use counters::Counter;
+pub use counters::Counter;
 pub use fault::{Fault, Way};
 use firewall::Flow;
 pub use firewall::Suspect;
@@ -42,18 +43,18 @@ use links::Link;
 use messages::{Route, in_subnet, kind_name};
 use node::{Lookup, Node};
 pub use path::{Mark, Step};
-use programs::{Firewall, Journal};
-pub use report::{Arrival, Moved, Report};
+use programs::{Firewall, Journal, Rules};
+pub use report::{Arrival, Report};
 
-/// How long the counters are looked at, and a next hop may take to answer.
-const LOOK: Duration = Duration::from_secs(1);
+/// How long the counters are sampled, and a next hop may take to answer.
+const SAMPLE: Duration = Duration::from_secs(1);
 /// How much longer the firewall and the journal may take.
 const GRACE: Duration = Duration::from_millis(250);
 
-/// Interfaces that are asked for a setting that tells of a possibility only.
-const LOOKED_AT_MAX: usize = 64;
+/// A setting that hints at a possibility only is read of at most this many interfaces.
+const READ_MAX: usize = 64;
 
-/// What is asked.
+/// The packet that the user describes.
 pub struct Request {
     pub to: IpAddr,
     pub from: Option<IpAddr>,
@@ -62,23 +63,36 @@ pub struct Request {
     pub mark: Option<(u32, u32)>,
 }
 
+/// Why there is no diagnosis.
+#[derive(Debug, Error)]
+pub enum Error {
+    #[error("ADDRESS and --from are of different families; specify both as IPv4 or both as IPv6")]
+    Families,
+    #[error("rtnetlink: {}", plain(&.0.to_string()))]
+    Rtnetlink(#[from] io::Error),
+    #[error("--in {0}: no such interface; 'ip link' lists them")]
+    NoInterface(String),
+    #[error("{0}: a {1} address; specify a pod's")]
+    NoPod(IpAddr, &'static str),
+}
+
 /// Asks the kernel.
 ///
 /// # Errors
-/// What is wrong with the request, or why rtnetlink can't be asked; one line.
-pub fn diagnose(request: &Request) -> Result<Report, String> {
+/// The request is wrong, or the kernel refuses rtnetlink.
+pub fn diagnose(request: &Request) -> Result<Report, Error> {
     let Request { to, from, interface, mark } = request;
     let family = if to.is_ipv4() { Family::V4 } else { Family::V6 };
     if from.is_some_and(|from| from.is_ipv4() != to.is_ipv4()) {
-        return Err("ADDRESS and --from are of different families; specify both as IPv4 or both as IPv6".into());
+        return Err(Error::Families);
     }
-    let mut node = Node::look(family).map_err(|error| format!("rtnetlink: {}", plain(&error.to_string())))?;
+    let mut node = Node::read(family)?;
     let interface = match interface {
         None => None,
         Some(name) => match node.interface(name).and_then(|index| node.links.get(&index)) {
-            // What a port receives, its bridge receives.
+            // A bridge receives the packets of its ports.
             Some(link) => Some(if node.is_port(link) { link.master } else { link.index }),
-            None => return Err(format!("--in {}: no such interface; 'ip link' lists them", printable(name))),
+            None => return Err(Error::NoInterface(printable(name))),
         },
     };
     let lookup = node.route(*to, Lookup { mark: mark_of(*mark), ..Lookup::default() });
@@ -86,14 +100,14 @@ pub fn diagnose(request: &Request) -> Result<Report, String> {
         match route.kind {
             RouteType::Local => return Ok(Report::delivered_here(&node, *to, route)),
             RouteType::Unicast => {}
-            kind => return Err(format!("{to}: a {} address; specify a pod's", kind_name(kind).unwrap_or("special"))),
+            kind => return Err(Error::NoPod(*to, kind_name(kind).unwrap_or("special"))),
         }
     }
     let (firewall, journal) = (Firewall::ask(family), Journal::ask());
     let mut diagnosis = Diagnosis::new(node, Packet { to: *to, from: *from, interface, mark: *mark }, lookup);
-    diagnosis.look(firewall);
-    let (repairs, missing) = journal.finish(diagnosis.began + LOOK + GRACE);
-    diagnosis.missing.extend(missing);
+    diagnosis.sample(firewall);
+    let (repairs, missing) = journal.finish(diagnosis.began + SAMPLE + GRACE);
+    diagnosis.rules.missing.extend(missing);
     Ok(diagnosis.report(repairs))
 }
 
@@ -102,38 +116,34 @@ fn mark_of(mark: Option<(u32, u32)>) -> u32 {
     mark.map_or(0, |(value, mask)| value & mask)
 }
 
-/// The diagnosis while it is made.
+/// The diagnosis in progress.
 struct Diagnosis {
     node: Node,
     packet: Packet,
     lookup: Result<Route, Errno>,
-    /// The route that lets nothing through: its kind, and its text.
+    /// The route that lets nothing through.
     refusing: Option<Refusing>,
     /// An interface that is down, and whether the address is behind it.
     gone: Option<(String, bool)>,
     /// An interface that loses IPv6 routes to forwarding.
     advertised: Option<String>,
     /// A route to the address in a table that no rule leads to.
-    beside: Option<Route>,
-    /// Marks that rules ask for.
+    unruled: Option<Route>,
+    /// Marks that rules match.
     marks: Vec<u32>,
     began: Instant,
-    before: Vec<Counter>,
+    counters: Vec<Counter>,
     watched: Vec<String>,
     hops: Vec<Hop>,
     probe: Option<JoinHandle<bool>>,
     passages: Vec<(Ingress, Passage, Option<Passage>)>,
-    /// The bridge that takes it from one port to another, and whether the firewall sees that.
+    /// The bridge that forwards it between ports, and whether the firewall sees that.
     bridged: Option<(String, bool)>,
-    moved: Vec<Moved>,
-    suspects: Vec<Suspect>,
-    missing: Vec<String>,
-    /// All rules of the firewall were looked at.
-    all_rules: bool,
+    rules: Rules,
 }
 
 impl Diagnosis {
-    /// Everything that is asked at the beginning of the look.
+    /// Everything that is read before the counters are sampled.
     fn new(mut node: Node, packet: Packet, lookup: Result<Route, Errno>) -> Diagnosis {
         let mark = mark_of(packet.mark);
         let whole = Lookup { whole: true, ..Lookup::default() };
@@ -153,7 +163,7 @@ impl Diagnosis {
         let first = if ruled.is_some() { first } else { Lookup { arrives: None, ..first } };
         let taken = ruled.as_ref().or(lookup.as_ref().ok());
         let hops = taken.map(|route| hops::follow(&mut node, packet.to, route, first)).unwrap_or_default();
-        let probe = hops::provoke(&hops);
+        let probe = hops::resolve_next_hops(&hops);
         let egress = hops.first().map(|hop| hop.link.index);
         let interfaces = hops.iter().map(|hop| hop.link.index).chain(arrivals.first().map(|ingress| ingress.interface));
         let mut watched: Vec<String> = interfaces.map(|interface| node.name(interface)).collect();
@@ -165,7 +175,7 @@ impl Diagnosis {
             route: node.text(&route),
             by_hand: matches!(route.protocol, RouteProtocol::Boot | RouteProtocol::Static | RouteProtocol::Unspec),
         });
-        let beside = node.beside_the_rules(packet.to);
+        let unruled = node.unruled_route(packet.to);
         let marks = node.rules.iter().filter_map(|rule| rule.mark).map(|(mark, _)| mark).collect();
         let mut diagnosis = Diagnosis {
             node,
@@ -174,19 +184,16 @@ impl Diagnosis {
             refusing,
             gone: None,
             advertised: None,
-            beside,
+            unruled,
             marks,
             began: Instant::now(),
-            before: counters::read(packet.to, &watched),
+            counters: counters::read(packet.to, &watched),
             watched,
             hops,
             probe,
             passages: Vec::new(),
             bridged,
-            moved: Vec::new(),
-            suspects: Vec::new(),
-            missing: Vec::new(),
-            all_rules: false,
+            rules: Rules::default(),
         };
         diagnosis.gone = diagnosis.gone();
         diagnosis.advertised = diagnosis.advertised();
@@ -200,10 +207,10 @@ impl Diagnosis {
         diagnosis
     }
 
-    /// The kernel's verdict on one packet that leaves by `leaves`, and what its reasons are made of. What is not needed unless it
-    /// drops is not asked.
+    /// The kernel's verdict on one packet that leaves by `leaves`, and the data for its reasons. Data that only a drop needs is
+    /// read only then.
     fn passage(&mut self, way: Way, interface: i32, leaves: Option<i32>, from: IpAddr, to: IpAddr) -> Passage {
-        // Of the mark that an answer has, nothing is known.
+        // The mark of an answer is not known.
         let given = self.packet.mark.filter(|_| way == Way::There);
         let mark = mark_of(given);
         let node = &mut self.node;
@@ -215,7 +222,7 @@ impl Diagnosis {
         };
         let (lookup, refusing) = match way {
             Way::There => (self.lookup.as_ref().map(|_| ()).map_err(|errno| *errno), self.refusing.clone()),
-            // It is asked for where there is a route back.
+            // A passage back exists only where there is a route back.
             Way::Back => (Ok(()), None),
         };
         let src_valid_mark = from.is_ipv4() && node.is_on(interface, "src_valid_mark");
@@ -268,15 +275,15 @@ impl Diagnosis {
             own_source,
             reverse,
             marks,
-            beside: self.beside.as_ref().filter(|_| way == Way::There).map(|route| (node.text(route), route.table)),
+            unruled: self.unruled.as_ref().filter(|_| way == Way::There).map(|route| (node.text(route), route.table)),
         }
     }
 
-    /// An interface that is down and has the address in its subnet, closer than the route that is left; or, if no route is
-    /// left at all, the only one that is down.
+    /// An interface that is down and has the address in its subnet, closer than the remaining route; or, if no route remains, the
+    /// only one that is down.
     fn gone(&self) -> Option<(String, bool)> {
         let (node, to) = (&self.node, self.packet.to);
-        // Where a route for the address is left, the interface may be one that nobody uses any more.
+        // Where a route for the address remains, the interface may be out of use.
         let taken = self.lookup.as_ref().ok().and_then(|_| node.matching(to, Route::is_unicast));
         if taken.is_some_and(|route| route.prefix > 0) {
             return None;
@@ -289,7 +296,7 @@ impl Diagnosis {
         if let Some(own) = near.find(|own| in_subnet(to, own.address, own.prefix)) {
             return Some((node.name(own.interface), true));
         }
-        // Interfaces that the kernel makes for itself, or that nobody routes through, are down all the time.
+        // Interfaces that the kernel creates by itself, or that no route uses, are always down.
         let used = |link: &&Link| {
             !link.is_up() && !link.is_loopback() && !matches!(&*link.kind, "dummy" | "ipip" | "gre" | "sit" | "ip6tnl")
         };
@@ -329,28 +336,26 @@ impl Diagnosis {
         }
         let node = &self.node;
         let global = node.addresses.iter().filter(|own| ingress::is_global(own.local) && !own.local.is_loopback());
-        let interfaces: Vec<i32> = global.map(|own| own.interface).take(LOOKED_AT_MAX).collect();
+        let interfaces: Vec<i32> = global.map(|own| own.interface).take(READ_MAX).collect();
         let name = interfaces.into_iter().find_map(|interface| self.only_without_forwarding(interface))?;
         Some(format!("there is no default route; if {name} had it from router advertisements: {}", remedy(&name)))
     }
 
-    /// The look: what the firewall does, which next hops answer, and which counters move.
-    fn look(&mut self, firewall: Firewall) {
-        let deadline = self.began + LOOK + GRACE;
-        let (suspects, missing, all_rules) = firewall.finish(&self.flows(), deadline);
-        (self.suspects, self.missing, self.all_rules) = (suspects, missing, all_rules);
-        std::thread::sleep(LOOK.saturating_sub(self.began.elapsed()));
-        if !self.suspects.is_empty() {
-            programs::look_again(self.node.family, &mut self.suspects, deadline);
+    /// Finds what the firewall does, which next hops answer, and which counters move.
+    fn sample(&mut self, firewall: Firewall) {
+        let deadline = self.began + SAMPLE + GRACE;
+        self.rules = firewall.finish(&self.flows(), deadline);
+        std::thread::sleep(SAMPLE.saturating_sub(self.began.elapsed()));
+        if !self.rules.suspects.is_empty() {
+            programs::check_again(self.node.family, &mut self.rules.suspects, deadline);
         }
-        hops::look_again(&mut self.node, &mut self.hops, self.probe.take());
-        let after = counters::read(self.packet.to, &self.watched);
-        let moved = |(before, after): (&Counter, Counter)| Moved {
-            moved: after.value.saturating_sub(before.value),
-            name: after.name,
-            since_boot: after.value,
-        };
-        self.moved = self.before.iter().zip(after).map(moved).collect();
+        hops::check_again(&mut self.node, &mut self.hops, self.probe.take());
+        let mut after = counters::read(self.packet.to, &self.watched);
+        for counter in &mut after {
+            let before = self.counters.iter().find(|before| before.name == counter.name);
+            counter.moved = before.map_or(0, |before| counter.value.saturating_sub(before.value));
+        }
+        self.counters = after;
     }
 
     /// The packet and its answer as the firewall sees them, and whether it is the answer.
@@ -372,7 +377,7 @@ impl Diagnosis {
             arrives: there.leaves.clone(),
             leaves: reverse.and_then(|(interfaces, _)| interfaces.first()).unwrap_or(&there.arrives).clone(),
             state: "established",
-            // Whoever keeps a mark for the connection gives it to the answer, too.
+            // A mark that is kept for the connection is also given to the answer.
             known: if mark & known == 0 { known } else { 0 },
             mark: 0,
         };
@@ -380,7 +385,7 @@ impl Diagnosis {
     }
 }
 
-/// The bridge that both ends are on, without a gateway between.
+/// The bridge that both ends are on, without a gateway between them.
 fn bridge(node: &Node, packet: Packet, to: Option<&Route>, from: Option<&Route>) -> Option<i32> {
     let on_link = |route: &Route| route.hops.first().filter(|hop| hop.gateway.is_none()).map(|hop| hop.interface);
     let bridge = on_link(to?)?;

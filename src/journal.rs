@@ -22,127 +22,129 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::policy::Source;
 use crate::report::decision::{Decision, Log};
-use crate::report::record::{Priority, Record};
+use crate::report::record::{Cause, Priority, Record};
 use crate::report::writer::{self, Writer};
+use crate::setting::printable;
 use crate::state::Summary;
 use crate::text::{ascii, ascii_line};
 use metrics::Metrics;
 use status::SharedStatus;
 
-/// As many batches of records wait for a journal that does not read; what comes after them is counted.
+/// At most this many batches wait for a journald that does not read; later ones are dropped and counted.
 const QUEUE: usize = 1024;
-/// The status line is not written more often, however many repairs there are.
+/// The status line is sent at most this often.
 const STATUS_INTERVAL: Duration = Duration::from_millis(200);
-/// Bytes of a field, so that `journalctl -o json` shows it (from 4096 bytes on it says null), and a record, which has twelve
-/// such fields at most, stays below 48 KiB. The kernel takes a datagram of `net.core.wmem_default`, which is 208 KiB, or the
-/// 64 KiB of old guides to tuning; what is larger goes by memfd, and that journald may not read under SELinux.
+/// Bytes of a field, so that `journalctl -o json` shows it (null from 4096 bytes on), and a record of twelve such fields stays
+/// below 48 KiB. The kernel accepts datagrams up to `net.core.wmem_default`, 208 KiB or the 64 KiB of old guides to tuning; a
+/// larger record goes by memfd, which journald may not read under SELinux.
 pub const FIELD_MAX: usize = 4000;
-/// What events are called whose priority is notice.
+/// The name of events whose priority is notice.
 const NOTICE: &str = "notice";
 
-/// What comes from one turn of the guard: one wake-up of the reporter, however much it is.
+/// What the guard thread publishes at once: one wake-up of the reporter, however much it is.
 #[derive(Default)]
-struct Told {
+struct Batch {
     log: Log,
     records: Vec<Record>,
     summary: Option<Summary>,
 }
 
-/// Hands records to the thread that writes them.
+/// Hands records to the thread that writes them. No method waits: what the queue has no room for is counted, and the count logged.
 #[derive(Clone)]
 pub struct Reporter {
-    queue: SyncSender<Told>,
-    unsaid: Arc<AtomicU64>,
-    status: Arc<SharedStatus>,
+    queue: SyncSender<Batch>,
+    dropped: Arc<AtomicU64>,
+    pub status: Arc<SharedStatus>,
 }
 
-/// Says when the thread has written everything.
-pub struct Finished(Receiver<()>);
-
 impl Reporter {
-    /// Starts the thread. It keeps `status` up to date with what the guard knows, and with it the file of metrics, if there is to
-    /// be one. `name_writers`, which may wait a little, fills into records who wrote, and may add records of its own.
+    /// Starts the thread. It keeps the status up to date with the guard thread's summaries, and with it the file of metrics, if
+    /// there is to be one. `name_writers`, which may wait a little, fills writers into records, and may add records of its own.
+    /// The receiver is disconnected once every [`Reporter`] is gone and everything is written.
     ///
     /// # Errors
     /// No thread could be started.
     pub fn start(
-        status: Arc<SharedStatus>,
         metrics_file: Option<PathBuf>,
         name_writers: impl Fn(&mut Vec<Record>) + Send + 'static,
-    ) -> io::Result<(Reporter, Finished)> {
-        let (queue, told) = sync_channel(QUEUE);
+    ) -> io::Result<(Reporter, Receiver<()>)> {
+        let (queue, batches) = sync_channel(QUEUE);
         let (alive, finished) = sync_channel(0);
-        let unsaid = Arc::new(AtomicU64::new(0));
-        let (uncounted, shown) = (unsaid.clone(), status.clone());
+        let reporter = Reporter { queue, dropped: Arc::default(), status: Arc::default() };
+        let (dropped, status) = (reporter.dropped.clone(), reporter.status.clone());
         std::thread::Builder::new().name("reporter".into()).spawn(move || {
             let _alive = alive;
             subscribe();
-            write_all(&told, &uncounted, &shown, metrics_file.map(Metrics::new), name_writers);
+            write_all(&batches, &dropped, &status, metrics_file.map(Metrics::new), name_writers);
         })?;
-        Ok((Reporter { queue, unsaid, status }, Finished(finished)))
+        Ok((reporter, finished))
     }
 
-    /// Takes a record. Never waits: what does not fit into the queue is counted, and told later.
-    pub fn tell(&self, record: Record) {
-        self.tell_all(vec![record], None);
+    /// Takes a record. The loss of a source that is lost already is logged no second time, nor is its return.
+    pub fn report(&self, record: Record) {
+        self.report_all(vec![record], None);
     }
 
-    /// Takes records, and what the guard knows now. Never waits, as [`Reporter::tell`].
-    pub fn tell_all(&self, records: Vec<Record>, summary: Option<Summary>) {
-        self.status.note_sources(&records);
-        self.send(Told { records, summary, ..Told::default() });
+    /// Takes records, and the guard thread's current summary.
+    pub fn report_all(&self, mut records: Vec<Record>, summary: Option<Summary>) {
+        self.status.note_sources(&mut records);
+        self.send(Batch { records, summary, ..Batch::default() });
     }
 
-    /// The status says something else, of which no record tells.
+    /// The status has changed, and no record shows it.
     pub fn status_changed(&self) {
-        self.tell_all(Vec::new(), None);
+        self.send(Batch::default());
     }
 
-    /// Takes what is to be logged beside records. Never waits, as [`Reporter::tell`].
+    /// Takes events and decisions that are logged beside records.
     pub fn log(&self, log: Log) {
-        self.send(Told { log, ..Told::default() });
+        self.send(Batch { log, ..Batch::default() });
     }
 
-    fn send(&self, told: Told) {
-        let count = (told.records.len() + told.log.lines()) as u64;
-        if let Err(TrySendError::Full(told) | TrySendError::Disconnected(told)) = self.queue.try_send(told) {
-            self.unsaid.fetch_add(count, Ordering::Relaxed);
-            told.summary.into_iter().for_each(|summary| self.status.set_summary(summary, None));
+    fn send(&self, batch: Batch) {
+        let count = (batch.records.len() + batch.log.lines()) as u64;
+        if let Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) = self.queue.try_send(batch) {
+            self.dropped.fetch_add(count, Ordering::Relaxed);
+            batch.summary.into_iter().for_each(|summary| self.status.set_summary(summary, None));
         }
     }
 }
 
 /// Writes until every [`Reporter`] is gone.
 fn write_all(
-    told: &Receiver<Told>,
-    unsaid: &AtomicU64,
+    batches: &Receiver<Batch>,
+    dropped: &AtomicU64,
     status: &SharedStatus,
     mut metrics: Option<Metrics>,
     name_writers: impl Fn(&mut Vec<Record>),
 ) {
     let mut status_due: Option<Instant> = None;
     loop {
-        let next = match status_due.into_iter().chain(metrics.as_ref().and_then(Metrics::due)).min() {
-            None => told.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(due) => told.recv_timeout(due.saturating_duration_since(Instant::now())),
+        let next = match status_due.into_iter().chain(metrics.as_ref().and_then(|metrics| metrics.due)).min() {
+            None => batches.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(due) => batches.recv_timeout(due.saturating_duration_since(Instant::now())),
         };
         match next {
-            Ok(Told { log, mut records, summary }) => {
+            Ok(Batch { log, mut records, summary }) => {
                 log.events.iter().for_each(|event| tracing::trace!("{}", ascii_line(event)));
                 log.decisions.iter().for_each(write_decision);
-                let told = records.len();
+                let published = records.len();
                 name_writers(&mut records);
-                status.note_sources(&records[told..]);
+                let mut added = records.split_off(published);
+                status.note_sources(&mut added);
+                records.append(&mut added);
                 records.iter_mut().for_each(|record| name_conflicts(record, status));
-                let sources = |record: &Record| matches!(record, Record::SourceLost { .. } | Record::SourceBack { .. });
-                if summary.is_some() || records.iter().any(sources) {
+                let is_source =
+                    |record: &Record| matches!(record, Record::SourceLost { .. } | Record::SourceBack { .. });
+                if summary.is_some() || records.iter().any(is_source) {
                     status_due.get_or_insert_with(|| Instant::now() + STATUS_INTERVAL);
                 }
                 if let Some(summary) = summary {
                     status.set_summary(summary, last_writer(&records));
                 }
-                let dropped = unsaid.swap(0, Ordering::Relaxed);
+                let dropped = dropped.swap(0, Ordering::Relaxed);
                 if let Some(metrics) = &mut metrics {
                     metrics.count(&records, dropped);
                 }
@@ -155,25 +157,27 @@ fn write_all(
             Err(RecvTimeoutError::Disconnected) => return,
         }
         if status_due.take_if(|due| *due <= Instant::now()).is_some() {
-            status.tell();
+            status.send();
         }
-        let record = metrics.as_mut().and_then(|metrics| metrics.renew(status));
-        if let Some(record) = record {
-            status.note_sources(std::slice::from_ref(&record));
-            status_due.get_or_insert_with(|| Instant::now() + STATUS_INTERVAL);
-            write(&record);
+        if let Some(metrics) = &mut metrics {
+            let mut records = Vec::from_iter(metrics.renew(status));
+            status.note_sources(&mut records);
+            for record in &records {
+                status_due.get_or_insert_with(|| Instant::now() + STATUS_INTERVAL);
+                write(record);
+            }
         }
     }
 }
 
-/// What stands in files against a setting that is contested.
+/// Fills in the lines of files that conflict with a contested setting.
 fn name_conflicts(record: &mut Record, status: &SharedStatus) {
     if let Record::Contested { subject, conflicts, .. } = record {
         *conflicts = status.get().conflicts.get(&subject.key).cloned().unwrap_or_default();
     }
 }
 
-/// Who made the last of these repairs necessary, in short; nobody when that is not known.
+/// The writer that made the last of these repairs necessary, in short, if it is known.
 fn last_writer(records: &[Record]) -> Option<String> {
     let writer = records.iter().rev().find_map(|record| match record {
         Record::Repaired { writer, .. } => Some(writer),
@@ -182,18 +186,11 @@ fn last_writer(records: &[Record]) -> Option<String> {
     writer.process().map(writer::short)
 }
 
-impl Finished {
-    /// Waits until everything is written, once every [`Reporter`] is gone, or until `limit` has passed.
-    pub fn wait(self, limit: Duration) {
-        _ = self.0.recv_timeout(limit);
-    }
-}
-
 /// Chooses the journal or stderr for this process, once.
 pub fn subscribe() {
     use tracing_journald::Priority::{Debug, Informational, Notice};
     match Layer::new().and_then(|notices| Ok([notices, Layer::new()?])) {
-        // tracing has no level between info and warn, so notices have a way of their own.
+        // tracing has no level between info and warn, so a second layer writes the notices.
         Ok([notices, others]) => {
             let priorities = |info| PriorityMappings { info, debug: Debug, trace: Debug, ..PriorityMappings::new() };
             let layer = |journal: Layer, info| {
@@ -227,7 +224,7 @@ fn field(text: Option<&str>) -> Option<Cow<'_, str>> {
     text.map(|text| ascii(text, FIELD_MAX))
 }
 
-/// Writes what was decided about a setting.
+/// Writes a decision about a setting.
 fn write_decision(decision: &Decision) {
     tracing::debug!(
         SYSCTL = field(Some(&decision.key)).as_deref(),
@@ -240,45 +237,56 @@ fn write_decision(decision: &Decision) {
 
 /// Writes one record with its fields; a field that the record has not is left out.
 pub fn write(record: &Record) {
+    let place = |source: &Source| (printable(source.file.as_os_str()), u64::from(source.line));
+    let policy = record.source().map(place);
     let subject = record.subject();
-    let (mut old, mut new, mut interfaces, mut blame) = (None, None, None, None);
+    let (mut key, mut ours) = (subject.map(|subject| subject.key.as_str()), subject.map(|subject| &*subject.ours));
+    let (mut old, mut new, mut interfaces, mut writer) = (None, None, None, None);
     let (mut errno, mut slept, mut step, mut noticed) = (None, None, None, None);
     let (mut lost, mut conflict, mut count) = (None, None, None);
+    let (mut cause, mut latency, mut wrong) = (None, None, None);
     match record {
-        Record::Repaired { old: before, new: found, interfaces: with, writer, .. } => {
-            // Always there, so that the catalog can name it: journalctl does not leave out what a record has not.
+        Record::Started { .. } => cause = Some(Cause::Start),
+        Record::Resynchronised { .. } => cause = Some(Cause::Overrun),
+        Record::Repaired {
+            subject,
+            old: before,
+            new: found,
+            received,
+            finished,
+            interfaces: with,
+            last_good,
+            writer: by,
+            ..
+        } => {
+            // Always there, so that the catalog can name it: journalctl shows the bare name of a missing field.
             (old, new) = (Some(before.as_deref().unwrap_or("unknown")), Some(found.as_str()));
-            (interfaces, blame) = (Some(*with as u64), Some(writer));
+            (interfaces, writer, cause) = (Some(*with as u64), Some(by), Some(subject.cause));
+            latency = received.map(|at| finished.saturating_sub(at));
+            wrong = last_good.map(|at| finished.saturating_sub(at));
         }
-        Record::RepairFailed { found, errno: number, .. } => {
-            (new, errno) = (found.as_deref(), number.map(|number| number.raw_os_error() as u64));
+        Record::RepairFailed { subject, found, errno: number } => {
+            (new, cause) = (found.as_deref(), Some(subject.cause));
+            errno = number.map(|number| number.raw_os_error() as u64);
         }
-        Record::Resumed { woke, .. } => {
+        Record::Resumed { woke, cause: resumed, .. } => {
+            cause = Some(*resumed);
             slept = woke.slept.map(|time| time.as_micros() as u64);
             (step, noticed) = (woke.step_usec, Some(woke.noticed_by()));
         }
-        Record::Contested { repairs, .. } | Record::ContestOver { repairs, .. } => count = Some(*repairs),
-        Record::StillContested { count: number, .. } | Record::RecordsDropped { count: number } => {
-            count = Some(*number)
-        }
+        Record::Contested { repairs: number, .. }
+        | Record::ContestOver { repairs: number, .. }
+        | Record::StillContested { count: number, .. }
+        | Record::RecordsDropped { count: number } => count = Some(*number),
         Record::SourceLost { source, .. } | Record::SourceBack { source } => lost = Some(*source),
-        Record::Conflict { says, source, .. } => {
-            new = Some(&**says);
-            conflict = Some((crate::setting::printable(source.file.as_os_str()), u64::from(source.line)));
+        Record::SlowWrite { key: written, usec } => (key, latency) = (Some(written.as_str()), Some(*usec)),
+        Record::Conflict { key: set, ours: wanted, says, source, .. } => {
+            (key, ours, new) = (Some(set.as_str()), Some(&**wanted), Some(&**says));
+            conflict = Some(place(source));
         }
         _ => {}
     }
-    let key = match record {
-        Record::SlowWrite { key, .. } | Record::Conflict { key, .. } => Some(key.as_str()),
-        _ => subject.map(|subject| subject.key.as_str()),
-    };
-    let ours = match record {
-        Record::Conflict { ours, .. } => Some(&**ours),
-        _ => subject.map(|subject| &*subject.ours),
-    };
-    let file = record.source().map(|source| crate::setting::printable(source.file.as_os_str()));
-    let line = record.source().map(|source| u64::from(source.line));
-    let process = blame.and_then(Writer::process);
+    let process = writer.and_then(Writer::process);
     macro_rules! event {
         ($level:ident $(, $name:ident: $notice:ident,)?) => {
             tracing::$level!(
@@ -288,12 +296,12 @@ pub fn write(record: &Record) {
                 OLDVALUE = field(old).as_deref(),
                 NEWVALUE = field(new).as_deref(),
                 OURVALUE = field(ours).as_deref(),
-                CAUSE = record.cause().map(|cause| cause.name()),
-                LATENCY_USEC = record.latency_usec(),
-                WRONG_USEC = record.wrong_usec(),
+                CAUSE = cause.map(Cause::name),
+                LATENCY_USEC = latency,
+                WRONG_USEC = wrong,
                 INTERFACES = interfaces,
-                POLICY_FILE = field(file.as_deref()).as_deref(),
-                POLICY_LINE = line,
+                POLICY_FILE = field(policy.as_ref().map(|(file, _)| file.as_str())).as_deref(),
+                POLICY_LINE = policy.as_ref().map(|(_, line)| *line),
                 CONFLICT_FILE = field(conflict.as_ref().map(|(file, _)| file.as_str())).as_deref(),
                 CONFLICT_LINE = conflict.as_ref().map(|(_, line)| *line),
                 ERRNO = errno,
@@ -309,7 +317,7 @@ pub fn write(record: &Record) {
                 WRITER_UNIT = field(process.and_then(|process| process.place.unit.as_deref())).as_deref(),
                 WRITER_POD_UID = field(process.and_then(|process| process.place.pod.as_deref())).as_deref(),
                 WRITER_CONTAINER_ID = field(process.and_then(|process| process.place.container.as_deref())).as_deref(),
-                WRITER_UNKNOWN = blame.and_then(Writer::why),
+                WRITER_UNKNOWN = writer.and_then(Writer::why),
                 "{}",
                 record.text()
             )

@@ -2,6 +2,5 @@
 
 pub mod clock;
 pub mod logind;
-pub mod managers;
 pub mod modules;
 pub mod ticker;

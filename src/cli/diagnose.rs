@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::process::ExitCode;
 
+use anyhow::{Context, Result, bail};
 use clap::ValueHint;
 use serde_json::{Value, json};
 
@@ -36,7 +37,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     let (report, request) = match report {
         Ok(both) => both,
         Err(reason) => {
-            eprintln!("fwdguard: {}", one_line(&reason));
+            eprintln!("fwdguard: {}", one_line(&reason.to_string()));
             return ExitCode::from(EXIT_USAGE);
         }
     };
@@ -48,7 +49,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     if report.forwarded() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_DRIFT) }
 }
 
-fn request(arguments: &Arguments) -> Result<Request, String> {
+fn request(arguments: &Arguments) -> Result<Request> {
     let to = address(&arguments.address)?;
     let reason = match to {
         _ if to.is_multicast() => Some("a multicast address"),
@@ -57,21 +58,21 @@ fn request(arguments: &Arguments) -> Result<Request, String> {
         _ => None,
     };
     if let Some(reason) = reason {
-        return Err(format!("{to} is {reason}; specify a pod's address"));
+        bail!("{to} is {reason}; specify a pod's address");
     }
     let from = arguments.from.as_ref().map(address).transpose()?;
     let mark = |text: &OsString| {
         let wrong = || format!("--mark '{}' is not a mark; specify one such as 0x100 or 0x100/0xff00", printable(text));
-        text.to_str().and_then(parse_mark).ok_or_else(wrong)
+        text.to_str().and_then(parse_mark).with_context(wrong)
     };
     let mark = arguments.mark.as_ref().map(mark).transpose()?;
     Ok(Request { to, from, interface: arguments.interface.clone(), mark })
 }
 
-fn address(text: &OsString) -> Result<IpAddr, String> {
+fn address(text: &OsString) -> Result<IpAddr> {
     let address = text.to_str().and_then(|text| text.parse::<IpAddr>().ok());
     let wrong = || format!("'{}' is not an IPv4 or IPv6 address; specify one such as 10.244.1.5", printable(text));
-    Ok(address.ok_or_else(wrong)?.to_canonical())
+    Ok(address.with_context(wrong)?.to_canonical())
 }
 
 fn print(report: &Report, request: &Request) {
@@ -90,7 +91,7 @@ fn print(report: &Report, request: &Request) {
         let mut table = Table::new(&["DROPS COUNTED", "SINCE BOOT", "IN 1 S"]);
         for counter in &report.counters {
             let tone = if counter.moved > 0 { Tone::Bad } else { Tone::Plain };
-            table.row(&[&counter.name, &counter.since_boot.to_string(), &format!("+{}", counter.moved)], tone);
+            table.row(&[&counter.name, &counter.value.to_string(), &format!("+{}", counter.moved)], tone);
         }
         table.print();
     }
@@ -105,12 +106,12 @@ fn print(report: &Report, request: &Request) {
     for (at, text) in &report.repairs {
         print_line(&format!("Journal, {} ago: {}", duration(now.saturating_sub(*at) * 1_000_000), one_line(text)));
     }
-    if !report.not_looked_at.is_empty() {
-        print_line(&format!("Not checked: {}", one_line(&report.not_looked_at.join("; "))));
+    if !report.not_checked.is_empty() {
+        print_line(&format!("Not checked: {}", one_line(&report.not_checked.join("; "))));
     }
     print_line(&one_line(&report.verdict(request.to)));
-    if let Some(mend) = report.mend() {
-        print_line(&format!("Fix: {}", one_line(&mend)));
+    if let Some(fix) = report.fix() {
+        print_line(&format!("Fix: {}", one_line(&fix)));
     }
 }
 
@@ -141,13 +142,13 @@ fn object(report: &Report, request: &Request) -> Value {
     let counters = report
         .counters
         .iter()
-        .map(|counter| json!({"name": counter.name, "since_boot": counter.since_boot, "moved": counter.moved}));
+        .map(|counter| json!({"name": counter.name, "since_boot": counter.value, "moved": counter.moved}));
     let repairs = report.repairs.iter().map(|(at, text)| json!({"seconds_since_1970": at, "message": text}));
     json!({
         "forwarded": report.forwarded(),
         "local": report.local,
         "verdict": report.verdict(request.to),
-        "mend": report.mend(),
+        "mend": report.fix(),
         "address": request.to.to_string(),
         "from": report.from.map(|from| from.to_string()),
         "from_assumed": report.assumed,
@@ -160,6 +161,6 @@ fn object(report: &Report, request: &Request) -> Value {
         "arrivals": arrivals.collect::<Vec<_>>(),
         "counters": counters.collect::<Vec<_>>(),
         "repairs": repairs.collect::<Vec<_>>(),
-        "not_looked_at": report.not_looked_at,
+        "not_looked_at": report.not_checked,
     })
 }

@@ -1,6 +1,7 @@
 //! The policy while the service runs: reloaded when its files change, and logged with its errors and the lines that conflict with it.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +18,6 @@ use crate::journal::status::notify;
 use crate::kernel::altname::find_by_altname;
 use crate::kernel::sysctl;
 use crate::policy::conflicts::{self, Conflict, Origin};
-use crate::policy::watch::Watch;
 use crate::policy::{Policy, PolicyError, Source};
 use crate::report::record::Record;
 use crate::setting::{Key, printable};
@@ -26,30 +26,28 @@ use crate::writers::Follow;
 
 /// As records and the status name it.
 const SYSCTL_D: &str = "sysctl.d, ufw or TuneD";
-/// An editor writes a file in several steps; they are taken as one.
+/// An editor writes a file in several steps, which lead to one reload.
 const POLICY_DEBOUNCE: Duration = Duration::from_millis(50);
 /// How long a reload may keep the service manager waiting.
 const RELOAD_AT_LATEST: Duration = Duration::from_secs(2);
 
-/// A line against the policy, what it says, and of which setting, where there are many on one line.
+/// A line against the policy and its value; with the setting where one line sets many.
 pub(super) type Against = (Source, Arc<str>, Option<Key>);
 
-/// Waits until a policy file may have changed; for ever where that can't be watched.
-pub(super) async fn touched(watch: &mut Option<Watch>) -> io::Result<()> {
-    match watch {
-        Some(watch) => watch.paths.touched().await,
-        None => std::future::pending().await,
-    }
+fn against(conflict: &Conflict) -> Against {
+    // The kernel's command line is one line.
+    let key = (conflict.origin == Origin::CommandLine).then(|| conflict.key.clone());
+    (conflict.source.clone(), conflict.says.clone(), key)
 }
 
-/// Each bad line and each notice once per policy, and the policy itself once it changes.
-pub(super) fn tell(policy: &Policy, reporter: &Reporter) {
+/// Logs each error and each notice of a policy, and that it was loaded.
+pub(super) fn log_policy(policy: &Policy, reporter: &Reporter) {
     let mut records = errors(&policy.errors, "; ignored");
     let notice =
         |notice: &PolicyError| Record::PolicyNotice { source: notice.source.clone(), text: notice.to_string() };
     records.extend(policy.notices.iter().map(notice));
     records.push(Record::PolicyLoaded { lines: policy.entries().len(), errors: policy.errors.len() });
-    reporter.tell_all(records, None);
+    reporter.report_all(records, None);
 }
 
 fn errors(errors: &[PolicyError], and: &str) -> Vec<Record> {
@@ -59,34 +57,34 @@ fn errors(errors: &[PolicyError], and: &str) -> Vec<Record> {
 }
 
 impl Daemon {
-    /// Each line of sysctl.d, ufw, the kernel's command line or TuneD that works against the policy, once for as long as it does.
-    pub(super) fn tell_conflicts(&mut self) {
-        // A guard that can't read them tells of it.
+    /// Logs each line of sysctl.d, ufw, the kernel's command line or TuneD that conflicts with the policy, once for as long as it
+    /// does.
+    pub(super) fn log_conflicts(&mut self) {
+        // The guard thread logs it if interfaces can't be listed.
         let settings = self.policy.all_settings(sysctl::interfaces().unwrap_or_default().into_iter());
         let mut by_key = HashMap::<String, Vec<String>>::new();
-        let mut found = HashMap::<Against, Conflict>::new();
-        let mut order = Vec::new();
+        let mut lines = HashMap::<Against, usize>::new();
+        let mut found = Vec::<Conflict>::new();
         for conflict in conflicts::find(&self.policy, &self.root, &settings) {
             let Conflict { key, entry, says, source, .. } = &conflict;
             let place = format!("{}:{}", printable(source.file.as_os_str()), source.line);
             by_key.entry(self.policy.name(key, *entry)).or_default().push(format!("{place} (sets {says})"));
-            // All that the kernel is told stands on one line.
-            let named = (conflict.origin == Origin::CommandLine).then(|| key.clone());
-            let line = (source.clone(), says.clone(), named);
-            match found.get_mut(&line) {
-                // A vendor's pattern is one record, with all that is to be written against it.
-                Some(first) => first.mend.iter_mut().zip(conflict.mend).for_each(|(mend, more)| mend.add(more)),
-                None => {
-                    order.push(line.clone());
-                    found.insert(line, conflict);
+            match lines.entry(against(&conflict)) {
+                Entry::Vacant(line) => {
+                    line.insert(found.len());
+                    found.push(conflict);
+                }
+                // A vendor's pattern is one record, with all lines that are needed against it.
+                Entry::Occupied(line) => {
+                    found[*line.get()].mend.iter_mut().zip(conflict.mend).for_each(|(mend, more)| mend.add(more));
                 }
             }
         }
-        self.status.get().conflicts = by_key;
+        self.reporter.status.get().conflicts = by_key;
         self.reporter.status_changed(); // a line that is gone has no record
-        for line in order.iter().filter(|line| !self.conflicts.contains(line)) {
-            let Conflict { key, entry, says, source, origin, behind, mend } = found[line].clone();
-            self.reporter.tell(Record::Conflict {
+        found.retain(|conflict| !self.conflicts.contains(&against(conflict)));
+        for Conflict { key, entry, says, source, origin, behind, mend } in found {
+            self.reporter.report(Record::Conflict {
                 key: self.policy.name(&key, entry),
                 ours: self.policy.value(entry).into(),
                 policy: self.policy.entries()[entry].source.clone(),
@@ -97,58 +95,56 @@ impl Daemon {
                 mend,
             });
         }
-        self.conflicts = order.into_iter().collect();
+        self.conflicts = lines.into_keys().collect();
         self.note_refusal(SYSCTL_D, conflicts::unread(&self.root));
     }
 
-    /// A folder that the kernel does not let the service watch, once for as long as there is one.
-    pub(super) fn tell_unwatched(&mut self, watch: Option<&Watch>) {
-        let Some(watch) = watch else { return };
+    /// Logs a folder that the kernel refuses to let the service watch.
+    pub(super) fn note_unwatched(&self) {
+        let Some(watch) = &self.watch else { return };
         let name =
             |(folder, error): &(PathBuf, io::Error)| format!("{}: {}", printable(folder.as_os_str()), why(error));
         self.note_refusal(POLICY_WATCH, watch.paths.refused.as_ref().map(name));
     }
 
-    /// Tells that a source is refused, once for as long as it is, and that it is not any more.
-    fn note_refusal(&mut self, source: &'static str, reason: Option<String>) {
+    /// Logs whether the kernel refuses a source.
+    fn note_refusal(&self, source: &'static str, reason: Option<String>) {
         match reason {
-            Some(reason) if self.refused.insert(source) => self.lost(source, reason),
-            None if self.refused.remove(source) => self.reporter.tell(Record::SourceBack { source }),
-            _ => {}
+            Some(reason) => self.lost(source, reason),
+            None => self.reporter.report(Record::SourceBack { source }),
         }
     }
 
-    pub(super) fn touched(&mut self, touched: io::Result<()>, watch: &mut Option<Watch>) {
-        match touched {
-            Ok(()) => {
-                // Not put off by further events, so that no stream of them holds it up.
-                self.reload_due.get_or_insert_with(|| Instant::now() + POLICY_DEBOUNCE);
-            }
-            Err(error) => {
-                *watch = None;
-                self.lost(POLICY_WATCH, error.to_string());
-            }
+    pub(super) fn files_changed(&mut self, changed: io::Result<()>) {
+        match changed {
+            // Further events do not defer it, so that no stream of them holds it up.
+            Ok(()) => _ = self.reload_due.get_or_insert_with(|| Instant::now() + POLICY_DEBOUNCE),
+            Err(error) => self.lose_watch(&error),
         }
     }
 
-    /// Reads the policy again. Asked for by an administrator, it is always applied; otherwise only if it has changed.
-    pub(super) async fn reload(&mut self, watch: &mut Option<Watch>, asked: bool) {
+    fn lose_watch(&mut self, error: &io::Error) {
+        self.watch = None;
+        self.lost(POLICY_WATCH, error.to_string());
+    }
+
+    /// Reads the policy again. When an administrator asked for it, it is always applied; otherwise only if it has changed.
+    pub(super) async fn reload(&mut self, asked: bool) {
         self.reload_due = None;
-        if let Some(Err(error)) = watch.as_mut().map(|watch| {
+        if let Some(watch) = &mut self.watch {
             watch.paths.drain();
-            watch.renew()
-        }) {
-            *watch = None;
-            self.lost(POLICY_WATCH, error.to_string());
+            if let Err(error) = watch.renew() {
+                self.lose_watch(&error);
+            }
         }
-        self.tell_unwatched(watch.as_ref());
+        self.note_unwatched();
         let mut policy = Policy::load(&self.root);
         policy.note_altnames(find_by_altname);
-        let same =
-            if policy.is_unreadable() { policy.errors == self.errors } else { policy.says_the_same(&self.policy) };
+        let usable = !policy.is_unreadable();
+        let same = if usable { policy.says_the_same(&self.policy) } else { policy.errors == self.errors };
         self.errors.clone_from(&policy.errors);
         if !asked && same {
-            self.tell_conflicts(); // what changed may be in sysctl.d, ufw or TuneD
+            self.log_conflicts(); // the change may be in sysctl.d, ufw or TuneD
             return;
         }
         if asked {
@@ -157,10 +153,9 @@ impl Daemon {
             states.extend(NotifyState::monotonic_usec_now().ok());
             notify(&states);
         }
-        let usable = !policy.is_unreadable();
         if usable {
             self.policy = Arc::new(policy);
-            tell(&self.policy, &self.reporter);
+            log_policy(&self.policy, &self.reporter);
             self.tracker.follow(Follow::Policy(self.policy.clone()));
             let (done, applied) = oneshot::channel();
             self.engine.send(Command::Reload(self.policy.clone(), done));
@@ -168,14 +163,14 @@ impl Daemon {
                 _ = timeout(RELOAD_AT_LATEST, applied).await;
             }
         } else {
-            self.reporter.tell_all(errors(&self.errors, "; the last valid policy remains in force"), None);
+            self.reporter.report_all(errors(&self.errors, "; the last valid policy remains in force"), None);
         }
         if asked {
-            self.tell_ready();
+            self.send_ready();
         }
         if usable && self.ready {
-            self.tell_conflicts(); // else once it is: this may look at thousands of interfaces
+            self.log_conflicts(); // else once it is: this may read the settings of thousands of interfaces
         }
-        self.tell_status();
+        self.send_status();
     }
 }

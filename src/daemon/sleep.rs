@@ -6,21 +6,20 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use rustix::time::ClockId;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
 
-use super::{CLOCKS, Daemon, monotonic, since_zero};
+use super::{CLOCKS, Daemon};
 use crate::engine::Command;
 use crate::report::woke::By;
 use crate::state::resume::{Act, BEFORE, Jump, Moment};
-use crate::wake::clock::Clock;
+use crate::wake::clock::{Clock, now};
 
-/// The package's sleep hook speaks by signals that end nobody who does not catch them, be it an older fwdguard or one that
-/// starts (signal(7)).
+/// The package's sleep hook sends signals that do not end a process that does not catch them, be it an older fwdguard or one
+/// that is starting (signal(7)).
 pub(super) struct Hook {
     asleep: Signal,
     awake: Signal,
-    /// A terminal sends SIGWINCH to whoever runs in it.
-    is_heard: bool,
+    /// A terminal sends SIGWINCH to every program in it, so only a service listens.
+    is_service: bool,
 }
 
 impl Hook {
@@ -28,13 +27,13 @@ impl Hook {
         Ok(Hook {
             asleep: signal(SignalKind::from_raw(libc::SIGURG))?,
             awake: signal(SignalKind::window_change())?,
-            is_heard: std::env::var_os("NOTIFY_SOCKET").is_some(),
+            is_service: std::env::var_os("NOTIFY_SOCKET").is_some(),
         })
     }
 
-    /// Waits until the node is about to sleep, or woke, or both; signals that wait do not say which came first.
-    pub(super) async fn heard(&mut self) -> (bool, bool) {
-        if !self.is_heard {
+    /// Waits until the node is about to sleep, or has resumed, or both; pending signals do not show which came first.
+    pub(super) async fn received(&mut self) -> (bool, bool) {
+        if !self.is_service {
             return std::future::pending().await;
         }
         tokio::select! {
@@ -44,15 +43,8 @@ impl Hook {
     }
 }
 
-pub(super) async fn jumped(clock: &mut Option<Clock>) -> io::Result<Jump> {
-    match clock {
-        Some(clock) => clock.jumped().await,
-        None => std::future::pending().await,
-    }
-}
-
-fn now() -> Moment {
-    Moment { awake: monotonic(), boot: since_zero(ClockId::Boottime) }
+fn moment() -> Moment {
+    Moment { awake: now(ClockId::Monotonic), boot: now(ClockId::Boottime) }
 }
 
 impl Daemon {
@@ -66,58 +58,51 @@ impl Daemon {
         }
     }
 
-    /// What ends a sleep that it has announced comes first.
+    /// The end of a sleep that the hook has announced comes before another sleep.
     pub(super) fn hook(&mut self, asleep: bool, awake: bool) {
         let ends = awake && self.sleeps.is_open(By::Hook);
         if ends {
-            self.woke(By::Hook);
+            self.resumed(By::Hook);
         }
         if asleep {
-            self.asleep(By::Hook, BEFORE, None);
+            self.asleep(By::Hook, BEFORE);
         }
         if awake && !ends {
-            self.woke(By::Hook);
+            self.resumed(By::Hook);
         }
     }
 
-    /// The node is about to sleep. It may do so already if what was put right `before` belongs to its sleep.
-    pub(super) fn asleep(&mut self, by: By, before: Duration, noted: Option<oneshot::Sender<()>>) {
+    /// The node is about to sleep, or does so already; repairs made up to `before` ago belong to this sleep.
+    pub(super) fn asleep(&mut self, by: By, before: Duration) {
         if before.is_zero() {
-            self.ask_clocks(); // the node does not sleep yet, so what they have to say is of the last time
+            self.check_clocks(); // the node does not sleep yet, so a jump belongs to the previous sleep
         }
-        let acts = self.sleeps.announce(by, before, now());
-        self.carry_out(acts);
-        noted.into_iter().for_each(|noted| self.engine.send(Command::Acknowledge(noted)));
+        let acts = self.sleeps.announce(by, before, moment());
+        self.execute(acts);
     }
 
-    pub(super) fn woke(&mut self, by: By) {
-        self.ask_clocks();
+    pub(super) fn resumed(&mut self, by: By) {
+        self.check_clocks();
         self.noticed(by, None);
     }
 
-    /// Whoever tells of a wake-up finds them ahead of him.
-    fn ask_clocks(&mut self) {
-        if let Some(jump) = self.clock.as_mut().and_then(Clock::look) {
+    /// A jump of the clocks is noted before what another source reports.
+    fn check_clocks(&mut self) {
+        if let Some(jump) = self.clock.as_mut().and_then(Clock::check) {
             self.noticed(By::Clocks, Some(jump));
         }
     }
 
     fn noticed(&mut self, by: By, jump: Option<Jump>) {
-        let now = now();
+        let now = moment();
         let (cause, acts) = self.sleeps.notice(by, jump, now);
-        self.carry_out(acts);
+        self.execute(acts);
         self.engine.send(Command::Audit(cause));
-        self.settle.start(cause, now.awake);
-        // The first look is the one just sent.
-        self.settle.take(now.awake);
+        self.follow_ups.start(cause, now.awake);
+        self.follow_ups.take(now.awake); // the first check is the audit just sent
     }
 
-    pub(super) fn rest(&mut self) {
-        let record = self.sleeps.rest(monotonic());
-        self.carry_out(record);
-    }
-
-    pub(super) fn carry_out(&self, acts: impl IntoIterator<Item = Act>) {
+    pub(super) fn execute(&self, acts: impl IntoIterator<Item = Act>) {
         for act in acts {
             self.engine.send(match act {
                 Act::MarkSleep(before) => Command::MarkSleep(before),

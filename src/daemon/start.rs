@@ -19,17 +19,18 @@ use crate::report::record::{Cause, Record};
 use crate::state::{Move, Summary};
 use crate::writers::{Follow, INTERFACE_FILES_MAX, WriterTracker};
 
-/// There is room for as many before there are threads.
+/// The table of descriptors has room for this many before there are threads.
 const DESCRIPTORS: i32 = FILES_MAX as i32 + 200;
-/// Where the guard thread's news goes.
-pub(super) struct News {
+
+/// Where the guard thread's records and events go.
+pub(super) struct ServiceSink {
     pub reporter: Reporter,
     pub tracker: WriterTracker,
 }
 
-impl Sink for News {
+impl Sink for ServiceSink {
     fn publish(&mut self, records: Vec<Record>, summary: Option<Summary>) {
-        self.reporter.tell_all(records, summary);
+        self.reporter.report_all(records, summary);
     }
 
     fn log(&mut self, log: Log) {
@@ -49,7 +50,7 @@ impl Sink for News {
     }
 }
 
-/// Takes what needs CAP_SYS_ADMIN and CAP_SYS_NICE, and then keeps CAP_NET_ADMIN alone. No other thread exists yet.
+/// Uses CAP_SYS_ADMIN and CAP_SYS_NICE, and then keeps CAP_NET_ADMIN alone. No other thread exists yet.
 pub(super) fn take_and_drop_privileges() -> Result<io::Result<Groups>> {
     // A table of descriptors that threads share grows by waiting for all processors (expand_fdtable, fs/file.c: some 5 ms
     // each time); one that has had a high number in it is large enough for the files that are marked for writers.
@@ -60,24 +61,24 @@ pub(super) fn take_and_drop_privileges() -> Result<io::Result<Groups>> {
     Ok(groups)
 }
 
-/// What the guard knew after its first pass, how it ended, and the way to it.
+/// The summary after the first pass, the result of the guard thread, and the mailbox to it.
 pub(super) type Started = (oneshot::Receiver<Summary>, oneshot::Receiver<io::Result<Summary>>, Mailbox);
 
 /// Starts the guard thread: subscribe, read everything, loop.
 pub(super) fn start_engine(
     policy: Arc<Policy>,
     heartbeat: Arc<Heartbeat>,
-    news: News,
+    sink: ServiceSink,
     verbosity: Verbosity,
 ) -> Result<Started> {
-    let (reporter, tracker) = (news.reporter.clone(), news.tracker.clone());
+    let (reporter, tracker) = (sink.reporter.clone(), sink.tracker.clone());
     let (mailbox, inbox) = Mailbox::new().context("cannot create an eventfd")?;
     let (passed, first_pass) = oneshot::channel();
     let (end, ended) = oneshot::channel();
-    let mut engine = Engine::new(policy.clone(), heartbeat, news)
+    let mut engine = Engine::new(policy.clone(), heartbeat, sink)
         .context("cannot open an rtnetlink socket; is AF_NETLINK allowed?")?;
     engine.log(verbosity);
-    super::policy::tell(&policy, &reporter); // before the thread has anything to tell
+    super::policy::log_policy(&policy, &reporter); // before the thread logs anything
     let own_mailbox = mailbox.clone();
     std::thread::Builder::new()
         .name("guard".into())
@@ -86,7 +87,7 @@ pub(super) fn start_engine(
             engine.audit(Cause::Start);
             let summary = engine.summary();
             let Summary { settings, interfaces, repairs, .. } = summary;
-            reporter.tell(Record::Started { settings, interfaces, repaired: repairs as usize });
+            reporter.report(Record::Started { settings, interfaces, repaired: repairs as usize });
             let ready = move || _ = passed.send(summary);
             if interfaces <= INTERFACE_FILES_MAX {
                 // From READY on, writers are known: the files of the interfaces are watched first.
@@ -96,7 +97,7 @@ pub(super) fn start_engine(
             }
             let result = engine.run(&own_mailbox, &inbox);
             let result = result.map(|()| engine.summary());
-            // The last reporters but one go here, so that the farewell is the last that is said.
+            // All reporters but the event loop's are dropped here, so that its record of the stop is the last.
             drop((engine, reporter, tracker));
             _ = end.send(result);
         })

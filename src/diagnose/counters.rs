@@ -1,22 +1,23 @@
-//! The kernel's own counts of what it dropped: since boot, and whether they move.
+//! The kernel's own counters of dropped packets.
 
 use std::fs::read_to_string;
 use std::net::IpAddr;
 
 pub const REVERSE_PATH: &str = "TcpExt IPReversePathFilter";
 
-/// One counter at one time.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One counter: its value since boot, and by how much it moved while it was sampled.
 pub struct Counter {
     pub name: String,
     pub value: u64,
+    pub moved: u64,
 }
 
-/// All that can be read, with those of `interfaces`, by name.
+/// All counters that can be read, with those of `interfaces`.
 pub fn read(to: IpAddr, interfaces: &[String]) -> Vec<Counter> {
     let file = |name: &str| read_to_string(format!("/proc/net/{name}")).unwrap_or_default();
     let mut counters = Vec::new();
-    let mut add = |name: String, value: Option<u64>| counters.extend(value.map(|value| Counter { name, value }));
+    let mut add =
+        |name: String, value: Option<u64>| counters.extend(value.map(|value| Counter { name, value, moved: 0 }));
     if to.is_ipv4() {
         let netstat = file("netstat");
         add("Ip InAddrErrors".into(), in_pairs(&file("snmp"), "Ip:", "InAddrErrors"));
@@ -43,26 +44,26 @@ pub fn read(to: IpAddr, interfaces: &[String]) -> Vec<Counter> {
     counters
 }
 
-/// A line of names, and below it one of values, both begun by `table`.
+/// Reads a line of names, and below it one of values, both beginning with `table`.
 fn in_pairs(text: &str, table: &str, name: &str) -> Option<u64> {
     let mut lines = text.lines().filter(|line| line.starts_with(table)).map(str::split_ascii_whitespace);
     let (names, mut values) = (lines.next()?, lines.next()?);
     values.nth(names.into_iter().position(|n| n == name)?)?.parse().ok()
 }
 
-/// A line of names, and below it a line of hexadecimal values for each processor.
+/// Reads a line of names, and below it a line of hexadecimal values for each processor.
 fn by_processor(text: &str, name: &str) -> Option<u64> {
     let at = text.lines().next()?.split_ascii_whitespace().position(|n| n == name)?;
     text.lines().skip(1).map(|line| u64::from_str_radix(line.split_ascii_whitespace().nth(at)?, 16).ok()).sum()
 }
 
-/// A line for each processor; the second number, hexadecimal, is what it dropped since its backlog was full.
+/// Reads a line for each processor, whose second number, hexadecimal, counts packets that found its backlog full.
 fn softnet(text: &str) -> Option<u64> {
     let dropped = |line: &str| u64::from_str_radix(line.split_ascii_whitespace().nth(1)?, 16).ok();
     text.lines().map(dropped).sum()
 }
 
-/// The fourth and the twelfth number behind an interface's name: dropped on the way in and on the way out.
+/// Adds the fourth and the twelfth number behind an interface's name: dropped while received and while sent.
 fn dropped(text: &str, interface: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.trim_start().strip_prefix(interface)?.strip_prefix(':'))?;
     let values: Vec<&str> = line.split_ascii_whitespace().collect();

@@ -1,4 +1,4 @@
-//! A fault: one thing at one place, with the setting or route that causes it and the command that fixes it.
+//! A fault: one cause at one place, with the setting or route that causes it and the command that fixes it.
 
 use serde_json::{Value, json};
 
@@ -49,13 +49,13 @@ pub struct Fault {
     pub kind: Kind,
     pub way: Way,
     pub interface: String,
-    /// How many more interfaces have the same.
+    /// How many more interfaces have the same fault.
     pub more: usize,
     pub text: String,
     pub key: Option<(String, i32)>,
     pub route: Option<String>,
-    pub mend: Option<String>,
-    /// It depends on the packet's mark, which nobody gave.
+    pub fix: Option<String>,
+    /// It depends on the packet's mark, which was not specified.
     pub suspected: bool,
 }
 
@@ -69,7 +69,7 @@ impl Fault {
             text,
             key: None,
             route: None,
-            mend: None,
+            fix: None,
             suspected: false,
         }
     }
@@ -86,20 +86,20 @@ impl Fault {
         Fault { route: Some(route.into()), ..self }
     }
 
-    /// The command is pasted into a shell, so none is offered that has a name with other characters in it.
-    pub fn mend(self, command: String) -> Fault {
+    /// The command is pasted into a shell, so none with other characters in a name is offered.
+    pub fn fix(self, command: String) -> Fault {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || " ._:=/@,-".contains(c);
-        Fault { mend: Some(command).filter(|command| command.chars().all(is_plain)), ..self }
+        Fault { fix: Some(command).filter(|command| command.chars().all(is_plain)), ..self }
     }
 
-    /// It may not be one: the packet's mark decides, and nobody gave it. So nothing is advised that could break what works.
+    /// It may not be one: it depends on the packet's mark, which was not specified. So no command is offered.
     pub fn suspected(self) -> Fault {
-        Fault { suspected: true, mend: None, ..self }
+        Fault { suspected: true, fix: None, ..self }
     }
 
     /// Whether mending one mends the other.
     pub fn is_same(&self, other: &Fault) -> bool {
-        self.kind == other.kind && self.mend == other.mend && (self.mend.is_some() || self.text == other.text)
+        self.kind == other.kind && self.fix == other.fix && (self.fix.is_some() || self.text == other.text)
     }
 
     /// Whether another interface could be without it.
@@ -107,7 +107,7 @@ impl Fault {
         matches!(self.kind, Kind::ForwardingOff | Kind::ReversePath)
     }
 
-    /// As the verdict tells it.
+    /// Its part of the verdict.
     pub fn sentence(&self) -> String {
         let way = if self.way == Way::Back { "on the way back, " } else { "" };
         let more = if self.more > 0 { format!(" (also on {} more)", self.more) } else { String::new() };
@@ -124,7 +124,7 @@ impl Fault {
             "key": self.key.as_ref().map(|(key, _)| key),
             "value": self.key.as_ref().map(|(_, value)| value.to_string()),
             "route": self.route,
-            "mend": self.mend,
+            "mend": self.fix,
         })
     }
 }

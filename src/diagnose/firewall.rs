@@ -1,7 +1,7 @@
 //! What the firewall's rules do with a packet, as far as its addresses, interfaces, mark and connection state decide it.
 //!
-//! What a rule asks beyond that (a port, a set of ipset, a limit) may or may not be so. Such a rule neither clears a packet nor
-//! condemns it: what drops it is a rule, or a chain's policy, that is met for sure unless one of those was.
+//! A rule that matches anything else (a port, an ipset, a limit) may or may not match: it is passed over. A suspect is a rule or a
+//! chain's policy that drops the packet for certain unless one of those accepted it before.
 
 pub mod iptables;
 pub mod nft;
@@ -17,12 +17,12 @@ use super::fault::Way;
 use super::messages::in_subnet;
 use crate::text::count;
 
-/// Who drops what no rule drops.
+/// The tool of suspects that are no rules.
 const KERNEL: &str = "the kernel";
 
-/// Rules that are walked through for one packet; a ruleset that jumps without end has no more.
+/// At most this many rules are evaluated for one packet, since a ruleset may jump without end.
 const STEPS_MAX: usize = 200_000;
-/// Chains that are in each other; the kernel has no more (`NFT_JUMP_STACK_SIZE`).
+/// The kernel's limit of nested chains (`NFT_JUMP_STACK_SIZE`).
 const DEPTH_MAX: usize = 16;
 
 /// One packet, as a firewall sees it.
@@ -39,7 +39,7 @@ pub struct Flow {
     pub known: u32,
 }
 
-/// Whether something is so; the least of several is whether all are.
+/// A truth value; the least of several is their conjunction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Answer {
     No,
@@ -55,7 +55,7 @@ impl From<bool> for Answer {
     }
 }
 
-/// What one packet is asked for.
+/// The field of a packet that is matched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
     From,
@@ -67,12 +67,12 @@ pub enum Field {
     Other,
 }
 
-/// What a field may be.
+/// A value to match a field with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
     Net(IpAddr, u8),
     Range(IpAddr, IpAddr),
-    /// An interface; with `*` at the end, all that begin so.
+    /// An interface; with `*` at the end, all with this prefix.
     Name(String),
     State(String),
     Mark(u32, u32),
@@ -94,17 +94,17 @@ pub enum Action {
     Return,
     Jump(String),
     Goto(String),
-    /// The bits of the mask are set so; `None`: to what nobody knows.
+    /// The bits of the mask are set to this value; `None`: to an unknown one.
     Mark(Option<u32>, u32),
-    /// It belongs to no connection from then on.
+    /// The packet belongs to no connection from then on.
     Untrack,
-    /// What decides nothing: it counts, logs, or changes something else.
+    /// It decides nothing: it counts, logs, or changes another field.
     Other,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// As its tool prints it; of nft, its handle.
+    /// The rule as its tool prints it; for nft its handle.
     pub text: String,
     pub packets: Option<u64>,
     pub matches: Vec<Match>,
@@ -117,17 +117,17 @@ pub struct Chain {
     pub base: Option<Base>,
 }
 
-/// A chain that the kernel calls: in the order of hooks, and of chains at one.
+/// A chain that the kernel calls, ordered by hook and priority.
 #[derive(Clone, Debug)]
 pub struct Base {
     pub order: (Hook, i64),
     /// It sees the first packet of a connection only.
     pub nat: bool,
-    /// The policy where it drops, as its tool prints it, and how many packets met it.
+    /// A policy that drops, as its tool prints it, and its counter.
     pub drops: Option<(String, Option<u64>)>,
 }
 
-/// Where a packet that is forwarded meets a firewall (linux/netfilter.h).
+/// The hooks that a forwarded packet passes (linux/netfilter.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hook {
     Prerouting,
@@ -155,16 +155,16 @@ pub struct Suspect {
     pub chain: String,
     pub rule: String,
     pub packets: Option<u64>,
-    /// It drops packets that belong to no connection, so it is a suspect only while it counts some.
+    /// It drops packets that belong to no connection, so it is a suspect only if its counter moved.
     pub if_moved: bool,
-    /// By how much the counter moved during the look.
+    /// By how much the counter moved while it was sampled.
     pub moved: Option<u64>,
-    /// It is the answer that meets it.
+    /// It drops the answer.
     pub back: bool,
 }
 
 impl Suspect {
-    /// What the kernel itself may drop; `counted`: how often it did, and by how much that moved.
+    /// A reason of the kernel itself to drop the packet; `counted`: its counter, and by how much that moved.
     pub fn kernel(rule: String, counted: Option<(u64, u64)>, way: Way) -> Suspect {
         let (packets, moved) = (counted.map(|counted| counted.0), counted.map(|counted| counted.1));
         let (table, chain) = Default::default();
@@ -197,7 +197,7 @@ impl Suspect {
         })
     }
 
-    /// Its counter stands at `after` now.
+    /// Notes the counter's present value.
     pub fn count(&mut self, after: Option<u64>) {
         self.moved = self.packets.and_then(|before| Some(after?.saturating_sub(before)));
         self.packets = after.or(self.packets);
@@ -247,7 +247,7 @@ impl Field {
                 _ => Maybe,
             },
             (Field::Mark, Value::Mark(mark, mask)) if mask & !flow.known == 0 => (flow.mark & mask == *mark).into(),
-            // What is known of it may be enough to tell.
+            // The known bits may be enough to decide.
             (Field::Mark, Value::Mark(mark, mask)) if (flow.mark ^ mark) & mask & flow.known != 0 => No,
             _ => Maybe,
         }
@@ -259,7 +259,7 @@ impl Rule {
         self.matches.iter().map(|one| one.is_met(flow)).min().unwrap_or(Yes)
     }
 
-    /// Whether it drops packets that belong to no connection, for all that is known of the others.
+    /// Whether it drops packets that belong to no connection, as far as its other matches are known.
     fn drops_invalid(&self, flow: &Flow) -> bool {
         let invalid =
             |one: &Match| one.field == Field::State && one.values == [Value::State("invalid".into())] && !one.not;
@@ -270,11 +270,11 @@ impl Rule {
 }
 
 impl Ruleset {
-    /// What drops the packet, in the order in which it meets them; at most one in each base chain, and those that drop what
-    /// belongs to no connection. The flag: all rules could be followed.
+    /// The rules that drop the packet, in the order in which it meets them: at most one in each base chain, and those that drop
+    /// packets of no connection. The flag: all rules could be followed.
     pub fn suspects(&self, flow: &Flow, back: bool) -> (Vec<Suspect>, bool) {
         let mut base: Vec<_> = self.chains.iter().filter_map(|(at, chain)| Some((chain.base.as_ref()?, at))).collect();
-        // Of a connection that is known, the chains for its addresses are not asked.
+        // Packets of a known connection do not pass the chains of `nat`.
         base.retain(|(base, _)| !base.nat || flow.state == "new");
         base.sort_by_key(|(base, at)| (base.order, *at));
         let (mut flow, mut suspects, mut steps) = (flow.clone(), Vec::new(), 0);
@@ -312,20 +312,20 @@ impl Walk<'_> {
         self.suspects.push(Suspect { tool, table, chain, rule, packets, if_moved, moved: None, back: self.back });
     }
 
-    /// `surely`: the packet is known to come there.
-    fn chain(&mut self, name: &str, flow: &mut Flow, surely: bool) -> End {
+    /// `certain`: the packet is known to reach this chain.
+    fn chain(&mut self, name: &str, flow: &mut Flow, certain: bool) -> End {
         let at = (self.table.to_string(), name.to_string());
         let Some(chain) = self.ruleset.chains.get(&at) else { return End::Returned };
         if self.depth == DEPTH_MAX {
             *self.steps = STEPS_MAX + 1;
         }
         self.depth += 1;
-        let end = self.rules(name, &chain.rules, flow, surely);
+        let end = self.rules(name, &chain.rules, flow, certain);
         self.depth -= 1;
         end
     }
 
-    fn rules(&mut self, name: &str, rules: &[Rule], flow: &mut Flow, surely: bool) -> End {
+    fn rules(&mut self, name: &str, rules: &[Rule], flow: &mut Flow, certain: bool) -> End {
         for rule in rules {
             *self.steps += 1;
             if *self.steps > STEPS_MAX {
@@ -352,17 +352,17 @@ impl Walk<'_> {
                 (Action::Accept, Yes) => return End::Decided,
                 (Action::Return, Yes) => return End::Returned,
                 (Action::Drop, Yes) => {
-                    if surely {
+                    if certain {
                         self.suspect(name, rule.text.clone(), rule.packets, false);
                     }
                     return End::Decided;
                 }
                 (Action::Jump(to), Yes) => {
-                    if self.chain(to, flow, surely) == End::Decided {
+                    if self.chain(to, flow, certain) == End::Decided {
                         return End::Decided;
                     }
                 }
-                (Action::Goto(to), Yes) => return self.chain(to, flow, surely),
+                (Action::Goto(to), Yes) => return self.chain(to, flow, certain),
             }
         }
         End::Returned

@@ -1,4 +1,4 @@
-//! The way out of the node: the egress, the next hop behind it, and through a tunnel the same again for its outer packets.
+//! The way out of the node: the egress, the next hop behind it, and for a tunnel the same again for its outer packets.
 
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::thread::JoinHandle;
@@ -21,10 +21,10 @@ const DEPTH_MAX: usize = 3;
 const DISCARD_PORT: u16 = 9;
 /// The first segment is sent again after one second.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(900);
-/// Length of a MAC address that stands for all others in a VXLAN's forwarding table.
+/// The MAC address of the default entry in a VXLAN's forwarding table.
 const DEFAULT_ENTRY: [u8; 6] = [0; 6];
 
-/// What stands behind one lookup.
+/// The result of one route lookup on the way out.
 #[derive(Clone, Debug)]
 pub struct Hop {
     pub link: Link,
@@ -34,7 +34,7 @@ pub struct Hop {
     pub route: String,
     pub neighbour: Resolution,
     pub wrapped: Option<Wrapped>,
-    /// The route is one pod's, and nobody on this side answers when it asks for the link address of its gateway.
+    /// The route is a single pod's, and this node does not answer the pod's ARP requests for its gateway.
     pub unproxied: bool,
 }
 
@@ -43,7 +43,7 @@ pub enum Resolution {
     NotNeeded,
     Known(NeighbourState),
     Unanswered(NeighbourState),
-    /// Nobody has asked for it yet, and asking could not be provoked.
+    /// The kernel has not resolved it yet, and could not be made to.
     Unknown,
 }
 
@@ -51,17 +51,17 @@ pub enum Resolution {
 #[derive(Clone, Debug)]
 pub struct Wrapped {
     pub remote: Option<IpAddr>,
-    /// Why the remote can't be reached, and the route that says so, if one does.
+    /// Why the remote can't be reached, and the route that causes it, if one does.
     pub unreachable: Option<(String, Option<String>)>,
-    /// No route leads to it: the kernel takes it for a neighbour on the interface that the tunnel is bound to.
+    /// No route leads to it: the kernel treats it as a neighbour on the interface that the tunnel is bound to.
     pub unrouted: bool,
-    /// The remote is no other node's.
+    /// The remote is an address of this node.
     pub own: bool,
-    /// The most that an outer packet may carry of an inner one, if that is known.
+    /// The largest inner packet that fits into an outer one, if that is known.
     pub room: Option<u32>,
 }
 
-/// Follows a route to where packets leave the node, through tunnels. `asked` is how it was looked up.
+/// Follows a route, and tunnels on it, to where packets leave the node. `asked` are the parameters of its lookup.
 pub fn follow(node: &mut Node, to: IpAddr, route: &Route, asked: Lookup) -> Vec<Hop> {
     let (mut hops, mut to, mut route) = (Vec::<Hop>::new(), to, route.clone());
     while hops.len() < DEPTH_MAX {
@@ -77,8 +77,7 @@ pub fn follow(node: &mut Node, to: IpAddr, route: &Route, asked: Lookup) -> Vec<
             && !["proxy_arp", "proxy_arp_pvlan"].into_iter().any(|name| node.is_on(link.index, name));
         let text = node.text(&whole);
         let mut hop = Hop { to, next, route: text, neighbour: Resolution::NotNeeded, wrapped: None, unproxied, link };
-        let neighbours = node.neighbours(hop.link.index, next);
-        let known = neighbours.into_iter().find(|neighbour| neighbour.address == Some(next));
+        let known = node.neighbour(hop.link.index, next);
         hop.neighbour = resolution(&hop.link, known.as_ref());
         let outer = wrap(node, &mut hop, next_hop.encapsulated_to, known.as_ref());
         let remote = hop.wrapped.as_ref().and_then(|wrapped| wrapped.remote);
@@ -97,7 +96,7 @@ fn wrap(node: &mut Node, hop: &mut Hop, encapsulated_to: Option<IpAddr>, known: 
     let unicast = |address: &IpAddr| !address.is_multicast();
     let remote = encapsulated_to.or(tunnel.remote).or_else(|| match hop.link.kind.as_str() {
         "vxlan" | "geneve" => forwarding_entry(node, hop.link.index, known),
-        // Many remotes on one interface, as Calico's tunl0 has them: the gateway is the remote.
+        // An interface with many remotes, such as Calico's tunl0: the gateway is the remote.
         _ => Some(hop.next).filter(|next| *next != hop.to),
     });
     let mut wrapped =
@@ -119,7 +118,7 @@ fn wrap(node: &mut Node, hop: &mut Hop, encapsulated_to: Option<IpAddr>, known: 
             }
             Ok(route) => {
                 let mtu = route.hops.first().and_then(|next| node.links.get(&next.interface)).map(|link| link.mtu);
-                // IPv6's outer header has 20 bytes more; those kinds that are of IPv6 alone have them counted already.
+                // IPv6's outer header has 20 bytes more; the overhead of kinds for IPv6 alone includes them.
                 let longer = if remote.is_ipv6() && !hop.link.kind.starts_with("ip6") { 20 } else { 0 };
                 wrapped.room = mtu.map(|mtu| mtu.saturating_sub(tunnel.overhead + longer));
                 outer = Some(route);
@@ -156,18 +155,18 @@ fn resolution(link: &Link, known: Option<&Neighbour>) -> Resolution {
     match known.map(|neighbour| neighbour.state) {
         _ if !link.resolves() => Resolution::NotNeeded,
         Some(state) if is_unanswered(state) => Resolution::Unanswered(state),
-        // Without a state the kernel has not tried.
+        // Without a state the kernel has not tried to resolve it.
         Some(state) if state != NeighbourState::None => Resolution::Known(state),
         _ => Resolution::Unknown,
     }
 }
 
-/// Has the kernel look for the neighbours that it does not know, by one empty datagram for each; and a pod that the node does
-/// not answer for is asked for a connection to a port where nobody listens: only who knows the way back refuses it.
-pub fn provoke(hops: &[Hop]) -> Option<JoinHandle<bool>> {
+/// Makes the kernel resolve the neighbours that it does not know, by one empty datagram for each. A pod that may not resolve its
+/// gateway is sent a TCP connection to an unused port: only a pod that knows the way back can refuse it.
+pub fn resolve_next_hops(hops: &[Hop]) -> Option<JoinHandle<bool>> {
     for hop in hops.iter().filter(|hop| matches!(hop.neighbour, Resolution::Unknown | Resolution::Unanswered(_))) {
         let any: IpAddr = if hop.to.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
-        // What came of it stands in the neighbour table.
+        // The result is in the neighbour table.
         _ = UdpSocket::bind((any, 0)).and_then(|socket| socket.send_to(&[], (hop.to, DISCARD_PORT)));
     }
     let pod = SocketAddr::new(hops.iter().find(|hop| hop.unproxied)?.to, DISCARD_PORT);
@@ -177,20 +176,19 @@ pub fn provoke(hops: &[Hop]) -> Option<JoinHandle<bool>> {
     }))
 }
 
-/// Looks again for what was not known.
-pub fn look_again(node: &mut Node, hops: &mut [Hop], probe: Option<JoinHandle<bool>>) {
+/// Resolves again the next hops that were not known.
+pub fn check_again(node: &mut Node, hops: &mut [Hop], probe: Option<JoinHandle<bool>>) {
     let answers = probe.is_some_and(|probe| probe.join().unwrap_or(false));
     for hop in hops {
         hop.unproxied &= !answers;
         if matches!(hop.neighbour, Resolution::Unknown | Resolution::Unanswered(_)) {
-            let neighbours = node.neighbours(hop.link.index, hop.next);
-            hop.neighbour = resolution(&hop.link, neighbours.iter().find(|n| n.address == Some(hop.next)));
+            hop.neighbour = resolution(&hop.link, node.neighbour(hop.link.index, hop.next).as_ref());
         }
     }
 }
 
-/// The faults on the way out, and what is only a warning. A next hop that can't be found since the tunnel before it does
-/// not carry is no fault of its own.
+/// The faults on the way out, and the warnings. A next hop that can't be resolved because its tunnel is broken is no fault of its
+/// own.
 pub fn faults(hops: &[Hop]) -> (Vec<Fault>, Vec<String>) {
     let (mut faults, mut warnings) = (Vec::<Fault>::new(), Vec::new());
     for (at, hop) in hops.iter().enumerate().rev() {
@@ -199,7 +197,7 @@ pub fn faults(hops: &[Hop]) -> (Vec<Fault>, Vec<String>) {
         let mut here = Vec::new();
         if !hop.link.is_up() {
             let text = format!("{link}, where it would leave, is down");
-            here.push(fault(Kind::EgressDown, text).mend(format!("ip link set {link} up")));
+            here.push(fault(Kind::EgressDown, text).fix(format!("ip link set {link} up")));
         } else if !hop.link.has_carrier() {
             let text = format!("{link}, where it would leave, has no carrier: the other end is down or unplugged");
             here.push(fault(Kind::NoCarrier, text));
@@ -230,9 +228,7 @@ pub fn faults(hops: &[Hop]) -> (Vec<Fault>, Vec<String>) {
         if hop.unproxied && here.is_empty() {
             let key = format!("net.ipv4.conf.{}.proxy_arp", link.replace('.', "/"));
             let text = format!("{key} is 0 and {link} has no address: the pod cannot resolve its gateway");
-            here.push(
-                Fault::new(Kind::ProxyArp, Way::Back, link, text).key(&key, 0).mend(format!("sysctl -w {key}=1")),
-            );
+            here.push(Fault::new(Kind::ProxyArp, Way::Back, link, text).key(&key, 0).fix(format!("sysctl -w {key}=1")));
         }
         here.append(&mut faults);
         faults = here;
@@ -241,15 +237,15 @@ pub fn faults(hops: &[Hop]) -> (Vec<Fault>, Vec<String>) {
 }
 
 impl Wrapped {
-    /// Why outer packets get nowhere.
+    /// Why outer packets do not reach the remote.
     fn fault(&self, hop: &Hop, link: &str) -> Option<Fault> {
         let (why, route) = self.unreachable.as_ref()?;
         let to = self.remote.unwrap_or(hop.next);
         let text = format!("the tunnel {link} ({}) wraps packets to {to}, and {why}", hop.link.kind);
         let fault = Fault::new(Kind::Tunnel, Way::There, link, text);
         Some(match route {
-            Some(route) => fault.route(route).mend(format!("ip route del {route}")),
-            None if self.remote.is_some() && !self.own => fault.mend(format!("ip route add {to} via GATEWAY")),
+            Some(route) => fault.route(route).fix(format!("ip route del {route}")),
+            None if self.remote.is_some() && !self.own => fault.fix(format!("ip route add {to} via GATEWAY")),
             None => fault,
         })
     }

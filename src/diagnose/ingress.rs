@@ -7,7 +7,7 @@ use super::links::{Address, Link};
 use super::messages::{Route, in_subnet};
 use super::node::{Node, width};
 
-/// Hosts of a subnet that are tried before one that is not the node's own.
+/// At most this many hosts of a subnet are tried for one that is not the node's own.
 const TRIED: u128 = 64;
 
 /// An interface that traffic for the address could arrive on.
@@ -15,11 +15,11 @@ const TRIED: u128 = 64;
 pub struct Ingress {
     pub interface: i32,
     pub from: IpAddr,
-    /// It is where that source's traffic should come in; others are asked, too, and may well drop it.
+    /// Traffic from this source should arrive here; other interfaces are checked, too, and may rightly drop it.
     pub expected: bool,
 }
 
-/// What the user said of the packet.
+/// The packet as the user described it.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet {
     pub to: IpAddr,
@@ -29,7 +29,7 @@ pub struct Packet {
     pub mark: Option<(u32, u32)>,
 }
 
-/// The interfaces to be asked, the likeliest first. `reverse` is the route to the source, if one is given.
+/// The interfaces to be checked, the likeliest first. `reverse` is the route to the source, if one is given.
 pub fn candidates(node: &Node, packet: Packet, egress: Option<i32>, reverse: Option<&Route>) -> Vec<Ingress> {
     let sources = sources(node, packet.to);
     if let Some(interface) = packet.interface {
@@ -42,7 +42,7 @@ pub fn candidates(node: &Node, packet: Packet, egress: Option<i32>, reverse: Opt
             .iter()
             .any(|own| in_subnet(from, own.address, own.prefix) && own.prefix < width(from))
     };
-    // The address's own subnet is not where others come from.
+    // Traffic for an address does not arrive from its own subnet.
     let leaves = |interface: i32| egress == Some(interface) || connected(interface, packet.to);
     let could =
         |link: &Link| !link.is_loopback() && !node.is_port(link) && (!leaves(link.index) || leads_back(link.index));
@@ -64,13 +64,13 @@ pub fn candidates(node: &Node, packet: Packet, egress: Option<i32>, reverse: Opt
     };
     let mut found: Vec<_> = node.links.values().filter(|link| could(link)).filter_map(candidate).collect();
     if found.is_empty() {
-        // Nothing but the egress, or nothing that is up.
+        // Only the egress exists, or no interface is up.
         let rest = node.links.values().filter(|link| !link.is_loopback() && !node.is_port(link));
         let with_source = rest.filter_map(|link| Some((link, packet.from.or(sources.get(&link.index).copied())?)));
         found.extend(with_source.map(|(link, from)| Ingress { interface: link.index, from, expected: true }));
     }
     if found.is_empty() {
-        // Nobody is known behind any interface; route and forwarding can be judged for all that.
+        // No host is known behind any interface; route and forwarding can be judged nevertheless.
         let any = node.links.values().max_by_key(|link| (!link.is_loopback(), alive(link), link.index));
         let from = packet.from.unwrap_or_else(|| documentation(packet.to));
         found.extend(any.map(|link| Ingress { interface: link.index, from, expected: true }));
@@ -94,7 +94,7 @@ fn sources(node: &Node, to: IpAddr) -> HashMap<i32, IpAddr> {
         }
     }
     let mut routes: Vec<&Route> = node.routes.iter().filter(|route| route.is_unicast()).collect();
-    // Default routes last: they say least of who is behind.
+    // Default routes last: they are the weakest evidence of a source.
     routes.sort_by_key(|route| route.prefix == 0);
     for route in routes {
         for hop in &route.hops {
@@ -121,7 +121,7 @@ fn neighbour_of(own: &Address, fits: impl Fn(IpAddr) -> bool) -> Option<IpAddr> 
 /// The first hosts of a subnet.
 fn hosts(network: IpAddr, prefix: u8) -> impl Iterator<Item = IpAddr> {
     let free = u32::from(width(network) - prefix.min(width(network)));
-    // The first address of an IPv4 subnet is not a host's, nor is the last, unless there are but two.
+    // The first and the last address of an IPv4 subnet are no hosts, unless it has only two.
     let range = match free {
         0 => 0..1,
         1 => 0..2,
@@ -133,7 +133,7 @@ fn hosts(network: IpAddr, prefix: u8) -> impl Iterator<Item = IpAddr> {
     })
 }
 
-/// Somebody out there (RFC 5737, RFC 3849).
+/// An address outside (RFC 5737, RFC 3849).
 fn documentation(to: IpAddr) -> IpAddr {
     match to {
         IpAddr::V4(_) => [192, 0, 2, 1].into(),

@@ -1,5 +1,4 @@
-//! The pure part: from what the kernel answered and what stands in its settings to the faults, in the order in which a
-//! packet meets them.
+//! Derives faults from the kernel's answers and settings, in the order in which a packet meets them. It reads nothing itself.
 
 use std::net::IpAddr;
 
@@ -19,42 +18,42 @@ pub struct Passage {
     pub ingress: (String, bool, bool),
     /// The kernel's own verdict on a packet that arrives there.
     pub verdict: Result<(), Stop>,
-    /// A lookup that knows of no ingress, and so of no forwarding and rp_filter.
+    /// The result of a lookup without an ingress, which ignores forwarding and rp_filter.
     pub lookup: Result<(), Errno>,
-    /// The route that lets nothing through.
+    /// The refusing route.
     pub refusing: Option<Refusing>,
-    /// An interface that is down: with it went the routes through it. Whether the address lies in its subnet.
+    /// An interface that is down, so that its routes are gone, and whether the address lies in its subnet.
     pub down: Option<(String, bool)>,
     pub settings: Settings,
-    /// What the source is, where it is no other host's: an address of this node, a broadcast address.
+    /// The kind of the source if it is no other host's: an address of this node, a broadcast address.
     pub own_source: Option<&'static str>,
     /// The interfaces that a route back to the source has, by name, and that route.
     pub reverse: Result<(Vec<String>, String), Errno>,
     pub marks: Marks,
-    /// A route that would do, in a table that no rule leads to: its text and its table.
-    pub beside: Option<(String, u32)>,
+    /// A route to the address in a table that no rule leads to: its text and its table.
+    pub unruled: Option<(String, u32)>,
 }
 
-/// A route that lets nothing through.
+/// A route that drops packets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusing {
     pub kind: &'static str,
     /// As `ip route` prints it.
     pub route: String,
-    /// A person made it: a routing daemon or the kernel would have its reason, and make it again.
+    /// An administrator made it. A routing daemon or the kernel would make it again.
     pub by_hand: bool,
 }
 
-/// What marks (`fwmark` of ip-rule(8)) have to do with it.
+/// The part of marks (`fwmark` of ip-rule(8)).
 #[derive(Clone, Debug, Default)]
 pub struct Marks {
-    /// Rules or rp_filter go by the mark, and the packet's is not known.
+    /// Rules or rp_filter depend on the mark, and the packet's is not known.
     pub unknown: bool,
     /// A mark with which there is a route to the address.
     pub leads: Option<u32>,
-    /// Rules go by protocols or ports, which are not known either.
+    /// Rules depend on protocols or ports, which are not known either.
     pub by_more: bool,
-    /// A rule that lets nothing through: its priority and how it says so.
+    /// A refusing rule: its priority and the name of its action.
     pub refusing: Option<(u32, &'static str)>,
     /// A mark with which the route back leads to where it arrived, which rp_filter would see if src_valid_mark were 1
     /// (`fib_validate_source`).
@@ -64,13 +63,13 @@ pub struct Marks {
 /// Why the kernel does not forward a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// By an errno, which never says why by itself.
+    /// It drops it, with an errno that has several possible reasons.
     Drops(Errno),
-    /// It is for the node itself, by a route of that kind; the route's text.
+    /// It keeps it for the node itself, by a route of that kind; the route's text.
     Keeps(&'static str, String),
 }
 
-/// What stands in `conf` of all and of the ingress.
+/// The settings in `conf` of all and of the ingress.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     pub all_forwarding: bool,
@@ -79,9 +78,9 @@ pub struct Settings {
     pub rp_filter: i32,
     /// IPv6's `force_forwarding` of the ingress (6.17 and later).
     pub forced: bool,
-    /// What comes from a loopback address is no martian (`ip_route_input_slow`).
+    /// Packets from a loopback address are no martians (`ip_route_input_slow`).
     pub route_localnet: bool,
-    /// An interface that has routes from router advertisements, which it loses once IPv6 forwards unless its accept_ra is 2.
+    /// An interface with routes from router advertisements, which it loses once IPv6 forwards unless its accept_ra is 2.
     pub advertised: Option<String>,
 }
 
@@ -95,8 +94,8 @@ impl Settings {
 /// The faults of a passage.
 ///
 /// IPv4's order is that of `ip_route_input_slow` and `ip_error`: a packet whose lookup failed is dropped for the ingress's
-/// forwarding before it is for the route, then `fib_validate_source` has its say. IPv6 looks up first (`ip6_pkt_discard`),
-/// and `ip6_forward` asks for forwarding.
+/// forwarding before it is dropped for the route, then comes `fib_validate_source`. IPv6 looks up first (`ip6_pkt_discard`), and
+/// `ip6_forward` checks forwarding.
 pub fn faults(passage: &Passage) -> Vec<Fault> {
     let mut faults = Vec::new();
     let Passage { ingress: (name, up, carrier), from, .. } = passage;
@@ -105,7 +104,7 @@ pub fn faults(passage: &Passage) -> Vec<Fault> {
         _ if passage.way == Way::Back => None,
         (false, _) => {
             let text = format!("{name}, where it would arrive, is down");
-            Some(passage.fault(Kind::IngressDown, text).mend(format!("ip link set {name} up")))
+            Some(passage.fault(Kind::IngressDown, text).fix(format!("ip link set {name} up")))
         }
         (_, false) => {
             let text = format!("{name}, where it would arrive, has no carrier: it receives nothing");
@@ -129,7 +128,7 @@ pub fn faults(passage: &Passage) -> Vec<Fault> {
     if let Err(Stop::Keeps(kind, route)) = &passage.verdict {
         let text = format!("the route '{route}' gives what arrives on {name} for {} to this node ({kind})", passage.to);
         let fault = passage.fault(Kind::Refused, text).route(route);
-        faults.push(fault.mend(format!("ip{} route del {route}", six(*from))));
+        faults.push(fault.fix(format!("ip{} route del {route}", six(*from))));
         return faults;
     }
     let forwarding = passage.forwarding();
@@ -137,7 +136,7 @@ pub fn faults(passage: &Passage) -> Vec<Fault> {
     let (first, second) = if from.is_ipv4() { (forwarding, route) } else { (route, forwarding) };
     faults.extend(first.into_iter().chain(second));
     if let Some(what) = passage.own_source.filter(|_| !passage.is_localnet()) {
-        // Linux before 4.14 looks at the source only where rp_filter or a rule has it do so (fib_validate_source).
+        // Linux before 4.14 checks the source only if rp_filter or a rule requires it (fib_validate_source).
         let comes_of_it = match passage.verdict {
             Ok(()) => "no answer to it leaves the node",
             Err(_) => "what arrives from it is dropped as a forgery",
@@ -145,7 +144,7 @@ pub fn faults(passage: &Passage) -> Vec<Fault> {
         let text = format!("the source {from} is {what} of this node: {comes_of_it}");
         faults.push(passage.fault(Kind::Source, text));
     } else if comes_in {
-        // Of an interface that is down, the routes are gone, too.
+        // The routes of an interface that is down are gone, too.
         faults.extend(passage.reverse_path());
         faults.extend(passage.answerable().filter(|_| passage.way == Way::There));
     }
@@ -173,7 +172,7 @@ impl Passage {
         never_forwarded(self.from).filter(|_| !self.is_localnet())
     }
 
-    /// From a loopback address, where that is let in.
+    /// From a loopback address, where route_localnet permits it.
     pub fn is_localnet(&self) -> bool {
         self.from.is_ipv4() && self.from.is_loopback() && self.settings.route_localnet
     }
@@ -191,7 +190,7 @@ impl Passage {
     fn forwarding(&self) -> Option<Fault> {
         let (name, settings) = (&self.ingress.0, &self.settings);
         let (key, what) = if self.from.is_ipv6() {
-            // The lookup does not know of it, so the settings alone say so (ip6_forward).
+            // The lookup ignores forwarding, so the settings alone decide (ip6_forward).
             if settings.all_forwarding || settings.forced {
                 return None;
             }
@@ -205,48 +204,48 @@ impl Passage {
                 true => (self.key(name, "forwarding"), format!("what arrives on {name} is not forwarded")),
             }
         };
-        // Forwarding takes the advertised routes away unless accept_ra is 2 before (addrconf_sysctl_forward).
+        // Forwarding removes the advertised routes unless accept_ra is 2 before (addrconf_sysctl_forward).
         let (first, note) = match settings.advertised.as_ref().map(|interface| self.key(interface, "accept_ra")) {
             Some(key) => (format!("{key}=2 "), format!(" ({key} first, or its routes from router advertisements go)")),
             None => Default::default(),
         };
         let fault = self.fault(Kind::ForwardingOff, format!("{key} is 0: {what}{note}"));
-        Some(fault.key(&key, 0).mend(format!("sysctl -w {first}{key}=1")))
+        Some(fault.key(&key, 0).fix(format!("sysctl -w {first}{key}=1")))
     }
 
     fn route(&self) -> Option<Fault> {
         let to = self.to;
         if let Some((down, true)) = &self.down {
             let text = format!("{down}, which {to} is behind, is down, and the routes through it are gone");
-            return Some(self.fault(Kind::EgressDown, text).at(down).mend(format!("ip link set {down} up")));
+            return Some(self.fault(Kind::EgressDown, text).at(down).fix(format!("ip link set {down} up")));
         }
         self.verdict.as_ref().err().and(self.lookup.err())?;
         if let Some(Refusing { kind, route, by_hand }) = &self.refusing {
             let fault = self.fault(Kind::Refused, format!("the route '{route}' lets nothing through to {to} ({kind})"));
             let fault = fault.route(route);
-            let mended = format!("ip{} route del {route}", six(to));
-            return Some(self.by_mark(if *by_hand { fault.mend(mended) } else { fault }));
+            let fix = format!("ip{} route del {route}", six(to));
+            return Some(self.by_mark(if *by_hand { fault.fix(fix) } else { fault }));
         }
         if self.lookup != Err(Errno::NETUNREACH) {
             return None;
         }
         let text = format!("no route leads to {to}");
-        let fault = match (&self.down, &self.beside) {
+        let fault = match (&self.down, &self.unruled) {
             (_, Some((route, table))) => {
                 let fault =
                     self.fault(Kind::NoRoute, format!("{text}: '{route}' does, and no rule leads to that table"));
-                fault.route(route).mend(format!("ip{} rule add to {to} lookup {table}", six(to)))
+                fault.route(route).fix(format!("ip{} rule add to {to} lookup {table}", six(to)))
             }
             (Some((down, _)), None) => {
                 let text = format!("{text}; {down} is down, and the routes through it are gone");
-                self.fault(Kind::NoRoute, text).at(down).mend(format!("ip link set {down} up"))
+                self.fault(Kind::NoRoute, text).at(down).fix(format!("ip link set {down} up"))
             }
-            (None, None) => self.fault(Kind::NoRoute, text).mend(format!("ip{} route add {to} via GATEWAY", six(to))),
+            (None, None) => self.fault(Kind::NoRoute, text).fix(format!("ip{} route add {to} via GATEWAY", six(to))),
         };
         Some(self.by_mark(fault))
     }
 
-    /// A route that is not there, or refuses, for a packet without a mark.
+    /// Notes that a missing or refusing route may be so only for a packet without a mark.
     fn by_mark(&self, fault: Fault) -> Fault {
         let but = match self.marks.leads.filter(|_| self.marks.unknown) {
             Some(mark) => format!(" without a mark; with {mark:#x} one does"),
@@ -260,7 +259,7 @@ impl Passage {
         let (name, settings) = (&self.ingress.0, &self.settings);
         self.verdict.as_ref().err().filter(|_| self.from.is_ipv4())?;
         let effective = settings.effective_rp_filter();
-        let stumbles = match (&self.reverse, effective) {
+        let mismatch = match (&self.reverse, effective) {
             (_, ..=0) => return None,
             (Ok((interfaces, _)), 1) if interfaces.contains(name) => return None,
             (Ok((interfaces, route)), 1) => {
@@ -274,17 +273,17 @@ impl Passage {
             let key = "net.ipv4.conf.all.src_valid_mark";
             let carried = if self.marks.unknown { ", which such packets may carry" } else { "" };
             let heeds = format!("rp_filter ({how}) on {name} ignores the mark {mark:#x}{carried}");
-            let text = format!("{key} is 0, so {heeds}, and {stumbles}");
-            return Some(self.fault(Kind::ReversePath, text).key(key, 0).mend(format!("sysctl -w {key}=1")));
+            let text = format!("{key} is 0, so {heeds}, and {mismatch}");
+            return Some(self.fault(Kind::ReversePath, text).key(key, 0).fix(format!("sysctl -w {key}=1")));
         }
         let all = ("net.ipv4.conf.all.rp_filter".to_string(), settings.all_rp_filter);
         let own = (self.key(name, "rp_filter"), settings.rp_filter);
-        // Whichever is as high as the higher makes it.
+        // The settings that have the effective value.
         let makers: Vec<_> = [all, own].into_iter().filter(|(_, value)| *value == effective).collect();
         let keys = makers.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>();
-        let text = format!("{} {} {effective} ({how}) on {name}, and {stumbles}", keys.join(" and "), is(keys.len()));
+        let text = format!("{} {} {effective} ({how}) on {name}, and {mismatch}", keys.join(" and "), is(keys.len()));
         let zeroes: String = keys.iter().map(|key| format!(" {key}=0")).collect();
-        let fault = self.fault(Kind::ReversePath, text).key(keys[0], effective).mend(format!("sysctl -w{zeroes}"));
+        let fault = self.fault(Kind::ReversePath, text).key(keys[0], effective).fix(format!("sysctl -w{zeroes}"));
         let fault = match &self.reverse {
             Ok((_, route)) => fault.route(route),
             Err(_) => fault,
@@ -292,11 +291,11 @@ impl Passage {
         Some(if self.marks.unknown { fault.suspected() } else { fault })
     }
 
-    /// Forwarded or not: nothing can be sent back.
+    /// Forwarded or not, no answer can be sent.
     fn answerable(&self) -> Option<Fault> {
         self.reverse.as_ref().err()?;
         let text = format!("the source {} cannot be answered: no route leads back to it", self.from);
-        Some(self.fault(Kind::Source, text).mend(format!("ip{} route add {} via GATEWAY", six(self.from), self.from)))
+        Some(self.fault(Kind::Source, text).fix(format!("ip{} route add {} via GATEWAY", six(self.from), self.from)))
     }
 }
 
@@ -304,7 +303,7 @@ fn is(keys: usize) -> &'static str {
     if keys == 1 { "is" } else { "are" }
 }
 
-/// `ip` needs to be told where an address does not say it.
+/// The option that `ip` needs for IPv6.
 fn six(address: IpAddr) -> &'static str {
     if address.is_ipv6() { " -6" } else { "" }
 }

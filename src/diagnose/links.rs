@@ -1,4 +1,4 @@
-//! What rtnetlink(7) says of links, their addresses and neighbours, in the few fields that a diagnosis needs.
+//! Links, addresses and neighbours of rtnetlink(7), in the few fields that a diagnosis needs.
 
 use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
@@ -35,11 +35,11 @@ pub struct Link {
     /// 0 is none.
     pub master: i32,
     pub tunnel: Option<Tunnel>,
-    /// Of a bridge: what crosses it meets iptables and ip6tables, whatever bridge-nf-call is.
+    /// Of a bridge: its packets pass iptables and ip6tables, whatever bridge-nf-call is.
     pub filtered: [bool; 2],
 }
 
-/// What an interface wraps packets into.
+/// The encapsulation of an interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tunnel {
     pub remote: Option<IpAddr>,
@@ -47,7 +47,7 @@ pub struct Tunnel {
     pub link: i32,
     /// Bytes that it puts before the inner packet.
     pub overhead: u32,
-    /// Where it wraps to is each route's to say.
+    /// Each route has the remote.
     pub external: bool,
 }
 
@@ -55,7 +55,7 @@ pub struct Tunnel {
 pub struct Address {
     pub interface: i32,
     pub local: IpAddr,
-    /// The other end, or the same address again.
+    /// The peer's address, or the same address again.
     pub address: IpAddr,
     pub prefix: u8,
 }
@@ -87,11 +87,11 @@ impl Link {
                         _ => None,
                     }));
                 }
-                Ok(LinkAttribute::LinkInfo(info)) => info.into_iter().for_each(|info| link.learn(info)),
+                Ok(LinkAttribute::LinkInfo(info)) => info.into_iter().for_each(|info| link.add(info)),
                 Err(_) if nla.kind() == IFLA_LINKINFO => {
                     let kind =
                         |nla: &NlaBuffer<&[u8]>| InfoKind::parse(nla).ok().filter(|_| nla.kind() == IFLA_INFO_KIND);
-                    attributes(nla.value(), 0, kind).into_iter().for_each(|kind| link.learn(LinkInfo::Kind(kind)));
+                    attributes(nla.value(), 0, kind).into_iter().for_each(|kind| link.add(LinkInfo::Kind(kind)));
                 }
                 _ => {}
             }
@@ -99,7 +99,7 @@ impl Link {
         Some(link)
     }
 
-    fn learn(&mut self, info: LinkInfo) {
+    fn add(&mut self, info: LinkInfo) {
         match info {
             LinkInfo::Kind(kind) => {
                 self.kind = kind.to_string();
@@ -110,7 +110,7 @@ impl Link {
                 InfoBridge::NfCallIp6Tables(on) => self.filtered[1] = *on,
                 _ => {}
             }),
-            LinkInfo::Data(data) => self.tunnel.iter_mut().for_each(|tunnel| tunnel.learn(&data)),
+            LinkInfo::Data(data) => self.tunnel.iter_mut().for_each(|tunnel| tunnel.add(&data)),
             _ => {}
         }
     }
@@ -127,7 +127,7 @@ impl Link {
         self.flags.contains(LinkFlags::Loopback)
     }
 
-    /// Whether a next hop behind it has a link address that must be found out.
+    /// Whether a next hop behind it has a link address to be resolved.
     pub fn resolves(&self) -> bool {
         !self.flags.intersects(LinkFlags::Noarp | LinkFlags::Pointopoint | LinkFlags::Loopback)
     }
@@ -147,9 +147,9 @@ fn overhead(kind: &str) -> Option<u32> {
 }
 
 impl Tunnel {
-    fn learn(&mut self, data: &InfoData) {
-        // Each kind says the same in an enum of its own.
-        macro_rules! learn {
+    fn add(&mut self, data: &InfoData) {
+        // Each kind has the same attributes in an enum of its own.
+        macro_rules! add {
             ($infos:ident, $info:ident, $external:pat, $($remote:ident)+ $(, $link:ident)?) => {
                 for info in $infos {
                     match info {
@@ -162,13 +162,13 @@ impl Tunnel {
             };
         }
         match data {
-            InfoData::IpTunnel(infos) => learn!(infos, InfoIpTunnel, InfoIpTunnel::CollectMetadata, Remote, Link),
+            InfoData::IpTunnel(infos) => add!(infos, InfoIpTunnel, InfoIpTunnel::CollectMetadata, Remote, Link),
             InfoData::GreTun(infos) | InfoData::GreTap(infos) => {
-                learn!(infos, InfoGre, InfoGre::CollectMetadata, Remote, Link)
+                add!(infos, InfoGre, InfoGre::CollectMetadata, Remote, Link)
             }
-            InfoData::GreTun6(infos) => learn!(infos, InfoGre6, InfoGre6::CollectMetadata, Remote, Link),
-            InfoData::Vxlan(infos) => learn!(infos, InfoVxlan, InfoVxlan::CollectMetadata(true), Group Group6, Link),
-            InfoData::Geneve(infos) => learn!(infos, InfoGeneve, InfoGeneve::CollectMetadata, Remote Remote6),
+            InfoData::GreTun6(infos) => add!(infos, InfoGre6, InfoGre6::CollectMetadata, Remote, Link),
+            InfoData::Vxlan(infos) => add!(infos, InfoVxlan, InfoVxlan::CollectMetadata(true), Group Group6, Link),
+            InfoData::Geneve(infos) => add!(infos, InfoGeneve, InfoGeneve::CollectMetadata, Remote Remote6),
             _ => {}
         }
         self.remote = self.remote.filter(|remote| !remote.is_unspecified());

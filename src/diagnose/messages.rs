@@ -1,5 +1,5 @@
-//! What rtnetlink(7) says of routes and rules, in the few fields that a diagnosis needs: decoded by netlink-packet-route, an attribute at a time, so
-//! that one of an unknown shape breaks none of the others.
+//! Routes and rules of rtnetlink(7), in the few fields that a diagnosis needs. netlink-packet-route decodes them, an attribute at a
+//! time, so that one of an unknown shape does not invalidate the others.
 
 use std::net::IpAddr;
 
@@ -29,9 +29,9 @@ pub struct Route {
     pub destination: Option<IpAddr>,
     pub prefix: u8,
     pub hops: Vec<NextHop>,
-    /// `rta_error` of an answer: the errno of a route that lets nothing through, where the kernel says so.
+    /// `rta_error` of an answer: the errno of a refusing route, if the kernel sends it.
     pub error: Option<Errno>,
-    /// IPv6 has its cache of routes in the same dump.
+    /// IPv6 dumps its route cache, too.
     pub cached: bool,
 }
 
@@ -39,7 +39,7 @@ pub struct Route {
 pub struct NextHop {
     pub interface: i32,
     pub gateway: Option<IpAddr>,
-    /// Where the route itself encapsulates to (lwtunnel).
+    /// The remote of a route that encapsulates by itself (lwtunnel).
     pub encapsulated_to: Option<IpAddr>,
 }
 
@@ -52,9 +52,9 @@ pub struct Rule {
     pub mark: Option<(u32, u32)>,
     /// The table is that of the interface's VRF.
     pub by_vrf: bool,
-    /// It asks for a protocol, a port or a type of service, of which nothing is known here.
+    /// It matches a protocol, a port or a type of service, which are not known here.
     pub by_more: bool,
-    /// It lets nothing through: how it says so.
+    /// It refuses: the name of its action.
     pub refuses: Option<&'static str>,
 }
 
@@ -73,7 +73,7 @@ fn address(address: RouteAddress) -> Option<IpAddr> {
 }
 
 impl NextHop {
-    /// What `attribute` says of the next hop.
+    /// Takes over an attribute of the next hop.
     fn add(&mut self, attribute: RouteAttribute) {
         match attribute {
             RouteAttribute::Oif(index) => self.interface = index as i32,
@@ -131,7 +131,7 @@ impl Route {
                 RouteAttribute::Destination(to) => route.destination = address(to),
                 RouteAttribute::Table(table) => route.table = table,
                 RouteAttribute::MultiPath(hops) => route.hops = hops.into_iter().map(NextHop::of).collect(),
-                // IPv6 writes it with its sign.
+                // IPv6 sends it as a negative number.
                 RouteAttribute::CacheInfo(info) => {
                     route.error = Some((info.error as i32).saturating_abs())
                         .filter(|errno| (1..=ERRNO_MAX).contains(errno))
@@ -146,19 +146,19 @@ impl Route {
         Some(route)
     }
 
-    /// What a lookup comes to, of which this is the answer. For a packet that comes in where nothing is forwarded, Linux
-    /// before 4.19 answers with an unreachable route (`ip_route_input_slow`), and before 4.13 whatever IPv6's lookup ends at
-    /// (`inet6_rtm_getroute`), where later ones answer with the error.
+    /// The result of the lookup that this answers. Where forwarding is off, Linux before 4.19 answers with an unreachable route
+    /// (`ip_route_input_slow`), and IPv6 before 4.13 with the last route of its lookup (`inet6_rtm_getroute`); later kernels answer
+    /// with the error.
     ///
     /// # Errors
-    /// The route lets nothing through.
+    /// The route refuses.
     pub fn answer(self) -> Result<Route, Errno> {
         let Some(errno) = refusal(self.kind) else { return Ok(self) };
-        // EAGAIN has a lookup go on with the next table, and there was none.
+        // EAGAIN makes a lookup continue in the next table, and there was none.
         Err(self.error.filter(|error| *error != Errno::AGAIN).unwrap_or(errno))
     }
 
-    /// The answer to an IPv4 packet that is dropped and counted nowhere: `ip_error` counts by the errno, and there is none.
+    /// The answer to an IPv4 packet that is dropped without being counted: `ip_error` counts by the errno, and there is none.
     pub fn is_silent(&self) -> bool {
         self.kind == RouteType::Unreachable
             && self.error.is_none()
@@ -178,8 +178,7 @@ impl Route {
     }
 }
 
-/// The errno of a route that lets nothing through (`fib_props`, net/ipv4/fib_semantics.c); one that throws ends the lookup in
-/// its table.
+/// The errno of a refusing route (`fib_props`, net/ipv4/fib_semantics.c); a throw route ends the lookup in its table.
 pub fn refusal(kind: RouteType) -> Option<Errno> {
     match kind {
         RouteType::BlackHole => Some(Errno::INVAL),
@@ -205,7 +204,7 @@ pub fn kind_name(kind: RouteType) -> Option<&'static str> {
     })
 }
 
-/// Whether both addresses have the first `prefix` bits in common.
+/// Whether the first `prefix` bits of both addresses are the same.
 pub fn in_subnet(one: IpAddr, other: IpAddr, prefix: u8) -> bool {
     let shift = |width: u8| u32::from(width.saturating_sub(prefix));
     match (one, other) {

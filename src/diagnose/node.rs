@@ -1,4 +1,4 @@
-//! The node as the kernel describes it: dumped once, and asked for routes and neighbours.
+//! The node as the kernel describes it: dumped once, and then asked for routes and neighbours.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
@@ -19,14 +19,14 @@ use crate::kernel::socket::Dumps;
 use crate::kernel::sysctl::Sysctl;
 use crate::setting::{Family, Key, printable};
 
-/// What a lookup is asked for, beside the address.
+/// The parameters of a route lookup beside the address.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lookup {
-    /// It arrives there from that address: the kernel applies forwarding and rp_filter (IPv4).
+    /// The interface where the packet arrives, and its source: the kernel applies forwarding and rp_filter (IPv4).
     pub arrives: Option<(i32, IpAddr)>,
-    /// It leaves there.
+    /// The interface where it has to leave; 0 is any.
     pub leaves: i32,
-    /// The route, and not what is left of it for one packet. Kernels before 4.13 pass over it.
+    /// Ask for the whole route instead of one packet's part of it. Kernels before 4.13 ignore this.
     pub whole: bool,
     pub mark: u32,
 }
@@ -53,6 +53,10 @@ fn bytes(message: &impl Emitable) -> Vec<u8> {
     bytes
 }
 
+fn family_of(address: IpAddr) -> AddressFamily {
+    if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
 pub fn width(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
@@ -60,7 +64,7 @@ pub fn width(address: IpAddr) -> u8 {
 impl Node {
     /// # Errors
     /// The kernel's reason why rtnetlink can't be asked.
-    pub fn look(family: Family) -> io::Result<Node> {
+    pub fn read(family: Family) -> io::Result<Node> {
         let mut dumps = Dumps::open()?;
         let mut settings = HashMap::new();
         for message in dumps.netconf(family)? {
@@ -112,11 +116,11 @@ impl Node {
     }
 
     /// # Errors
-    /// The kernel's errno, which never says why by itself.
+    /// The kernel's errno, which has several possible reasons.
     pub fn route(&mut self, to: IpAddr, lookup: Lookup) -> Result<Route, Errno> {
         let mut question = RouteMessage::default();
         let header = &mut question.header;
-        header.address_family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        header.address_family = family_of(to);
         header.destination_prefix_length = width(to);
         header.flags = RouteFlags::LookupTable;
         header.flags.set(RouteFlags::FibMatch, lookup.whole);
@@ -139,9 +143,10 @@ impl Node {
         route.answer().map(|route| if lookup.whole { whole(&self.routes, to, route) } else { route })
     }
 
-    /// The neighbours behind an interface, to addresses of the family of `to`.
-    pub fn neighbours(&mut self, interface: i32, to: IpAddr) -> Vec<Neighbour> {
-        self.neighbours_of(interface, if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 })
+    /// The neighbour with this address behind an interface.
+    pub fn neighbour(&mut self, interface: i32, address: IpAddr) -> Option<Neighbour> {
+        let neighbours = self.neighbours_of(interface, family_of(address));
+        neighbours.into_iter().find(|neighbour| neighbour.address == Some(address))
     }
 
     /// Which MAC address a VXLAN interface finds behind which remote.
@@ -155,7 +160,7 @@ impl Node {
         if family != AddressFamily::Bridge {
             question.attributes.push(NeighbourAttribute::IfIndex(interface as u32));
         }
-        // Older kernels don't filter.
+        // Older kernels ignore the interface.
         let all = self.dump(libc::RTM_GETNEIGH, &question, Neighbour::parse).unwrap_or_default();
         all.into_iter().filter(|neighbour| neighbour.interface == interface).collect()
     }
@@ -165,7 +170,7 @@ impl Node {
         self.settings.get(&interface).copied().unwrap_or_default()
     }
 
-    /// A setting by its key. `None`: it is not there, or may not be read.
+    /// A setting by its key. `None`: it does not exist, or may not be read.
     pub fn setting(&mut self, key: &str) -> Option<String> {
         self.door.read(&Key::parse(key).ok()?).ok()
     }
@@ -182,14 +187,14 @@ impl Node {
         [all, self.conf(interface, name)].into_iter().flatten().any(|value| value != "0")
     }
 
-    /// Whether what crosses a bridge meets the firewall of this family's packets (`br_nf_pre_routing`).
+    /// Whether packets that cross a bridge pass this family's firewall (`br_nf_pre_routing`).
     pub fn is_bridge_filtered(&mut self, bridge: i32) -> bool {
         let setting = self.bridge_setting();
         let own = self.links.get(&bridge).is_some_and(|link| link.filtered[usize::from(self.family == Family::V6)]);
         setting.is_some_and(|value| value != "0" || own)
     }
 
-    /// What decides that. `None`: br_netfilter is not loaded.
+    /// The setting for it. `None`: br_netfilter is not loaded.
     pub fn bridge_setting(&mut self) -> Option<String> {
         let name = if self.family == Family::V4 { "iptables" } else { "ip6tables" };
         self.setting(&format!("net/bridge/bridge-nf-call-{name}"))
@@ -199,13 +204,13 @@ impl Node {
         self.links.get(&interface).map_or_else(|| format!("interface {interface}"), |link| printable(&link.name))
     }
 
-    /// The interface of that name, or of which that is another name.
+    /// The interface with this name or alternative name.
     pub fn interface(&self, name: &OsStr) -> Option<i32> {
         let is = |link: &&Link| link.name == name || link.other_names.iter().any(|other| other.as_str() == name);
         self.links.values().find(is).map(|link| link.index)
     }
 
-    /// What a port receives, its bridge or bond receives.
+    /// Whether a bridge or bond receives the packets of this interface.
     pub fn is_port(&self, link: &Link) -> bool {
         self.links.get(&link.master).is_some_and(|master| master.kind != "vrf")
     }
@@ -220,8 +225,8 @@ impl Node {
         &self.addresses[from..from + length]
     }
 
-    /// The best route of the FIB that contains `to` and is so, of the main table before others: what policy routing
-    /// would choose among tables is not asked.
+    /// The best route of the FIB that contains `to` and for which `is` holds; the main table comes before others, since policy
+    /// routing is not evaluated here.
     pub fn matching(&self, to: IpAddr, is: impl Fn(&Route) -> bool) -> Option<Route> {
         let matching = self.routes.iter().filter(|route| route.contains(to) && is(route));
         matching.max_by_key(|route| (route.table == TABLE_MAIN, route.prefix)).cloned()
@@ -233,19 +238,19 @@ impl Node {
     }
 
     /// The best route to `to` in a table that no rule leads to.
-    pub fn beside_the_rules(&self, to: IpAddr) -> Option<Route> {
-        // An old kernel may leave tables of VRFs or of rules that it can't say.
+    pub fn unruled_route(&self, to: IpAddr) -> Option<Route> {
+        // Old kernels do not report the tables of VRFs and of some rules.
         if self.rules.is_empty() || self.rules.iter().any(|rule| rule.by_vrf || rule.table == 0) {
             return None;
         }
-        // A default route, which other tables often have, says nothing of this address.
+        // A default route, which other tables often have, is no evidence for this address.
         self.matching(to, |route| route.prefix > 0 && route.is_unicast() && !self.is_led_to(route.table))
     }
 
-    /// The route that makes a lookup fail so.
+    /// The route that makes a lookup fail with this errno.
     pub fn refusing(&self, to: IpAddr, errno: Errno) -> Option<Route> {
         let refusing = self.matching(to, |route| refusal(route.kind) == Some(errno));
-        // Before 4.0, IPv4's lookup in the tables that every node has made ENETUNREACH of any of them (`fib_lookup`).
+        // Before 4.0, IPv4's lookup in local and main returned ENETUNREACH for each of these kinds (`fib_lookup`).
         refusing.or_else(|| {
             let best = self.matching(to, |_| true).filter(|best| best.table == TABLE_MAIN);
             best.filter(|best| errno == Errno::NETUNREACH && to.is_ipv4() && refusal(best.kind).is_some())
@@ -273,7 +278,7 @@ impl Node {
     }
 }
 
-/// The route of `routes` that an answer was made of, where the answer has no more than the address and one next hop of it.
+/// The route in `routes` from which an answer was made that has only the address and one next hop.
 pub fn whole(routes: &[Route], to: IpAddr, answer: Route) -> Route {
     let is_of_the_address = answer.destination == Some(to);
     let makes = |route: &&Route| {

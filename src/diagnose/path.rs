@@ -9,7 +9,7 @@ use super::report::{Arrival, Report, listed};
 use crate::setting::{Family, printable};
 use crate::text::errno_text;
 
-/// How one step of the path stands.
+/// The state of one step of the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
     Ok,
@@ -18,7 +18,7 @@ pub enum Mark {
     Unknown,
 }
 
-/// One step of the path: what it is, which one, and how it stands.
+/// One step of the path: its kind, its place and its state.
 pub struct Step {
     pub step: &'static str,
     pub place: String,
@@ -112,7 +112,7 @@ impl Diagnosis {
     }
 }
 
-/// How an ingress stands.
+/// The state of an ingress.
 fn arrives(passage: &Passage, family: Family) -> String {
     let (_, up, carrier) = passage.ingress;
     let state = match (up, carrier) {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::Diagnosis;
-use super::counters::REVERSE_PATH;
+use super::counters::{Counter, REVERSE_PATH};
 use super::fault::{Fault, Kind, Way};
 use super::firewall::Suspect;
 use super::hops;
@@ -16,10 +16,10 @@ use super::path::{Mark, Step};
 use super::programs::Repairs;
 use crate::setting::printable;
 
-/// Interfaces that are named one by one in a step.
+/// At most this many interfaces, faults or suspects are named one by one.
 const NAMED_MAX: usize = 4;
 
-/// One interface that was asked.
+/// One interface that was checked.
 pub struct Arrival {
     pub interface: String,
     pub from: IpAddr,
@@ -29,17 +29,10 @@ pub struct Arrival {
     pub back: Option<Result<(), Stop>>,
 }
 
-/// A counter, and by how much it moved during the look.
-pub struct Moved {
-    pub name: String,
-    pub since_boot: u64,
-    pub moved: u64,
-}
-
-/// All that was found.
+/// The result of a diagnosis.
 #[derive(Default)]
 pub struct Report {
-    /// The address is the node's own: nothing has to be forwarded.
+    /// The node itself receives the packet.
     pub local: bool,
     /// `--from` was not given.
     pub assumed: bool,
@@ -48,20 +41,20 @@ pub struct Report {
     pub faults: Vec<Fault>,
     pub warnings: Vec<String>,
     pub arrivals: Vec<Arrival>,
-    pub counters: Vec<Moved>,
-    /// What may drop it, in the order in which it meets them.
+    pub counters: Vec<Counter>,
+    /// Rules that may drop it, in the order in which it meets them.
     pub suspects: Vec<Suspect>,
     pub repairs: Repairs,
-    pub not_looked_at: Vec<String>,
-    /// All rules of the firewall were looked at.
+    pub not_checked: Vec<String>,
+    /// All rules of the firewall were checked.
     pub all_rules: bool,
-    /// Where it leaves, if it does.
+    /// The interface where it leaves, if it does.
     pub egress: Option<String>,
-    /// The bridge that takes it from one port to another, and whether the firewall sees that.
+    /// The bridge that forwards it between ports, and whether the firewall sees that.
     pub bridged: Option<(String, bool)>,
 }
 
-/// The faults of one that are not among those that are known: of others it is only counted.
+/// Adds new faults; the same fault on another interface is only counted.
 fn add(faults: &mut Vec<Fault>, new: impl IntoIterator<Item = Fault>) {
     for fault in new {
         match faults.iter_mut().find(|known| known.is_same(&fault)) {
@@ -88,7 +81,7 @@ impl Report {
         self.faults.is_empty()
     }
 
-    /// The one sentence.
+    /// The verdict, in one sentence.
     pub fn verdict(&self, to: IpAddr) -> String {
         if self.local {
             let why = self.steps.first().map_or(to.to_string(), |step| step.found.clone());
@@ -126,10 +119,10 @@ impl Report {
         format!("{way}:{}{leaves} for {to}{but}", arrives.unwrap_or_default())
     }
 
-    /// One command line for all that can be mended by one.
-    pub fn mend(&self) -> Option<String> {
+    /// One command line for all faults that a command fixes.
+    pub fn fix(&self) -> Option<String> {
         let (mut settings, mut commands) = (String::new(), Vec::new());
-        for command in self.faults.iter().filter_map(|fault| fault.mend.as_deref()).take(NAMED_MAX) {
+        for command in self.faults.iter().filter_map(|fault| fault.fix.as_deref()).take(NAMED_MAX) {
             match command.strip_prefix("sysctl -w") {
                 Some(more) => settings += more,
                 None => commands.push(command.to_string()),
@@ -144,8 +137,8 @@ impl Report {
 
 impl Diagnosis {
     pub(super) fn report(&mut self, repairs: Repairs) -> Report {
-        let counters = std::mem::take(&mut self.moved);
-        // An interface that the source should not come from may well drop it, unless something is being dropped for it.
+        let counters = std::mem::take(&mut self.counters);
+        // An interface where the source is not expected may rightly drop it, unless rp_filter is dropping packets now.
         let dropping = counters.iter().any(|counter| counter.name == REVERSE_PATH && counter.moved > 0);
         let counts = |ingress: &Ingress| ingress.expected || dropping;
         let mut faults = Vec::new();
@@ -153,7 +146,7 @@ impl Diagnosis {
         let passes = self.passages.first().is_some_and(|(_, there, _)| there.verdict.is_ok());
         let there: Vec<Vec<Fault>> = passages.clone().map(|(_, there, _)| judge::faults(there)).collect();
         for found in &there {
-            // Of a source that nobody gave, nothing is said; nor of a route that is there for what arrives at the likeliest place.
+            // No faults of an assumed source; nor of the route if the kernel forwards from the likeliest ingress.
             let assumed = |kind| match kind {
                 Kind::Source => true,
                 Kind::NoRoute | Kind::Refused => passes,
@@ -175,17 +168,16 @@ impl Diagnosis {
             );
         }
         if self.node.is_silent {
-            self.missing.push("drops while forwarding is off (this kernel does not count them)".into());
+            self.rules.missing.push("drops while forwarding is off (this kernel does not count them)".into());
         }
         warnings.extend(self.by_marks());
-        warnings.extend(self.better_beside());
+        warnings.extend(self.closer_unruled());
         let (suspected, faults): (Vec<Fault>, Vec<Fault>) = faults.into_iter().partition(|fault| fault.suspected);
         let filtered = counters.iter().find(|counter| counter.name == REVERSE_PATH);
-        let count =
-            |kind| filtered.filter(|_| kind == Kind::ReversePath).map(|counter| (counter.since_boot, counter.moved));
+        let count = |kind| filtered.filter(|_| kind == Kind::ReversePath).map(|counter| (counter.value, counter.moved));
         let suspected =
             suspected.into_iter().map(|fault| Suspect::kernel(fault.sentence(), count(fault.kind), fault.way));
-        let suspects = suspected.chain(self.full_conntrack()).chain(std::mem::take(&mut self.suspects)).collect();
+        let suspects = suspected.chain(self.full_conntrack()).chain(std::mem::take(&mut self.rules.suspects)).collect();
         let mut report = Report {
             local: false,
             assumed: self.packet.from.is_none(),
@@ -196,8 +188,8 @@ impl Diagnosis {
             counters,
             suspects,
             repairs,
-            not_looked_at: std::mem::take(&mut self.missing),
-            all_rules: self.all_rules,
+            not_checked: std::mem::take(&mut self.rules.missing),
+            all_rules: self.rules.whole,
             egress: self.hops.first().map(|hop| printable(&hop.link.name)),
             bridged: self.bridged.clone(),
             faults,
@@ -206,7 +198,7 @@ impl Diagnosis {
         report
     }
 
-    /// That rules or rp_filter go by a mark which nobody gave.
+    /// A warning if rules or rp_filter depend on the mark, and none was specified.
     fn by_marks(&self) -> Option<String> {
         let rules = self.node.rules.iter().filter_map(|rule| rule.mark);
         let rules: Vec<String> = rules
@@ -221,17 +213,17 @@ impl Diagnosis {
         })
     }
 
-    /// A closer route than the one that is taken, where no rule leads.
-    fn better_beside(&self) -> Option<String> {
-        let (beside, taken) = (self.beside.as_ref()?, self.lookup.as_ref().ok()?);
+    /// A closer route than the chosen one, in a table that no rule leads to.
+    fn closer_unruled(&self) -> Option<String> {
+        let (unruled, taken) = (self.unruled.as_ref()?, self.lookup.as_ref().ok()?);
         let taken = self.node.matching(self.packet.to, |route| {
-            route.leads_to(taken.hops.first().map_or(0, |hop| hop.interface)) && route.table != beside.table
+            route.leads_to(taken.hops.first().map_or(0, |hop| hop.interface)) && route.table != unruled.table
         })?;
-        (beside.prefix > taken.prefix)
-            .then(|| format!("no rule of 'ip rule' leads to the table of '{}'", self.node.text(beside)))
+        (unruled.prefix > taken.prefix)
+            .then(|| format!("no rule of 'ip rule' leads to the table of '{}'", self.node.text(unruled)))
     }
 
-    /// Connections that nf_conntrack has no room for (`__nf_conntrack_alloc`).
+    /// A full connection table, which drops new connections (`__nf_conntrack_alloc`).
     fn full_conntrack(&mut self) -> Option<Suspect> {
         let mut number = |name| self.node.setting(&format!("net/netfilter/nf_conntrack_{name}"))?.parse::<u64>().ok();
         let (count, max) = (number("count")?, number("max")?);
@@ -251,9 +243,9 @@ impl Diagnosis {
         }
     }
 
-    /// Interfaces with an address that nothing can arrive on, where nobody said where it arrives.
+    /// Interfaces with an address where no packet can arrive, if neither interface nor source was specified.
     fn silent_uplinks(&self) -> Option<String> {
-        // A bridge without ports, or an interface that holds an address and no more, is quiet by nature.
+        // A bridge without ports, or an interface that only holds an address, never receives a packet.
         let quiet = |link: &Link| link.is_loopback() || matches!(&*link.kind, "dummy" | "bridge");
         let dead = |link: &&Link| !(quiet(link) || link.is_up() && link.has_carrier());
         let silent =

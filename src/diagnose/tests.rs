@@ -1,4 +1,4 @@
-//! The judge by tables, and answers of kinds that this kernel has not.
+//! The judge by tables, and answers of the kernel that the running one does not give.
 
 use std::net::IpAddr;
 
@@ -32,7 +32,7 @@ fn passage(family: u8) -> Passage {
         own_source: None,
         reverse: Ok((vec!["eth0".into()], "10.9.0.0/24 dev eth0".into())),
         marks: Marks::default(),
-        beside: None,
+        unruled: None,
     }
 }
 
@@ -52,7 +52,7 @@ fn nothing_is_wrong() {
 #[test]
 fn settings_that_do_not_make_the_kernel_drop_are_no_faults() {
     let mut passage = passage(4);
-    // The ingress forwards, whatever all says; a strict filter that the kernel was content with.
+    // The ingress forwards although all does not; rp_filter is strict, and the kernel forwarded nevertheless.
     passage.settings.all_forwarding = false;
     (passage.settings.rp_filter, passage.reverse) = (1, Ok((vec!["eth1".into()], "default dev eth1".into())));
     assert_eq!(names(&passage), [] as [&str; 0]);
@@ -96,8 +96,8 @@ fn ipv6_is_judged_by_its_settings() {
     passage.settings = Settings { forwarding: true, ..Settings::default() };
     assert_eq!(keys(&faults(&passage)), ["net.ipv6.conf.all.forwarding"], "only all counts");
     passage.settings.advertised = Some("eth0.100".into());
-    let mend = "sysctl -w net.ipv6.conf.eth0/100.accept_ra=2 net.ipv6.conf.all.forwarding=1";
-    assert_eq!(faults(&passage)[0].mend.as_deref(), Some(mend));
+    let fix = "sysctl -w net.ipv6.conf.eth0/100.accept_ra=2 net.ipv6.conf.all.forwarding=1";
+    assert_eq!(faults(&passage)[0].fix.as_deref(), Some(fix));
     passage.settings.forced = true;
     assert_eq!(names(&passage), [] as [&str; 0]);
     passage.reverse = Err(Errno::NETUNREACH);
@@ -126,7 +126,7 @@ fn tunnels_of_every_kind() {
         let info = [attribute(1, kind.as_bytes()), attribute(2 | 1 << 15, &data)].concat();
         let mut message = vec![0; 16];
         message[4] = 7;
-        // What nobody knows stands before what counts.
+        // An unknown attribute comes first.
         message.extend([attribute(999, &[1, 2, 3]), attribute(3, b"tunl0\0"), attribute(18, &info)].concat());
         let link = Link::parse(&message).expect("a link");
         assert_eq!((link.index, link.name.to_str(), link.kind.as_str()), (7, Some("tunl0"), kind));
@@ -135,7 +135,7 @@ fn tunnels_of_every_kind() {
     }
 }
 
-/// `struct rtmsg` of an answer to a lookup, with the address, an interface and what the kernel says of errors.
+/// `struct rtmsg` of an answer to a lookup, with the address, an interface and an error.
 fn answer(kind: u8, to: &str, interface: i32, error: i32) -> Route {
     let octets = match address(to) {
         IpAddr::V4(to) => to.octets().to_vec(),
@@ -153,7 +153,7 @@ fn answer(kind: u8, to: &str, interface: i32, error: i32) -> Route {
 #[test]
 fn an_answer_is_judged_by_its_kind() {
     let pods = ["10.244.1.5", "2001:db8:1::5"];
-    // Linux 3.10: forwarding that is off has no errno; IPv6 answers whatever it comes to, with the errno and its sign.
+    // Linux 3.10: no errno where forwarding is off; IPv6 answers with the route it ends at and a negative errno.
     for (to, kind, error, expected) in [
         (pods[0], 1, 0, Ok(1)),
         (pods[0], 7, 0, Err(Errno::HOSTUNREACH)),
@@ -188,7 +188,7 @@ fn what_the_node_keeps_is_not_forwarded() {
         let faults = faults(&passage);
         assert_eq!(names(&passage), ["refusing-route"], "{family} {kind}");
         assert_eq!(faults[0].route.as_ref(), Some(&route));
-        assert!(faults[0].text.contains(kind) && faults[0].mend.is_some(), "{:?}", faults[0]);
+        assert!(faults[0].text.contains(kind) && faults[0].fix.is_some(), "{:?}", faults[0]);
     }
 }
 
@@ -252,15 +252,15 @@ fn the_mark_decides_what_rp_filter_sees() {
     };
     let one = |passage: &Passage| faults(passage).pop().expect("a fault");
     let known = one(&strict());
-    assert_eq!((known.suspected, known.mend.as_deref()), (false, Some("sysctl -w net.ipv4.conf.all.rp_filter=0")));
+    assert_eq!((known.suspected, known.fix.as_deref()), (false, Some("sysctl -w net.ipv4.conf.all.rp_filter=0")));
     let unknown = one(&Passage { marks: Marks { unknown: true, ..Marks::default() }, ..strict() });
-    assert_eq!((unknown.suspected, unknown.mend), (true, None), "nothing that opens what works");
+    assert_eq!((unknown.suspected, unknown.fix), (true, None), "nothing that opens what works");
     // With src_valid_mark the kernel would find the way back.
     for unknown in [false, true] {
         let hidden = one(&Passage { marks: Marks { unknown, hidden: Some(0x80), ..Marks::default() }, ..strict() });
         assert_eq!(hidden.key, Some(("net.ipv4.conf.all.src_valid_mark".into(), 0)));
         assert_eq!(
-            (hidden.suspected, hidden.mend.as_deref()),
+            (hidden.suspected, hidden.fix.as_deref()),
             (false, Some("sysctl -w net.ipv4.conf.all.src_valid_mark=1"))
         );
     }
@@ -272,20 +272,20 @@ fn a_route_that_only_marked_packets_find() {
     let none = Passage { verdict: Err(Stop::Drops(errno)), lookup: Err(errno), ..passage(4) };
     for (unknown, leads, suspected) in [(true, Some(0x100), true), (true, None, false), (false, Some(0x100), false)] {
         let found = faults(&Passage { marks: Marks { unknown, leads, ..Marks::default() }, ..none.clone() });
-        assert_eq!((found[0].suspected, found[0].mend.is_none()), (suspected, suspected), "{found:?}");
+        assert_eq!((found[0].suspected, found[0].fix.is_none()), (suspected, suspected), "{found:?}");
         assert_eq!(found[0].text.contains("0x100"), suspected, "{found:?}");
     }
     let route = "10.244.0.0/16 dev cali1 table 100".to_string();
-    let beside = faults(&Passage { beside: Some((route.clone(), 100)), ..none });
-    assert_eq!(beside[0].route, Some(route));
-    assert_eq!(beside[0].mend.as_deref(), Some("ip rule add to 10.244.1.5 lookup 100"));
+    let unruled = faults(&Passage { unruled: Some((route.clone(), 100)), ..none });
+    assert_eq!(unruled[0].route, Some(route));
+    assert_eq!(unruled[0].fix.as_deref(), Some("ip rule add to 10.244.1.5 lookup 100"));
 }
 
 #[test]
 fn a_loopback_source_is_let_in_by_route_localnet() {
     let mut passage = Passage { from: address("127.0.0.5"), own_source: Some("an address"), ..passage(4) };
     assert_eq!(keys(&faults(&passage)), ["net.ipv4.conf.eth0.route_localnet"]);
-    assert_eq!(faults(&passage)[0].mend, None, "it lets others at what listens on loopback");
+    assert_eq!(faults(&passage)[0].fix, None, "it lets others at what listens on loopback");
     passage.settings.route_localnet = true;
     assert_eq!(names(&passage), [] as [&str; 0]);
 }

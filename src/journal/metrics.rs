@@ -1,4 +1,4 @@
-//! The file for node_exporter's textfile collector: counted from the records that the reporter writes, and renewed by its thread.
+//! The file for node_exporter's textfile collector: counters of the reporter's records, written by the reporter's thread.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
@@ -15,79 +15,68 @@ use crate::report::record::Record;
 use crate::setting::printable;
 use crate::text::{ascii_line, why};
 
-/// The source whose loss says that the file can't be written.
+/// As records and the status name the file.
 const SOURCE: &str = "the metrics file";
-/// The file is not written more often, however much happens.
+/// The file is written at most this often.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// A file that can't be written is tried again after this long.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// What the file counts beyond the status, and when it is to be written.
+/// The counters beyond the status, and when the file is to be written.
 pub(super) struct Metrics {
     file: PathBuf,
-    /// By the policy's line and the cause: as many as the policy has lines, whatever the number of interfaces.
+    /// By the policy's setting or pattern and the cause, so that their number does not grow with the interfaces.
     repairs: BTreeMap<(Arc<str>, &'static str), u64>,
     dropped: u64,
     started: u64,
-    due: Option<Instant>,
-    /// What stands in the file; nothing if it can't be written.
+    pub(super) due: Option<Instant>,
+    /// The contents of the file; `None` if it can't be written.
     written: Option<String>,
-    is_lost: bool,
 }
 
 impl Metrics {
     pub(super) fn new(file: PathBuf) -> Metrics {
         let (repairs, started) = (BTreeMap::new(), unix_seconds());
-        Metrics { file, repairs, dropped: 0, started, due: None, written: None, is_lost: false }
+        Metrics { file, repairs, dropped: 0, started, due: None, written: None }
     }
 
-    /// Something may have changed: the records, and so many that were dropped.
+    /// Counts records that were written, and the number of dropped ones.
     pub(super) fn count(&mut self, records: &[Record], dropped: u64) {
         for record in records {
             let (subject, count) = match record {
                 Record::Repaired { subject, .. } => (subject, 1),
-                // Those without a record of their own, under the cause of the first.
+                // Repairs without a record of their own count under the cause of the first.
                 Record::StillContested { subject, count, .. } => (subject, *count),
                 _ => continue,
             };
             *self.repairs.entry((subject.rule.clone(), subject.cause.name())).or_default() += count;
         }
         self.dropped += dropped;
-        if !self.is_lost {
-            self.due.get_or_insert_with(|| Instant::now() + INTERVAL);
-        }
+        self.due.get_or_insert_with(|| Instant::now() + INTERVAL);
     }
 
-    pub(super) fn due(&self) -> Option<Instant> {
-        self.due
-    }
-
-    /// Writes the file if that is due and something has changed. A record says that it can't be written, or can be again.
+    /// Writes the file if that is due and the contents have changed. Returns a record of whether that succeeded.
     pub(super) fn renew(&mut self, status: &SharedStatus) -> Option<Record> {
         self.due.take_if(|due| *due <= Instant::now())?;
         let text = self.text(&status.get());
         if self.written.as_ref() == Some(&text) {
             return None;
         }
-        match self.write(&text) {
-            Ok(()) => {
-                self.written = Some(text);
-                std::mem::take(&mut self.is_lost).then_some(Record::SourceBack { source: SOURCE })
-            }
-            Err(error) => {
-                (self.written, self.due) = (None, Some(Instant::now() + RETRY));
-                let reason = format!("{} can't be written: {}", printable(self.file.as_os_str()), why(&error));
-                (!std::mem::replace(&mut self.is_lost, true)).then_some(Record::SourceLost { source: SOURCE, reason })
-            }
-        }
+        let Err(error) = self.write(&text) else {
+            self.written = Some(text);
+            return Some(Record::SourceBack { source: SOURCE });
+        };
+        (self.written, self.due) = (None, Some(Instant::now() + RETRY));
+        let reason = format!("{} can't be written: {}", printable(self.file.as_os_str()), why(&error));
+        Some(Record::SourceLost { source: SOURCE, reason })
     }
 
-    /// Whole, beside it, and renamed: whoever reads it finds the old text or the new one. node_exporter reads no name that ends
-    /// otherwise than in `.prom`, and may be another user, whatever the umask.
+    /// Writes a file beside it and renames that, so that a reader finds the old contents or the new. node_exporter reads only
+    /// names in `.prom`, and may be another user, whatever the umask.
     fn write(&self, text: &str) -> io::Result<()> {
         let mut beside = OsString::from(&self.file);
         beside.push(".new");
-        _ = fs::remove_file(&beside); // of a guard that was killed; a link of somebody else's is not followed
+        _ = fs::remove_file(&beside); // left by a service that was killed; a link is not followed
         let mut file = OpenOptions::new().write(true).create_new(true).open(&beside)?;
         file.set_permissions(Permissions::from_mode(0o644))?;
         file.write_all(text.as_bytes())?;
@@ -125,7 +114,7 @@ impl Metrics {
     }
 }
 
-/// A guard that has ended leaves no file that says how it is.
+/// A service that has ended leaves no file, whose state would be out of date.
 impl Drop for Metrics {
     fn drop(&mut self) {
         if self.written.is_some() {

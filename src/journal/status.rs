@@ -15,10 +15,10 @@ use crate::report::record::{Cause, Record};
 use crate::state::Summary;
 use crate::text::{ascii_line, count};
 
-/// How long a notification may wait for room in the service manager's queue, which other services fill, too.
+/// How long a notification may wait for room in the service manager's queue, which other services use, too.
 const NOTIFY_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Everything the status line is made of.
+/// The data of the status line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     pub summary: Summary,
@@ -26,9 +26,8 @@ pub struct Status {
     pub last_at: Option<u64>,
     /// The writer that made the last repair necessary, as `sysctl[4242]`.
     pub last_writer: Option<String>,
-    /// Sources that are lost, by name.
     pub lost: BTreeSet<&'static str>,
-    /// What the guard thread waits for in the kernel.
+    /// The setting whose write the kernel holds up.
     pub waits_for: Option<String>,
     pub policy_errors: usize,
     /// Conflicting lines of a setting, as `FILE:LINE (sets VALUE)`; not shown, but named by records.
@@ -65,7 +64,7 @@ impl Status {
     }
 }
 
-/// The status as several threads know it: the reporter what was repaired, the event loop the rest.
+/// The status, shared by the reporter, which sets what was repaired, and the event loop, which sets the rest.
 #[derive(Default)]
 pub struct SharedStatus(Mutex<Status>);
 
@@ -74,12 +73,12 @@ impl SharedStatus {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Takes what the guard knows, and with it who made its last repair necessary: together, so that no repair is shown
-    /// with another's writer.
+    /// Stores the guard thread's summary together with the writer of its last repair, so that no repair is shown with another's
+    /// writer.
     pub fn set_summary(&self, summary: Summary, writer: Option<String>) {
         let mut status = self.get();
         if summary.repairs < status.summary.repairs {
-            return; // it waited behind a journal that did not read
+            return; // an older one, which waited for journald
         }
         if summary.repairs != status.summary.repairs {
             status.last_at = Some(unix_seconds());
@@ -88,32 +87,30 @@ impl SharedStatus {
         status.summary = summary;
     }
 
-    /// A source that is lost is named until it is back.
-    pub fn note_sources(&self, records: &[Record]) {
-        for record in records {
-            match record {
-                Record::SourceLost { source, .. } => _ = self.get().lost.insert(source),
-                Record::SourceBack { source } => _ = self.get().lost.remove(source),
-                _ => {}
-            }
-        }
+    /// Notes sources that are lost or available again, and drops the records of those that already were.
+    pub fn note_sources(&self, records: &mut Vec<Record>) {
+        records.retain(|record| match record {
+            Record::SourceLost { source, .. } => self.get().lost.insert(source),
+            Record::SourceBack { source } => self.get().lost.remove(source),
+            _ => true,
+        });
     }
 
     /// Sends the status line to the service manager.
-    pub fn tell(&self) {
+    pub fn send(&self) {
         let text = self.get().text();
         notify(&[NotifyState::Status(&text)]);
     }
 }
 
-/// Notifies the service manager; without one, nobody. Whether it has taken that.
+/// Notifies the service manager, if there is one, and returns whether that succeeded.
 pub fn notify(states: &[NotifyState]) -> bool {
-    // A service manager that can't be reached is not ours to mend, and guarding goes on.
+    // Guarding goes on without a service manager that can be reached.
     std::env::var_os("NOTIFY_SOCKET").is_none_or(|address| send(&address, states).is_ok())
 }
 
-/// sd_notify(3), which the crate does by a new descriptor each time (none may be left, and then the watchdog would end the
-/// guard) and waits for ever for a service manager that hangs.
+/// sd_notify(3). The crate opens a new descriptor each time, which fails when none is left, so that the watchdog would end the
+/// service; and it waits for ever for a service manager that hangs.
 fn send(address: &OsStr, states: &[NotifyState]) -> io::Result<()> {
     static SOCKET: OnceLock<UnixDatagram> = OnceLock::new();
     let socket = match SOCKET.get() {
@@ -132,7 +129,6 @@ fn send(address: &OsStr, states: &[NotifyState]) -> io::Result<()> {
     socket.send_to_addr(text.as_bytes(), &address).map(drop)
 }
 
-/// Unix time.
 pub(super) fn unix_seconds() -> u64 {
     rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec.try_into().unwrap_or(0)
 }
@@ -147,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_status_names_the_last_repair_and_what_is_wrong() {
+    fn the_status_names_the_last_repair_and_present_problems() {
         let summary = Summary { settings: 31, interfaces: 12, ..Summary::default() };
         let mut status = Status { summary, ..Status::default() };
         assert_eq!(status.text(), "Guarding 31 settings on 12 interfaces; 0 repairs since start");

@@ -61,7 +61,7 @@ fn sample(last: Option<&Record>, writer: &Writer) -> Option<Record> {
         Some(Record::Conflict { .. }) => Record::Repaired {
             subject: subject(),
             old: some("1"),
-            new: "0".into(), // can be empty, so it stands in quotes
+            new: "0".into(), // can be empty, so it is quoted
             key: key(),
             received: full.then_some(0),
             finished: 0,
@@ -201,8 +201,8 @@ fn the_page_names_every_field() {
     }
 }
 
-/// What systemd takes for the entries is what stands there; it drops lines that begin with `#` or `;`, and joins two
-/// entries of one MESSAGE_ID.
+/// systemd reads the entries as they are written; it drops lines that begin with `#` or `;`, and joins two entries of one
+/// MESSAGE_ID.
 #[test]
 fn systemd_takes_the_catalog() {
     let root = tempfile::tempdir().unwrap();

@@ -90,7 +90,7 @@ pub enum Record {
         source: Source,
         text: String,
     },
-    /// A line of sysctl.d, ufw, the kernel's command line or TuneD works against the policy.
+    /// A line of sysctl.d, ufw, the kernel's command line or TuneD conflicts with the policy.
     Conflict {
         key: String,
         ours: Arc<str>,
@@ -178,49 +178,38 @@ pub enum Record {
 impl Record {
     /// The kind's fixed MESSAGE_ID (sd_journal_print(3), systemd.journal-fields(7)).
     pub fn message_id(&self) -> &'static str {
-        match self {
-            Record::Started { .. } => "76e75cac59024da9acf0a977822090b6",
-            Record::PolicyLoaded { .. } => "79040de9f5c345cb8f524bbda805a2e0",
-            Record::PolicyError { .. } => "acea1772d3a84dd7b76effd46d601b6b",
-            Record::PolicyNotice { .. } => "225e5821a729427082b9563cb5f627f9",
-            Record::Conflict { .. } => "d8941a6296ae4bb4aa76b91645255e01",
-            Record::Repaired { .. } => "02a3fbd85f774dd6911132d4e66f40b6",
-            Record::Contested { .. } => "9c066761f54e4c769d543fc025a02450",
-            Record::StillContested { .. } => "91a3ec93c5b941a594846d69d57e768a",
-            Record::ContestOver { .. } => "729c7260327b4703bf6cd6e6c8445894",
-            Record::RepairFailed { .. } => "335c363c6de74cfcbe8d179130a98009",
-            Record::SlowWrite { .. } => "39f6c0d7893a46a4b60450495aef273e",
-            Record::Resumed { .. } => "51cf4aab661e45d0960bd38d8c964d14",
-            Record::Resynchronised { .. } => "b90d6a12c4a44e1483f4b76ccdf9a44a",
-            Record::SourceLost { .. } => "7537f41c4e6e4855af1a292486f5c100",
-            Record::SourceBack { .. } => "876be2501dec44c1a999b4aafc1e8474",
-            Record::RecordsDropped { .. } => "ffc217b33086402aa8bfbbda06a4edb6",
-            Record::Stopping { .. } => "690e63aebaf04fd394aea61756d49868",
-        }
+        self.kind().0
     }
 
     pub fn priority(&self) -> Priority {
+        self.kind().1
+    }
+
+    fn kind(&self) -> (&'static str, Priority) {
+        use Priority::{Error, Info, Notice, Warning};
         match self {
-            Record::RepairFailed { .. } | Record::SourceLost { source: INTERFACES, .. } => Priority::Error,
-            Record::PolicyError { .. }
-            | Record::Conflict { .. }
-            | Record::Repaired { .. }
-            | Record::Contested { .. }
-            | Record::StillContested { .. }
-            | Record::SlowWrite { .. }
-            | Record::Resynchronised { .. }
-            | Record::SourceLost { .. }
-            | Record::RecordsDropped { .. } => Priority::Warning,
-            Record::PolicyNotice { .. } | Record::ContestOver { .. } => Priority::Notice,
-            Record::Started { .. }
-            | Record::PolicyLoaded { .. }
-            | Record::Resumed { .. }
-            | Record::SourceBack { .. }
-            | Record::Stopping { .. } => Priority::Info,
+            Record::Started { .. } => ("76e75cac59024da9acf0a977822090b6", Info),
+            Record::PolicyLoaded { .. } => ("79040de9f5c345cb8f524bbda805a2e0", Info),
+            Record::PolicyError { .. } => ("acea1772d3a84dd7b76effd46d601b6b", Warning),
+            Record::PolicyNotice { .. } => ("225e5821a729427082b9563cb5f627f9", Notice),
+            Record::Conflict { .. } => ("d8941a6296ae4bb4aa76b91645255e01", Warning),
+            Record::Repaired { .. } => ("02a3fbd85f774dd6911132d4e66f40b6", Warning),
+            Record::Contested { .. } => ("9c066761f54e4c769d543fc025a02450", Warning),
+            Record::StillContested { .. } => ("91a3ec93c5b941a594846d69d57e768a", Warning),
+            Record::ContestOver { .. } => ("729c7260327b4703bf6cd6e6c8445894", Notice),
+            Record::RepairFailed { .. } => ("335c363c6de74cfcbe8d179130a98009", Error),
+            Record::SlowWrite { .. } => ("39f6c0d7893a46a4b60450495aef273e", Warning),
+            Record::Resumed { .. } => ("51cf4aab661e45d0960bd38d8c964d14", Info),
+            Record::Resynchronised { .. } => ("b90d6a12c4a44e1483f4b76ccdf9a44a", Warning),
+            Record::SourceLost { source, .. } => {
+                ("7537f41c4e6e4855af1a292486f5c100", if *source == INTERFACES { Error } else { Warning })
+            }
+            Record::SourceBack { .. } => ("876be2501dec44c1a999b4aafc1e8474", Info),
+            Record::RecordsDropped { .. } => ("ffc217b33086402aa8bfbbda06a4edb6", Warning),
+            Record::Stopping { .. } => ("690e63aebaf04fd394aea61756d49868", Info),
         }
     }
 
-    /// The setting that the record is about.
     pub fn subject(&self) -> Option<&Subject> {
         match self {
             Record::Repaired { subject, .. }
@@ -238,34 +227,6 @@ impl Record {
             Record::PolicyError { source, .. } | Record::PolicyNotice { source, .. } => Some(source),
             Record::Conflict { policy, .. } => Some(policy),
             _ => self.subject().map(|subject| &subject.source),
-        }
-    }
-
-    pub fn cause(&self) -> Option<Cause> {
-        match self {
-            Record::Resumed { cause, .. } => Some(*cause),
-            Record::Started { .. } => Some(Cause::Start),
-            Record::Resynchronised { .. } => Some(Cause::Overrun),
-            // The other kinds summarise many repairs, each of which has its own cause.
-            Record::Repaired { subject, .. } | Record::RepairFailed { subject, .. } => Some(subject.cause),
-            _ => None,
-        }
-    }
-
-    /// For how long a repaired setting was wrong at most, where the change itself had no notification.
-    pub fn wrong_usec(&self) -> Option<u64> {
-        match self {
-            Record::Repaired { last_good, finished, .. } => last_good.map(|at| finished.saturating_sub(at)),
-            _ => None,
-        }
-    }
-
-    /// From the receipt of the notification, or from the beginning of a slow write, to the end of the write.
-    pub fn latency_usec(&self) -> Option<u64> {
-        match self {
-            Record::Repaired { received, finished, .. } => received.map(|at| finished.saturating_sub(at)),
-            Record::SlowWrite { usec, .. } => Some(*usec),
-            _ => None,
         }
     }
 }

@@ -23,16 +23,11 @@ impl Record {
 
     fn sentence(&self) -> String {
         match self {
-            Record::Started { settings, interfaces, repaired } => format!(
-                "Guarding {} on {}; {} at start",
-                count(*settings, "setting"),
-                count(*interfaces, "interface"),
-                match repaired {
-                    0 => "none had to be restored".into(),
-                    1 => "1 had to be restored".into(),
-                    n => format!("{n} had to be restored"),
-                }
-            ),
+            Record::Started { settings, interfaces, repaired } => {
+                let (settings, interfaces) = (count(*settings, "setting"), count(*interfaces, "interface"));
+                let repaired = if *repaired == 0 { "none".into() } else { repaired.to_string() };
+                format!("Guarding {settings} on {interfaces}; {repaired} had to be restored at start")
+            }
             Record::PolicyLoaded { lines, errors: 0 } => format!("Policy loaded: {}", count(*lines, "line")),
             Record::PolicyLoaded { lines, errors } => {
                 format!("Policy loaded: {}, {}", count(*lines, "line"), count(*errors, "error"))
@@ -58,24 +53,23 @@ impl Record {
                     mend.as_ref().map_or(own.into(), |mend| format!("add {mend}"))
                 )
             }
-            Record::Repaired { subject, new, interfaces, writer, .. } => {
-                let latency = self.latency_usec().map(|usec| format!("; latency {}", duration(usec)));
+            Record::Repaired { subject, new, received, finished, interfaces, last_good, writer, .. } => {
+                let since = |at: u64| duration(finished.saturating_sub(at));
+                let latency = received.map(|at| format!("; latency {}", since(at))).unwrap_or_default();
                 let with = match interfaces {
                     0 => String::new(),
                     n => format!("; {} restored with it", count(*n, "interface")),
                 };
-                let wrong =
-                    self.wrong_usec().map(|usec| format!("; it was last seen correct {} earlier", duration(usec)));
+                let wrong = last_good.map(|at| format!("; it was last seen correct {} earlier", since(at)));
                 let has_addresses =
                     |key: &str| key.ends_with(".disable_ipv6") && !key.ends_with(".default.disable_ipv6");
                 let is_ipv6_on = has_addresses(&subject.key) && number(&subject.ours) == Some(0);
                 format!(
-                    "Restored {} to {}: it was {} ({}{}){with}{}{}{}",
+                    "Restored {} to {}: it was {} ({}{latency}){with}{}{}{}",
                     subject.key,
                     subject.ours,
                     if new.is_empty() { "empty" } else { new },
                     origin(subject),
-                    latency.unwrap_or_default(),
                     wrong.unwrap_or_default(),
                     if is_ipv6_on { ADDRESSES_LOST } else { "" },
                     written_by(writer)

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use rustix::io::{Errno, read};
 use rustix::time::{
     ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime, timerfd_create,
     timerfd_settime,
@@ -14,10 +15,15 @@ use tokio::io::unix::AsyncFd;
 use crate::paths::register;
 use crate::state::resume::Jump;
 
-/// CLOCK_BOOTTIME goes on in a suspend and CLOCK_MONOTONIC does not; smaller gaps are the time between the two readings.
+/// CLOCK_BOOTTIME advances during a suspend and CLOCK_MONOTONIC does not; smaller gaps are the time between the two readings.
 const SUSPEND_MIN: Duration = Duration::from_millis(100);
 /// Time services correct the clock by less than this all the time.
 const STEP_MIN: Duration = Duration::from_secs(1);
+
+/// The time of a clock, since its zero.
+pub fn now(clock: ClockId) -> Duration {
+    clock_gettime(clock).try_into().unwrap_or_default()
+}
 
 /// The three clocks, read at once.
 #[derive(Clone, Copy, Debug)]
@@ -29,21 +35,17 @@ struct Reading {
 
 impl Reading {
     fn now() -> Reading {
-        let read = |clock| {
-            let now = clock_gettime(clock);
-            Duration::new(now.tv_sec.max(0) as u64, now.tv_nsec as u32)
-        };
-        Reading { monotonic: read(ClockId::Monotonic), boot: read(ClockId::Boottime), real: read(ClockId::Realtime) }
+        Reading { monotonic: now(ClockId::Monotonic), boot: now(ClockId::Boottime), real: now(ClockId::Realtime) }
     }
 
     /// What happened between `self` and `later`.
     fn jump(self, later: Reading) -> Option<Jump> {
-        let usec = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
-        let suspended =
-            later.boot.saturating_sub(later.monotonic).saturating_sub(self.boot.saturating_sub(self.monotonic));
+        let asleep = |reading: Reading| reading.boot.saturating_sub(reading.monotonic);
+        let suspended = asleep(later).saturating_sub(asleep(self));
         if suspended >= SUSPEND_MIN {
             return Some(Jump::Slept(suspended));
         }
+        let usec = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
         let ahead = |reading: Reading| usec(reading.real).saturating_sub(usec(reading.boot));
         let stepped = ahead(later).saturating_sub(ahead(self));
         (stepped.unsigned_abs() >= STEP_MIN.as_micros() as u64).then_some(Jump::Stepped { usec: stepped })
@@ -65,30 +67,30 @@ impl Clock {
         Ok(Clock { timer: register(timer)?, last: Reading::now() })
     }
 
-    /// Waits until the clock was set or the node woke, as far as that is more than everyday.
+    /// Waits until the clock is set or the node resumes, unless the clocks show no more than an everyday correction.
     ///
     /// # Errors
     /// The timer can't be read or armed any more.
     pub async fn jumped(&mut self) -> io::Result<Jump> {
         loop {
             let mut ready = self.timer.readable().await?;
-            match rustix::io::read(self.timer.get_ref(), &mut [0; 8]) {
-                Err(rustix::io::Errno::AGAIN) => {
+            match read(self.timer.get_ref(), &mut [0; 8]) {
+                Err(Errno::AGAIN) => {
                     ready.clear_ready();
                     continue;
                 }
-                // ECANCELED: the clock was set. Arm first, then look: what happens in between is heard of again.
-                Ok(_) | Err(rustix::io::Errno::CANCELED) => arm(self.timer.get_ref())?,
+                // ECANCELED: the clock was set. Armed before the clocks are read, the timer reports a step in between, too.
+                Ok(_) | Err(Errno::CANCELED) => arm(self.timer.get_ref())?,
                 Err(error) => return Err(error.into()),
             }
-            if let Some(jump) = self.look() {
+            if let Some(jump) = self.check() {
                 return Ok(jump);
             }
         }
     }
 
-    /// The same without waiting, for whoever hears of a sleep by other means.
-    pub fn look(&mut self) -> Option<Jump> {
+    /// The same without waiting, for a sleep that another source reports.
+    pub fn check(&mut self) -> Option<Jump> {
         let now = Reading::now();
         std::mem::replace(&mut self.last, now).jump(now)
     }
@@ -97,9 +99,8 @@ impl Clock {
 /// As far in the future as the kernel takes it; only its cancellation counts.
 fn arm(timer: &OwnedFd) -> io::Result<()> {
     let never = Timespec { tv_sec: i64::MAX / 1_000_000_000 / 2, tv_nsec: 0 };
-    let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: never };
-    timerfd_settime(timer, TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET, &once)?;
-    Ok(())
+    let once = Itimerspec { it_interval: Timespec::default(), it_value: never };
+    Ok(timerfd_settime(timer, TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET, &once).map(drop)?)
 }
 
 #[cfg(test)]
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_clocks_say() {
+    fn readings_of_the_clocks_are_told_apart() {
         let before = reading(1_000_000, 50_000, 40_000);
         for (later, jump) in [
             (reading(1_005_000, 55_000, 45_000), None),
@@ -121,7 +122,7 @@ mod tests {
             (reading(1_065_000, 115_000, 45_000), Some(Jump::Slept(Duration::from_secs(60)))),
             // Asleep, and the clock was corrected as well.
             (reading(1_165_000, 115_000, 45_000), Some(Jump::Slept(Duration::from_secs(60)))),
-            // Paused by its host for an hour, and then told the time.
+            // Paused by its host for an hour, and then set right.
             (reading(4_605_000, 55_000, 45_000), Some(Jump::Stepped { usec: 3_600_000_000 })),
             (reading(1_000, 55_000, 45_000), Some(Jump::Stepped { usec: -1_004_000_000 })),
             // Years forth, and back to the first second.
@@ -134,7 +135,8 @@ mod tests {
             assert_eq!(before.jump(later), jump, "{later:?}");
         }
     }
-    /// The timer is what hears of a step; the clock itself stays as it is.
+
+    /// The timer reports a step; the clock itself stays as it is.
     #[test]
     fn a_clock_step_of_years_is_noticed() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -142,10 +144,10 @@ mod tests {
             let step = Duration::from_secs(40 * 365 * 86_400);
             for forward in [true, false] {
                 let mut clock = Clock::new().unwrap();
-                // As if the clock had said so before it was set.
+                // As if the clock had shown this before it was set.
                 clock.last.real = if forward { clock.last.real - step } else { clock.last.real + step };
                 let soon = Timespec { tv_sec: 0, tv_nsec: 1 };
-                let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: soon };
+                let once = Itimerspec { it_interval: Timespec::default(), it_value: soon };
                 timerfd_settime(clock.timer.get_ref(), TimerfdTimerFlags::empty(), &once).unwrap();
                 let Ok(Jump::Stepped { usec }) = clock.jumped().await else { panic!("a step") };
                 assert_eq!(usec > 0, forward);

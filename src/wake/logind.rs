@@ -1,68 +1,50 @@
-//! logind's PrepareForSleep signal and the delay inhibitor, with a back-off while there is no bus (org.freedesktop.login1(5)).
+//! logind's PrepareForSleep signal and the delay inhibitor (org.freedesktop.login1(5)), and network managers that restart; with a
+//! back-off while there is no bus.
 
 use std::io;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::stream::select;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use zbus::OwnedFd;
 use zbus::fdo::DBusProxy;
 use zbus::proxy::CacheProperties;
 
-use super::managers;
-
 const LOGIND: &str = "org.freedesktop.login1";
+/// Network managers may reset settings when they start or stop: NetworkManager(8) and systemd-networkd(8).
+const NETWORK_MANAGER: &str = "org.freedesktop.NetworkManager";
+const NETWORKD: &str = "org.freedesktop.network1";
 /// A call that takes longer is lost, and so is the bus.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// A bus that is there answers within milliseconds; one that hangs is tried again.
+/// A working bus answers within milliseconds; one that hangs is tried again.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// The sleep waits no longer than this for the guard to note it; logind's own limit is 5 s (InhibitDelayMaxSec=).
+/// The sleep waits no longer than this for the program to note it; logind's own limit is 5 s (InhibitDelayMaxSec=).
 const NOTE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Between tries to reach the bus, or to get an inhibitor that logind refuses.
+/// Between attempts to reach the bus, or to get an inhibitor that logind refuses: twice as long after each.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_LAST: Duration = Duration::from_secs(60);
 
-/// When to try again: twice as long after each try.
-struct Backoff(Duration);
+/// Sources, as records and the status name them.
+const BUS: &str = "the system bus";
+const MANAGER: &str = "logind";
+pub const INHIBITOR: &str = "the sleep inhibitor";
 
-impl Default for Backoff {
-    fn default() -> Backoff {
-        Backoff(RETRY_FIRST)
-    }
-}
-
-impl Backoff {
-    async fn wait(&mut self) {
-        sleep(self.0).await;
-        self.0 = (self.0 * 2).min(RETRY_LAST);
-    }
-}
-
-/// What was heard.
+/// What was received from the bus.
 #[derive(Debug)]
 pub enum Event {
-    /// The node is about to sleep, and sleeps once this is answered; or so soon that what it does may have begun.
-    Asleep {
-        noted: oneshot::Sender<()>,
-        delayed: bool,
-    },
-    /// The node woke, or failed to sleep.
+    /// The node is about to sleep. With `delayed` logind waits for `noted`; without, the sleep may have begun already.
+    Asleep { noted: oneshot::Sender<()>, delayed: bool },
+    /// The node resumed, or failed to sleep.
     Awake,
-    Lost {
-        source: &'static str,
-        reason: String,
-    },
-    Back {
-        source: &'static str,
-    },
-    /// A manager came, went or restarted, and none of it is a loss to tell.
+    /// Sent again for each attempt that fails.
+    Lost { source: &'static str, reason: String },
+    /// Also sent for a source that was not lost.
+    Back { source: &'static str },
+    /// A network manager came, went or restarted, or logind restarted without a gap.
     Restarted,
 }
-
-pub const BUS: &str = "the system bus";
-pub const MANAGER: &str = "logind";
-pub const INHIBITOR: &str = "the sleep inhibitor";
 
 #[zbus::proxy(
     interface = "org.freedesktop.login1.Manager",
@@ -77,113 +59,103 @@ trait Manager {
     fn prepare_for_sleep(&self, start: bool) -> zbus::Result<()>;
 }
 
-/// Listens for ever; a bus or a logind that goes is waited for.
+/// Listens for ever, and connects again when the bus is gone.
 pub async fn listen(events: mpsc::Sender<Event>) {
-    let mut teller = Teller { events, lost: Vec::new() };
-    let mut backoff = Backoff::default();
+    let mut delay = RETRY_FIRST;
     loop {
-        let reason = match session(&mut teller, &mut backoff).await {
+        let reason = match session(&events, &mut delay).await {
             Ok(()) => "the connection was closed".to_string(),
             Err(error) => error.to_string(),
         };
-        teller.lost(BUS, reason).await;
-        backoff.wait().await;
+        _ = events.send(Event::Lost { source: BUS, reason }).await;
+        back_off(&mut delay).await;
     }
 }
 
+async fn back_off(delay: &mut Duration) {
+    sleep(*delay).await;
+    *delay = (*delay * 2).min(RETRY_LAST);
+}
+
 /// One connection's life.
-async fn session(teller: &mut Teller, backoff: &mut Backoff) -> zbus::Result<()> {
+async fn session(events: &mpsc::Sender<Event>, delay: &mut Duration) -> zbus::Result<()> {
     let connect = zbus::connection::Builder::system().method_timeout(CALL_TIMEOUT).build();
     // The handshake is no method call.
     let connection =
         timeout(CONNECT_TIMEOUT, connect).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    // The proxy accepts these signals from the bus alone. A manager that is not installed never changes.
     let bus = DBusProxy::new(&connection).await?;
     let mut owners = bus.receive_name_owner_changed_with_args(&[(0, LOGIND)]).await?;
-    let mut managers = managers::changes(&bus).await?;
-    // Signals from anybody but logind's owner don't get through this proxy.
+    let network_manager = bus.receive_name_owner_changed_with_args(&[(0, NETWORK_MANAGER)]).await?;
+    let networkd = bus.receive_name_owner_changed_with_args(&[(0, NETWORKD)]).await?;
+    let mut managers = select(network_manager, networkd);
+    // Nor does this proxy accept signals that do not come from logind's owner.
     let manager = ManagerProxy::builder(&connection).cache_properties(CacheProperties::No).build().await?;
     let mut sleeps = manager.receive_prepare_for_sleep().await?;
-    *backoff = Backoff::default();
-    teller.back(BUS).await;
+    *delay = RETRY_FIRST;
+    let mut session = Session { events: events.clone(), manager, inhibitor: None, is_refused: false };
+    session.send(Event::Back { source: BUS }).await;
 
-    // logind delays a sleep for as long as it is open.
-    let mut inhibitor = None;
     if bus.name_has_owner(LOGIND.try_into()?).await? {
-        inhibitor = greet(teller, &manager).await;
+        session.manager_appeared().await;
     } else {
-        teller.lost(MANAGER, "it is not on the system bus".into()).await;
+        session.lost(MANAGER, "it is not on the system bus").await;
     }
-    let mut refused = Backoff::default();
+    let mut refused_delay = RETRY_FIRST;
     loop {
         tokio::select! {
             () = connection.closed() => return Ok(()),
             signal = sleeps.next() => {
                 let Some(signal) = signal else { return Ok(()) };
-                refused = Backoff::default();
+                refused_delay = RETRY_FIRST;
                 if signal.args()?.start {
-                    teller.asleep(inhibitor.is_some()).await;
-                    inhibitor = None;
+                    session.asleep(session.inhibitor.is_some()).await;
+                    session.inhibitor = None;
                 } else {
-                    inhibitor = awake(teller, &manager).await;
+                    // The check of the settings does not wait for the inhibitor of the next sleep.
+                    session.send(Event::Awake).await;
+                    session.inhibit().await;
                 }
             }
             change = owners.next() => {
                 let Some(change) = change else { return Ok(()) };
                 let change = change.args()?;
-                (inhibitor, refused) = (None, Backoff::default());
+                (session.inhibitor, session.is_refused, refused_delay) = (None, false, RETRY_FIRST);
                 if change.new_owner.is_some() {
-                    // Without a gap it was not lost, and is not back.
+                    // Without a gap logind was not lost.
                     if change.old_owner.is_some() {
-                        teller.send(Event::Restarted).await;
+                        session.send(Event::Restarted).await;
                     }
-                    inhibitor = greet(teller, &manager).await;
+                    session.manager_appeared().await;
                 } else {
-                    teller.lost(MANAGER, "it left the system bus".into()).await;
+                    session.lost(MANAGER, "it left the system bus").await;
                 }
             }
-            () = refused.wait(), if teller.lost.contains(&INHIBITOR) => {
-                inhibitor = teller.judge(inhibit(&manager).await).await;
-            }
+            () = back_off(&mut refused_delay), if session.is_refused => session.inhibit().await,
             change = managers.next() => {
                 let Some(_) = change else { return Ok(()) };
-                teller.send(Event::Restarted).await;
+                session.send(Event::Restarted).await;
             }
         }
     }
 }
 
-/// logind is there: takes the inhibitor, unless a sleep has begun already, in which logind grants none.
-async fn greet(teller: &mut Teller, manager: &ManagerProxy<'_>) -> Option<OwnedFd> {
-    teller.back(MANAGER).await;
-    if manager.preparing_for_sleep().await.unwrap_or(false) {
-        teller.asleep(false).await;
-        return None;
-    }
-    // A sleep that begins here is announced to a listener that is there already.
-    let inhibitor = inhibit(manager).await;
-    teller.judge(inhibitor).await
-}
-
-/// The inhibitor is taken first thing, so that the next sleep is heard of in time, too; the audit does not wait for it.
-async fn awake(teller: &mut Teller, manager: &ManagerProxy<'_>) -> Option<OwnedFd> {
-    let (inhibitor, ()) = tokio::join!(inhibit(manager), teller.send(Event::Awake));
-    teller.judge(inhibitor).await
-}
-
-async fn inhibit(manager: &ManagerProxy<'_>) -> zbus::Result<OwnedFd> {
-    manager.inhibit("sleep", "fwdguard", "Notes the forwarding settings before the node sleeps", "delay").await
-}
-
-/// Tells each loss once, and each return once.
-struct Teller {
+struct Session<'a> {
     events: mpsc::Sender<Event>,
-    lost: Vec<&'static str>,
+    manager: ManagerProxy<'a>,
+    /// logind delays a sleep for as long as it is open.
+    inhibitor: Option<OwnedFd>,
+    is_refused: bool,
 }
 
-impl Teller {
+impl Session<'_> {
     async fn send(&self, event: Event) {
-        // The daemon ends when it stops listening.
+        // It fails only while the service stops.
         _ = self.events.send(event).await;
+    }
+
+    async fn lost(&self, source: &'static str, reason: &str) {
+        self.send(Event::Lost { source, reason: reason.into() }).await;
     }
 
     async fn asleep(&self, delayed: bool) {
@@ -192,30 +164,25 @@ impl Teller {
         _ = timeout(NOTE_TIMEOUT, answer).await;
     }
 
-    async fn lost(&mut self, source: &'static str, reason: String) {
-        if !self.lost.contains(&source) {
-            self.lost.push(source);
-            self.send(Event::Lost { source, reason }).await;
+    /// logind is on the bus: takes the inhibitor, unless a sleep has begun already, in which logind grants none.
+    async fn manager_appeared(&mut self) {
+        self.send(Event::Back { source: MANAGER }).await;
+        if self.manager.preparing_for_sleep().await.unwrap_or(false) {
+            self.asleep(false).await;
+        } else {
+            // A sleep that begins here is received: the subscription came first.
+            self.inhibit().await;
         }
     }
 
-    async fn back(&mut self, source: &'static str) {
-        if let Some(at) = self.lost.iter().position(|lost| *lost == source) {
-            self.lost.remove(at);
-            self.send(Event::Back { source }).await;
+    async fn inhibit(&mut self) {
+        const WHY: &str = "Notes the forwarding settings before the node sleeps";
+        let inhibitor = self.manager.inhibit("sleep", "fwdguard", WHY, "delay").await;
+        self.is_refused = inhibitor.is_err();
+        match &inhibitor {
+            Ok(_) => self.send(Event::Back { source: INHIBITOR }).await,
+            Err(error) => self.lost(INHIBITOR, &error.to_string()).await,
         }
-    }
-
-    async fn judge(&mut self, inhibitor: zbus::Result<OwnedFd>) -> Option<OwnedFd> {
-        match inhibitor {
-            Ok(descriptor) => {
-                self.back(INHIBITOR).await;
-                Some(descriptor)
-            }
-            Err(error) => {
-                self.lost(INHIBITOR, error.to_string()).await;
-                None
-            }
-        }
+        self.inhibitor = inhibitor.ok();
     }
 }

@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use rustix::io::{Errno, read};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
@@ -17,59 +18,42 @@ use crate::paths::register;
 
 /// The first tick comes after one period. Those that come while one is handled are dropped: a handler that takes longer than the
 /// period, because the service manager hangs, must not keep the event loop from everything else.
-pub enum Ticker {
-    Timer {
-        timer: AsyncFd<OwnedFd>,
-        has_ticked: bool,
-    },
-    /// Where the kernel gives no timerfd.
-    Interval(Interval),
+pub struct Ticker {
+    /// `None`: the kernel refuses timerfd(2), and the ticks come from `interval`.
+    timer: Option<AsyncFd<OwnedFd>>,
+    interval: Interval,
+    has_ticked: bool,
 }
 
 impl Ticker {
     pub fn new(period: Duration) -> Ticker {
-        make_timer(period).map_or_else(
-            |_| {
-                let mut interval = interval_at(Instant::now() + period, period);
-                interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-                Ticker::Interval(interval)
-            },
-            |timer| Ticker::Timer { timer, has_ticked: false },
-        )
+        let mut interval = interval_at(Instant::now() + period, period);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Ticker { timer: make_timer(period).ok(), interval, has_ticked: false }
     }
 
     /// Waits for the next tick.
-    ///
-    /// # Errors
-    /// The timer can't be read any more.
-    pub async fn tick(&mut self) -> io::Result<()> {
-        let (timer, has_ticked) = match self {
-            Ticker::Timer { timer, has_ticked } => (timer, has_ticked),
-            Ticker::Interval(interval) => {
-                interval.tick().await;
-                return Ok(());
-            }
+    pub async fn tick(&mut self) {
+        let Some(timer) = &self.timer else {
+            self.interval.tick().await;
+            return;
         };
-        if std::mem::take(has_ticked) {
-            _ = rustix::io::read(timer.get_ref(), &mut [0; 8]);
+        if std::mem::take(&mut self.has_ticked) {
+            _ = read(timer.get_ref(), &mut [0; 8]);
         }
-        loop {
-            let mut ready = timer.readable().await?;
-            match rustix::io::read(timer.get_ref(), &mut [0; 8]) {
-                Err(rustix::io::Errno::AGAIN) => ready.clear_ready(),
-                read => {
-                    *has_ticked = true;
-                    return Ok(read.map(drop)?);
-                }
+        while let Ok(mut ready) = timer.readable().await {
+            if read(timer.get_ref(), &mut [0; 8]) != Err(Errno::AGAIN) {
+                self.has_ticked = true;
+                return;
             }
+            ready.clear_ready();
         }
     }
 }
 
 fn make_timer(period: Duration) -> io::Result<AsyncFd<OwnedFd>> {
     let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
-    let period = Timespec { tv_sec: period.as_secs() as i64, tv_nsec: i64::from(period.subsec_nanos()) };
-    let turns = Itimerspec { it_interval: period, it_value: period };
-    timerfd_settime(&timer, TimerfdTimerFlags::empty(), &turns)?;
+    let period = Timespec::try_from(period).map_err(io::Error::other)?;
+    timerfd_settime(&timer, TimerfdTimerFlags::empty(), &Itimerspec { it_interval: period, it_value: period })?;
     register(timer)
 }

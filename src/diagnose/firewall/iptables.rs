@@ -7,15 +7,15 @@ use super::{Action, Base, Chain, Field, Hook, Match, Rule, Ruleset, Value};
 /// Tables in the order in which the kernel calls their chains at a hook.
 const TABLES: [&str; 5] = ["raw", "mangle", "nat", "filter", "security"];
 
-/// Modules that match nothing but by their options.
+/// Modules that match only by their options.
 const MODULES: [&str; 5] = ["comment", "conntrack", "state", "mark", "iprange"];
 
-/// Whether this was made by the iptables that keeps its rules in nf_tables.
+/// Whether the iptables that keeps its rules in nf_tables printed this.
 pub fn is_of_nft(text: &str) -> bool {
     text.lines().next().is_some_and(|line| line.contains("(nf_tables)"))
 }
 
-/// All rules. `None`: that was not the whole of what iptables-save prints.
+/// Reads all rules. `None`: the text is not the whole output of iptables-save.
 pub fn parse(text: &str, tool: &'static str) -> Option<Ruleset> {
     let mut ruleset = Ruleset { tool, ..Ruleset::default() };
     let mut table = None;
@@ -119,20 +119,20 @@ fn rule(line: &str) -> Option<(String, Rule)> {
 
 fn action(how: &str, target: &str, options: &[&str]) -> Action {
     match target {
-        // In `nat`, who has given it another address asks no further rule.
+        // In `nat`, a rule that sets another address ends the table.
         "ACCEPT" | "DNAT" | "SNAT" | "MASQUERADE" | "REDIRECT" | "NETMAP" => Action::Accept,
         "NOTRACK" => Action::Untrack,
         "CT" if options.contains(&"--notrack") => Action::Untrack,
         "DROP" | "REJECT" => Action::Drop,
         "RETURN" => Action::Return,
         "MARK" => match (options.first(), options.get(1).and_then(|value| mark(value))) {
-            // Of bits in both, it makes the opposite: `--or-mark` and the like print it so.
+            // Bits of the value outside the mask are inverted, as by `--xor-mark`, and their result is unknown.
             (Some(&"--set-xmark"), Some((value, mask))) if value & !mask == 0 => Action::Mark(Some(value), mask),
             _ => Action::Mark(None, u32::MAX),
         },
         "CONNMARK" if options.contains(&"--restore-mark") => Action::Mark(None, u32::MAX),
         _ if how == "-g" => Action::Goto(target.into()),
-        // A target of the kernel's has no chain of its name.
+        // A target of the kernel's has no chain of this name.
         _ => Action::Jump(target.into()),
     }
 }

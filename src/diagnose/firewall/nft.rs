@@ -7,8 +7,8 @@ use serde_json::Value as Json;
 use super::{Action, Base, Chain, Field, Hook, Match, Rule, Ruleset, Suspect, Value};
 use crate::setting::Family;
 
-/// The rules that see packets of the family, but for base chains that `is_known` says to be shown by another tool. `None`: that
-/// was not nft's JSON.
+/// Reads the rules for packets of the family, without base chains that another tool shows (`is_known`). `None`: the text is not
+/// nft's JSON.
 pub fn parse(text: &str, family: Family, is_known: impl Fn(&str, &str) -> bool) -> Option<Ruleset> {
     let object: Json = serde_json::from_str(text).ok()?;
     let objects = object.get("nftables")?.as_array()?;
@@ -59,7 +59,7 @@ fn number(value: &Json) -> Option<u32> {
     value.as_u64()?.try_into().ok()
 }
 
-/// What may be so or not.
+/// A match that may be met or not.
 fn unknown() -> Match {
     Match { field: Field::Other, not: false, values: vec![Value::Other] }
 }
@@ -115,7 +115,7 @@ impl Reader<'_> {
                 "set" if statement.get("stmt").is_none() => {}
                 name => match verdict_of(name, statement) {
                     Some(action) => one.action = action,
-                    // As a limit, which has it go on only so many times.
+                    // For instance a limit.
                     None => one.matches.push(unknown()),
                 },
             }
@@ -125,7 +125,7 @@ impl Reader<'_> {
         rules
     }
 
-    /// What a concatenation on the left may be: for each element on the right, what all of its parts are.
+    /// The alternatives of a concatenation: for each element on the right, the matches of all its parts.
     fn tuples(&self, left: &Json, right: &Json) -> Option<Vec<Vec<Match>>> {
         left.get("concat")?;
         let named = right.as_str().and_then(|name| (self.set)(name.strip_prefix('@')?));
@@ -180,7 +180,7 @@ impl Reader<'_> {
         Match { field, not, values }
     }
 
-    /// What stands on the right of a match: a value, a list or a set of them, or the name of a set.
+    /// Reads the right side of a match: a value, a list or a set of them, or the name of a set.
     fn values(&self, field: Field, right: &Json, mask: u32, values: &mut Vec<Value>) {
         let several = right.as_array().or_else(|| right.get("set")?.as_array());
         if let Some(several) = several {
@@ -226,7 +226,7 @@ fn verdict_of(name: &str, statement: &Json) -> Option<Action> {
     })
 }
 
-/// What becomes of the mark: the value of its bits, where that is known, and which are set.
+/// The new value of the mark, if it is known, and the mask of the bits that are set.
 fn marked(value: &Json) -> (Option<u32>, u32) {
     let with = |operator: &str| {
         let parts = value.get(operator)?;
@@ -240,7 +240,7 @@ fn marked(value: &Json) -> (Option<u32>, u32) {
     }
 }
 
-/// Gives a suspect the text of its rule, as `nft list` prints it, and what it has counted since. `list` runs nft.
+/// Gives a suspect the text of its rule, as `nft list` prints it, and its present counter. `list` runs nft.
 pub fn name(suspect: &mut Suspect, list: impl FnOnce(&[&str]) -> Option<String>) {
     let (Some((family, table)), handle) = (suspect.table.split_once(' '), format!(" # handle {}", suspect.rule)) else {
         return;
