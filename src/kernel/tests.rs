@@ -1,9 +1,8 @@
 //! The decoder on recorded bytes, and on bytes that no kernel sends.
 
-use super::message::{Event, Link, Message, messages};
+use super::message::{Event, Link, messages};
 use super::name::Name;
 use super::netconf::NetconfMessage;
-use netlink_packet_core::NetlinkPayload;
 
 /// Linux 6.18 on `sysctl -w net.ipv4.ip_forward=0`: the message for `all`.
 const ALL_FORWARDING_0: [u8; 36] = [
@@ -13,10 +12,7 @@ const ALL_FORWARDING_0: [u8; 36] = [
 
 fn heard(bytes: &[u8]) -> Vec<Result<Event, ()>> {
     messages(bytes)
-        .map(|message| match message.map(|m| m.payload) {
-            Ok(NetlinkPayload::InnerMessage(Message::Event(heard))) => Ok(heard),
-            _ => Err(()),
-        })
+        .map(|message| message.map(|message| Event::decode(message.message_type(), message.payload())).map_err(|_| ()))
         .collect()
 }
 
