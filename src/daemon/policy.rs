@@ -134,10 +134,7 @@ impl Daemon {
     /// Reads the policy again. Asked for by an administrator, it is always applied; otherwise only if it has changed.
     pub(super) async fn reload(&mut self, watch: &mut Option<Watch>, asked: bool) {
         self.reload_due = None;
-        if let Some(Err(error)) = watch.as_mut().map(|watch| {
-            watch.paths.drain();
-            watch.renew()
-        }) {
+        if let Some(Err(error)) = watch.as_mut().map(Watch::renew) {
             *watch = None;
             self.lost(POLICY_WATCH, error.to_string());
         }
