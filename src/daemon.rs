@@ -5,7 +5,6 @@
 mod policy;
 mod sleep;
 mod start;
-mod writers;
 
 use std::collections::HashSet;
 use std::io;
@@ -110,11 +109,11 @@ async fn serve(
     let mut policy = Policy::load(root);
     policy.note_altnames(find_by_altname);
     let policy = Arc::new(policy);
-    let tracker = groups.and_then(WriterTracker::new);
+    let tracker = groups.and_then(|groups| WriterTracker::start(groups, policy.clone()));
     let lost_tracker = tracker.as_ref().err().map(ToString::to_string);
-    let (tracker, unstarted) =
-        tracker.map_or((WriterTracker::absent(), None), |(tracker, thread)| (tracker, Some(thread)));
-    let (reporter, finished) = Reporter::start(metrics, writers::naming(tracker.clone()))
+    let tracker = tracker.unwrap_or_default();
+    let naming = tracker.clone();
+    let (reporter, finished) = Reporter::start(metrics, move |records| naming.name_writers(records))
         .context("cannot start the thread for the journal")?;
     let watch = watch
         .inspect_err(|error| reporter.report(Record::SourceLost { source: POLICY_WATCH, reason: error.to_string() }))
@@ -122,10 +121,6 @@ async fn serve(
     let heartbeat = Arc::new(Heartbeat::default());
     let sink = ServiceSink { reporter: reporter.clone(), tracker: tracker.clone() };
     let (mut first_pass, mut ended, engine) = start_engine(policy.clone(), heartbeat.clone(), sink, verbosity)?;
-    if let Some(tracker) = unstarted {
-        // While the guard thread reads everything.
-        tracker.start(policy.clone()).context("cannot start the thread for writers")?;
-    }
     let mut daemon = Daemon {
         root: root.to_path_buf(),
         reporter,

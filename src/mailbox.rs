@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-/// The way to such a thread.
+/// Sends to such a thread.
 pub struct Mailbox<T> {
     commands: Sender<T>,
     event_fd: Arc<OwnedFd>,
@@ -20,7 +20,7 @@ impl<T> Clone for Mailbox<T> {
 }
 
 impl<T> Mailbox<T> {
-    /// The way to a thread, and its inbox.
+    /// A mailbox, and the inbox that its thread reads.
     ///
     /// # Errors
     /// No descriptor left for the eventfd.
@@ -30,7 +30,7 @@ impl<T> Mailbox<T> {
         Ok((Mailbox { commands, event_fd }, inbox))
     }
 
-    /// Never waits. A thread that has ended takes nothing, and its end is seen elsewhere.
+    /// Never waits. If the thread has ended, this does nothing: its end is noticed elsewhere.
     pub fn send(&self, command: T) {
         if self.commands.send(command).is_ok() {
             self.wake();
@@ -43,12 +43,12 @@ impl<T> Mailbox<T> {
         _ = rustix::io::write(&*self.event_fd, &1u64.to_ne_bytes());
     }
 
-    /// Readable when there is something in the inbox.
+    /// Readable after a command or a wake-up.
     pub fn event_fd(&self) -> BorrowedFd<'_> {
         self.event_fd.as_fd()
     }
 
-    /// The inbox is about to be read.
+    /// Resets the descriptor; the inbox is read afterwards.
     pub fn clear(&self) {
         _ = rustix::io::read(&*self.event_fd, &mut [0; 8]);
     }

@@ -16,8 +16,6 @@ use tokio::io::unix::AsyncFd;
 use crate::kernel::sysctl::is_absent;
 
 const EVENT_BUFFER_BYTES: usize = 4096;
-/// So many buffers are more than a full queue (fs.inotify.max_queued_events, 16,384).
-const BUFFERS_MAX: usize = 256;
 
 /// Which names in a watched folder matter.
 #[derive(Debug)]
@@ -26,7 +24,7 @@ pub enum Names {
     Some(HashSet<OsString>),
 }
 
-/// Folders, and what matters in each.
+/// Folders, and the names that matter in each.
 pub type Folders = HashMap<PathBuf, Names>;
 
 /// The folders that are watched.
@@ -34,13 +32,13 @@ pub struct Paths {
     fd: AsyncFd<OwnedFd>,
     events: WatchFlags,
     names: HashMap<i32, Names>,
-    /// A folder that is there and that the kernel does not let this process watch, and why.
+    /// An existing folder that the kernel does not let this process watch, and why.
     pub refused: Option<(PathBuf, io::Error)>,
     buffer: Box<[MaybeUninit<u8>; EVENT_BUFFER_BYTES]>,
 }
 
 impl Paths {
-    /// Watches nothing yet; then for these events.
+    /// Watches nothing yet. Later folders are watched for these events.
     ///
     /// # Errors
     /// No inotify instance left (`fs.inotify.max_user_instances`).
@@ -50,7 +48,7 @@ impl Paths {
         Ok(Paths { fd: register(fd)?, events, names: HashMap::new(), refused: None, buffer })
     }
 
-    /// Watches these from now on, and no others: what is refused of them is in `refused`.
+    /// Watches these from now on, and no others. One that the kernel refuses is in `refused`.
     ///
     /// # Errors
     /// The kernel grants no more watches, with the remedy.
@@ -64,7 +62,7 @@ impl Paths {
                     return Err(io::Error::other("no watches left; raise fs.inotify.max_user_watches"));
                 }
                 Err(Errno::NOMEM) => return Err(Errno::NOMEM.into()),
-                // What is not there has a parent that is watched.
+                // If it does not exist, a parent of it is watched.
                 Err(error) if is_absent(Errno::from_raw_os_error(error.raw_os_error())) => continue,
                 Err(error) => {
                     self.refused = Some((path, error.into()));
@@ -87,7 +85,7 @@ impl Paths {
         Ok(())
     }
 
-    /// Waits until something that matters is touched.
+    /// Waits until a file that matters has changed.
     ///
     /// # Errors
     /// The inotify descriptor can't be read any more.
@@ -96,19 +94,10 @@ impl Paths {
             let mut ready = self.fd.readable().await?;
             match read_events(self.fd.get_ref(), &mut self.buffer[..], &self.names) {
                 Ok(true) => return Ok(()),
-                // A file that is written without end beside those that matter must not have the event loop for itself.
+                // A file that is written without end beside those that matter must not occupy the event loop.
                 Ok(false) => tokio::task::yield_now().await,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                 Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Forgets what has been said so far: it will be read anyway. What comes without end is not waited for.
-    pub fn drain(&mut self) {
-        for _ in 0..BUFFERS_MAX {
-            if read_events(self.fd.get_ref(), &mut self.buffer[..], &self.names).is_err() {
-                return;
             }
         }
     }
@@ -132,7 +121,7 @@ pub fn note(folders: &mut Folders, steps: Vec<(PathBuf, OsString)>) {
     }
 }
 
-/// Reads one buffer of events, and says whether any of them matters.
+/// Reads one buffer of events. Returns whether any of them matters.
 fn read_events(fd: &OwnedFd, buffer: &mut [MaybeUninit<u8>], names: &HashMap<i32, Names>) -> io::Result<bool> {
     let mut reader = inotify::Reader::new(fd, buffer);
     let mut matters = false;

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 const KEY: &str = "net/ipv4/ip_forward";
 
-/// In a user namespace of one's own there is no fanotify with PIDs; then everything must work but the names.
+/// In a user namespace there is no fanotify with PIDs; then everything must work but the names.
 fn has_fanotify() -> bool {
     fwdguard::kernel::fanotify::open().is_ok()
 }
 
-/// A shell that runs `script` and then stays, for as long as it takes to look at it.
+/// A shell that runs `script` and then stays, so that it can be examined.
 struct Stays(Child);
 
 impl Stays {
@@ -32,13 +32,13 @@ impl Stays {
 
 impl Drop for Stays {
     fn drop(&mut self) {
-        // The shell, and what it waits for.
+        // The shell and its children.
         run(&format!("kill -9 -- -{}", self.0.id()));
         let _ = self.0.wait();
     }
 }
 
-/// The record of the only repair of `key` since the last one was asked for.
+/// The record of the repair of `key` with this number, counted from 0.
 fn repair_of(guard: &Running, key: &str, nth: usize) -> Record {
     let dotted = key.replace('/', ".");
     let of_key = |record: &Record| record["SYSCTL"] == dotted && record["CAUSE"] == "write";
@@ -52,7 +52,7 @@ fn assert_unknown(record: &Record, why: &str) {
     assert!(!record.contains_key("WRITER_PID") && record["MESSAGE"].contains("; writer unknown: "), "{record:#?}");
 }
 
-/// A shell that is still there is named by all that can be known of it.
+/// A shell that still runs is named with its PID, command line and parent.
 fn assert_shell(record: &Record, shell: &Stays, script: &str) {
     if !has_fanotify() {
         return assert_unknown(record, "");
@@ -118,22 +118,22 @@ fn every_sysctl_run_has_its_own_pid() {
     if !has_fanotify() {
         return records.iter().for_each(|record| assert_unknown(record, ""));
     }
-    let told: Vec<String> = records.iter().map(|record| record["WRITER_PID"].clone()).collect();
-    assert_eq!(told, pids);
-    // On a busy machine many of them are gone before they can be looked at.
+    let named: Vec<String> = records.iter().map(|record| record["WRITER_PID"].clone()).collect();
+    assert_eq!(named, pids);
+    // On a busy machine many of them exit before they can be examined.
     let whole = "(sysctl -w net.ipv4.ip_forward=0), started by ";
     assert!(records.iter().any(|record| record["MESSAGE"].contains(whole)), "{:#?}", messages(&records));
     assert!(records.iter().all(|r| r.get("WRITER_COMM").is_none_or(|comm| comm == "sysctl")), "{records:#?}");
 }
 
 #[test]
-fn an_unseen_write_names_no_writer() {
+fn a_write_through_another_procfs_has_no_writer() {
     let ns = Namespace::enter();
     let guard = ns.guard();
-    // Somebody wrote it a moment ago, and is known by now.
+    // A process wrote it a moment ago, and is known by now.
     let shell = Stays::run("echo 0 > /proc/sys/net/ipv4/ip_forward");
     assert_shell(&repair_of(&guard, KEY, 0), &shell, "echo 0");
-    // Another has it open, reads it, and writes what is right anyway elsewhere.
+    // Another process has it open and reads it.
     let reader = Stays::run("exec 3< /proc/sys/net/ipv4/ip_forward; cat <&3 > /dev/null");
     run("unshare --pid --fork --mount-proc sysctl -q -w net.ipv4.ip_forward=0");
     assert_unknown(&repair_of(&guard, KEY, 1), "another procfs");
@@ -143,11 +143,11 @@ fn an_unseen_write_names_no_writer() {
 }
 
 #[test]
-fn a_writer_that_is_gone_at_once_is_at_least_a_pid() {
+fn a_writer_that_exits_at_once_has_at_least_its_pid() {
     let ns = Namespace::enter();
     let guard = ns.guard();
     let file = ns.path("pid");
-    // The grandchild writes, and its parents are gone already.
+    // The grandchild writes after its parents have exited.
     let script = format!("(sh -c 'echo $$ > {}; exec sysctl -q -w net.ipv4.ip_forward=0' &)", file.display());
     assert!(Command::new("sh").args(["-c", &script]).status().expect("sh runs").success());
     let record = repair_of(&guard, KEY, 0);
@@ -170,7 +170,7 @@ fn a_write_to_default_is_named_for_the_interfaces_that_it_changed() {
     assert_shell(&repair_of(&guard, "net/ipv4/conf/fresh0/rp_filter", 0), &shell, "echo 2");
 }
 
-/// A control group of the test's own, gone with it.
+/// A control group of the test, removed at its end.
 struct Cgroup(PathBuf);
 
 impl Cgroup {
@@ -186,7 +186,7 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        // It is busy until the last of those who were killed is gone. Folders only: its files can't be removed.
+        // It is busy until the last killed process is gone. Folders only: its files can't be removed.
         let deadline = Instant::now() + PATIENCE;
         while self.0.exists() && Instant::now() < deadline {
             let _ = Command::new("find").arg(&self.0).args(["-depth", "-type", "d", "-delete"]).output();
@@ -225,7 +225,7 @@ fn a_writer_is_named_with_its_unit_or_its_pod() {
 fn no_thread_keeps_more_than_net_admin() {
     let ns = Namespace::enter();
     let guard = ns.guard();
-    // A thread that has just been started has its name a moment later.
+    // A thread sets its name shortly after its start.
     let deadline = Instant::now() + PATIENCE;
     loop {
         let names = thread_names(&guard);
@@ -277,5 +277,5 @@ fn with_net_admin_alone_everything_works_but_the_name() {
     }
     let (_, records) = guard.stop();
     let lost = records.iter().filter(|r| r["MESSAGE"].contains("Lost fanotify")).count();
-    assert_eq!(lost, 1, "said once");
+    assert_eq!(lost, 1, "logged once");
 }

@@ -131,11 +131,8 @@ impl Daemon {
     /// Reads the policy again. When an administrator asked for it, it is always applied; otherwise only if it has changed.
     pub(super) async fn reload(&mut self, asked: bool) {
         self.reload_due = None;
-        if let Some(watch) = &mut self.watch {
-            watch.paths.drain();
-            if let Err(error) = watch.renew() {
-                self.lose_watch(&error);
-            }
+        if let Some(Err(error)) = self.watch.as_mut().map(|watch| watch.renew()) {
+            self.lose_watch(&error);
         }
         self.note_unwatched();
         let mut policy = Policy::load(&self.root);

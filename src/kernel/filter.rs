@@ -13,24 +13,26 @@ use crate::setting::{ALL, Family};
 pub type Muted = (Family, u16, i32);
 
 /// `struct nlmsghdr`, `struct netconfmsg` and two attributes of 8 bytes each: the index and the one that changed
-/// (`inet_netconf_notify_devconf`). A message with more is a registration and gets through.
+/// (`inet_netconf_notify_devconf`). A message with more is a registration and passes.
 const ONE_CHANGE_BYTES: u32 = 36;
 const LENGTH_AT: u32 = 0;
 const TYPE_AT: u32 = 4;
 const FAMILY_AT: u32 = 16;
 const IFINDEX_AT: u32 = 24;
 const ATTRIBUTE_AT: u32 = 30;
-/// More are heard all the same: the kernel takes 4,096 instructions.
+/// The kernel takes 4,096 instructions; messages of more settings than this are received.
 const MUTED_MAX: usize = 256;
 
+pub(super) const PASS: u32 = u32::MAX;
+pub(super) const DROP: u32 = 0;
 pub(super) const WORD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
 const HALF: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
 const BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
 
-/// What is loaded, from where, and what it is compared with.
-type Test = (u32, u32, u32);
+/// The instruction that loads, its offset, and the value that is compared.
+pub(super) type Test = (u32, u32, u32);
 
-/// Lets through what does not tell of one of `muted`. A change of [`ALL`] is told for each interface, too.
+/// Drops messages of `muted`, and passes all others. A change of [`ALL`] is announced for each interface, too.
 fn program(muted: &[Muted]) -> Vec<SockFilter> {
     let mut program = Vec::new();
     for (family, attribute, ifindex) in muted.iter().take(MUTED_MAX) {
@@ -44,22 +46,27 @@ fn program(muted: &[Muted]) -> Vec<SockFilter> {
         if *ifindex != ALL {
             tests.push((WORD, IFINDEX_AT, (*ifindex as u32).to_be()));
         }
-        program.extend(drop_if_all(&tests));
+        program.extend(end_if_all(&tests, DROP));
     }
-    program.push(op(libc::BPF_RET | libc::BPF_K, u32::MAX));
+    program.push(end(PASS));
     program
 }
 
-/// Drops a message that is what all tests want, and goes on behind this with others.
-fn drop_if_all(tests: &[Test]) -> Vec<SockFilter> {
+/// Ends with `verdict` for a message that passes all tests; the filter goes on with any other.
+pub(super) fn end_if_all(tests: &[Test], verdict: u32) -> Vec<SockFilter> {
+    let jump = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     let mut program = Vec::new();
     for (number, (load, at, value)) in tests.iter().enumerate() {
-        program.push(op(*load, *at));
-        let jf = (2 * (tests.len() - number - 1) + 1) as u8;
-        program.push(jump_unless(*value, jf));
+        let rest = (2 * (tests.len() - number - 1) + 1) as u8;
+        program.extend([SockFilter::new(*load as u16, 0, 0, *at), SockFilter::new(jump, 0, rest, *value)]);
     }
-    program.push(op(libc::BPF_RET | libc::BPF_K, 0));
+    program.push(end(verdict));
     program
+}
+
+/// Ends with [`PASS`] or [`DROP`].
+pub(super) fn end(verdict: u32) -> SockFilter {
+    SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, verdict)
 }
 
 /// Drops, before they are queued, messages of `muted`.
@@ -75,16 +82,7 @@ pub fn mute(socket: BorrowedFd<'_>, muted: &[Muted]) -> io::Result<()> {
 /// # Errors
 /// The kernel refused.
 pub fn deafen(socket: BorrowedFd<'_>) -> io::Result<()> {
-    attach(socket, &[op(libc::BPF_RET | libc::BPF_K, 0)])
-}
-
-pub(super) fn op(code: u32, k: u32) -> SockFilter {
-    SockFilter::new(code as u16, 0, 0, k)
-}
-
-/// Passes over so many instructions where what was loaded is not `value`.
-pub(super) fn jump_unless(value: u32, jf: u8) -> SockFilter {
-    SockFilter::new((libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, 0, jf, value)
+    attach(socket, &[end(DROP)])
 }
 
 pub(super) fn attach(socket: BorrowedFd<'_>, program: &[SockFilter]) -> io::Result<()> {

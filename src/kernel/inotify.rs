@@ -1,4 +1,4 @@
-//! inotify(7): writes of settings that the kernel does not announce, through this procfs.
+//! inotify(7): writes to settings that the kernel does not announce, through this procfs.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -13,16 +13,16 @@ use super::descriptors::is_one_of_the_last;
 use super::sysctl::{is_absent, path};
 use crate::setting::Key;
 
-/// No more settings are watched: each takes a descriptor, of which a process has 1,024 where nobody asked for more.
+/// At most so many settings are watched: each takes a descriptor, and the usual limit is 1,024.
 const WATCHES_MAX: usize = 400;
-/// One event takes 16 bytes. What does not fit waits for the next turn.
+/// One event takes 16 bytes. The rest waits for the next call.
 const EVENT_BUFFER_BYTES: usize = 16 << 10;
 
 struct Watched {
     key: Key,
-    /// Holds the inode that the watch belongs to: the kernel may drop one that nobody has open and make another.
+    /// Holds the inode that the watch belongs to: the kernel may drop one that is not open, and make another.
     file: OwnedFd,
-    /// It makes room for one that does not yield.
+    /// Its watch is given up for a setting that does not yield.
     yields: bool,
 }
 
@@ -33,7 +33,7 @@ pub struct Writes {
     watches: HashMap<Key, i32>,
     /// Less than [`WATCHES_MAX`] once the kernel grants no more.
     room: usize,
-    /// The kernel has refused to watch a setting that is there.
+    /// The kernel has refused to watch an existing setting.
     is_refused: bool,
     buffer: Box<[MaybeUninit<u8>]>,
 }
@@ -56,11 +56,11 @@ impl Writes {
         self.watches.contains_key(key)
     }
 
-    /// Tells of writes to `key` from now on, if there is such a setting and room for it. To be called before each reading: a
-    /// setting that was made anew (a rename, a module) has another inode. One that is still watched costs an fstat(2).
+    /// Watches `key` for writes from now on, if it exists and there is room. It is called before each reading, because a setting
+    /// that was created again (a rename, a module) has another inode. For one that is still watched it costs an fstat(2).
     ///
     /// # Errors
-    /// The kernel grants no more watches or descriptors, or refuses one; each said once.
+    /// The kernel grants no more watches or descriptors, or refuses one; each is reported once.
     pub fn watch(&mut self, key: &Key, yields: bool) -> io::Result<()> {
         if let Some(watched) = self.watches.get(key).and_then(|watch| self.watched.get_mut(watch)) {
             // ENOENT once the setting is not registered any more (proc_sys_getattr).
@@ -108,7 +108,7 @@ impl Writes {
         }
     }
 
-    /// The settings that were written since the last time, each once; all of them if the kernel lost count.
+    /// The settings that were written since the last call, each once; all of them if the kernel has dropped events.
     pub fn take(&mut self) -> Vec<Key> {
         let mut written = HashSet::new();
         let mut reader = inotify::Reader::new(&self.fd, &mut self.buffer);
@@ -122,7 +122,7 @@ impl Writes {
                 break;
             }
         }
-        // A watch that is not known any more was of a setting that went.
+        // A watch that is not known any more was of a setting that is gone.
         written.iter().filter_map(|watch| Some(self.watched.get(watch)?.key.clone())).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! Names and states of interfaces: by netdevice(7)'s ioctls, or by rtnetlink once those were refused.
+//! Names and states of interfaces: by the ioctls of netdevice(7), or by rtnetlink once those were refused.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -28,8 +28,7 @@ impl Default for Links {
 }
 
 impl Links {
-    /// An interface's name, and with `state` also whether it is up, which is asked of rtnetlink. `None`: there is no such
-    /// interface.
+    /// An interface's name; with `state` also whether it is up, from rtnetlink. `None`: there is no such interface.
     ///
     /// # Errors
     /// The kernel refuses both the ioctl and RTM_GETLINK, with its reason for the second.
@@ -37,7 +36,7 @@ impl Links {
         if !self.is_refused && !state {
             match self.name(ifindex) {
                 Ok(name) => return Ok(name.map(|name| Link { ifindex, name, up: None, mtu: None })),
-                // Its name is not UTF-8, which is a name all the same.
+                // Its name is not UTF-8: rtnetlink has it.
                 Err(error) if error.raw_os_error() == Some(libc::EILSEQ) => {}
                 Err(error) => (self.is_refused, self.refusal) = (true, Some(error)),
             }
@@ -45,7 +44,7 @@ impl Links {
         dumps.link(ifindex)
     }
 
-    /// Why the ioctls are not asked any more; told once.
+    /// Why the ioctls are not used any more; returned once.
     pub fn take_refusal(&mut self) -> Option<io::Error> {
         self.refusal.take()
     }
@@ -97,12 +96,12 @@ mod tests {
             assert_eq!(links.index(name).expect("no refusal"), None);
         }
 
-        // What a kernel says that takes these ioctls on no such socket, as Linux 3.10 on one of AF_NETLINK.
+        // A file that does not have these ioctls, as a socket of AF_NETLINK in Linux 3.10.
         links.socket = Ok(std::fs::File::open("/dev/null").expect("a file").into());
         assert!(links.index("lo").is_err());
         assert_eq!(links.link(&mut dumps, 1, false).expect("rtnetlink answers"), Some(whole));
         assert!(links.take_refusal().is_some());
         assert_eq!(links.link(&mut dumps, i32::MAX, false).expect("rtnetlink answers"), None);
-        assert!(links.take_refusal().is_none(), "told once");
+        assert!(links.take_refusal().is_none(), "reported once");
     }
 }

@@ -1,10 +1,6 @@
 //! Decodes rtnetlink messages, leniently: unknown messages and attributes are no error.
 
-use std::convert::Infallible;
-
-use netlink_packet_core::{
-    DecodeError, NLA_HEADER_SIZE, NLA_TYPE_MASK, NetlinkDeserializable, NetlinkHeader, Parseable,
-};
+use netlink_packet_core::{DecodeError, NLA_HEADER_SIZE, NLA_TYPE_MASK, NetlinkBuffer, Parseable};
 use netlink_packet_route::link::LinkFlags;
 
 use super::name::Name;
@@ -18,7 +14,7 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFINFOMSG_LEN: usize = 16;
 
-/// What the kernel said.
+/// A notification of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     Netconf(NetconfMessage),
@@ -28,7 +24,7 @@ pub enum Event {
     },
     /// A message that should have been one of the above.
     Broken,
-    /// Something else, of no concern here.
+    /// Anything else, which is not used.
     Other,
 }
 
@@ -36,43 +32,36 @@ pub enum Event {
 pub struct Link {
     pub ifindex: i32,
     pub name: Name,
-    /// `IFF_UP`, where that is known.
+    /// `IFF_UP`, if it is known.
     pub up: Option<bool>,
-    /// In bytes, where it is known.
+    /// In bytes, if it is known.
     pub mtu: Option<u32>,
 }
 
-/// A message on its way from the kernel.
-#[derive(Clone, Debug)]
-pub enum Message {
-    Event(Event),
-}
-
-impl NetlinkDeserializable for Message {
-    type Error = Infallible;
-
-    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, Infallible> {
-        Ok(Message::Event(match header.message_type {
+impl Event {
+    /// What a message of rtnetlink reports.
+    pub fn decode(kind: u16, payload: &[u8]) -> Event {
+        match kind {
             RTM_NEWNETCONF => match NetconfMessage::parse(payload) {
                 Ok(message) if message.ifindex.is_some() => Event::Netconf(message),
                 _ => Event::Broken,
             },
-            RTM_NEWLINK | RTM_DELLINK => link(header.message_type, payload),
+            RTM_NEWLINK | RTM_DELLINK => link(kind, payload),
             _ => Event::Other,
-        }))
+        }
     }
 }
 
 /// `struct ifinfomsg`: family at 0, index at 4, flags at 8, and attributes from 16 (rtnetlink(7)). Those behind name and MTU,
-/// which the kernel puts first (`rtnl_fill_ifinfo`), are not looked at: a link that flaps sends six messages a flap, with 1.5 KB
+/// which the kernel puts first (`rtnl_fill_ifinfo`), are not read: a link that flaps sends six messages a flap, with 1.5 KB
 /// of statistics each.
-pub(super) fn link(kind: u16, payload: &[u8]) -> Event {
+fn link(kind: u16, payload: &[u8]) -> Event {
     let field = |at| payload.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_ne_bytes);
     let (Some(family), Some(ifindex), Some(flags)) = (payload.first(), field(4), field(8)) else {
         return Event::Broken;
     };
     if *family != libc::AF_UNSPEC as u8 {
-        // A bridge tells of its ports by link messages of AF_BRIDGE: RTM_DELLINK there is a port that left, not a link.
+        // A bridge reports its ports by link messages of AF_BRIDGE: there RTM_DELLINK is a port that left, not a link.
         return Event::Other;
     }
     let ifindex = ifindex as i32;
@@ -83,7 +72,7 @@ pub(super) fn link(kind: u16, payload: &[u8]) -> Event {
     // The kernel names every link (rtnl_fill_ifinfo), by any bytes, with a NUL at the end.
     let name = attributes.find(|(kind, _)| *kind == IFLA_IFNAME);
     let mtu = attributes.find(|(kind, _)| *kind == IFLA_MTU).and_then(|(_, mtu)| mtu.try_into().ok());
-    // A key of what can't be a name would lead elsewhere.
+    // A key with a name that no interface can have would be another file's.
     match name.and_then(|(_, name)| Name::new(name)) {
         None => Event::Broken,
         Some(name) => {
@@ -94,11 +83,11 @@ pub(super) fn link(kind: u16, payload: &[u8]) -> Event {
 }
 
 /// The kind and the value of each attribute: `struct nlattr` has a length, a kind and a value, padded to a multiple of four
-/// (netlink(7)). netlink-packet-core's iterator would be a tenth of what the guard thread does in a start with thousands of
+/// (netlink(7)). netlink-packet-core's iterator would take a tenth of the guard thread's time at a start with thousands of
 /// interfaces, which have six attributes each.
 ///
 /// # Errors
-/// What is no attribute is the end.
+/// Bytes that are no attribute end the iteration.
 pub(super) fn attributes(mut rest: &[u8]) -> impl Iterator<Item = Result<(u16, &[u8]), DecodeError>> {
     std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -121,16 +110,14 @@ pub(super) fn attributes(mut rest: &[u8]) -> impl Iterator<Item = Result<(u16, &
 ///
 /// # Errors
 /// Bytes that are no netlink message end the iteration with the decoder's reason.
-pub fn messages(
-    mut bytes: &[u8],
-) -> impl Iterator<Item = Result<netlink_packet_core::NetlinkMessage<Message>, DecodeError>> {
+pub fn messages(mut rest: &[u8]) -> impl Iterator<Item = Result<NetlinkBuffer<&[u8]>, DecodeError>> {
     std::iter::from_fn(move || {
-        if bytes.is_empty() {
+        if rest.is_empty() {
             return None;
         }
-        let message = netlink_packet_core::NetlinkMessage::<Message>::deserialize(bytes);
-        let length = message.as_ref().map_or(bytes.len(), |m| (m.header.length as usize).next_multiple_of(4));
-        bytes = bytes.get(length..).unwrap_or_default();
+        let message = NetlinkBuffer::new_checked(rest);
+        let length = message.as_ref().map_or(rest.len(), |message| message.length() as usize);
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
         Some(message)
     })
 }

@@ -8,8 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 /// IFNAMSIZ (linux/if.h), the NUL at the end included.
 const SIZE: usize = 16;
 
-/// Any bytes but `/` and NUL, and neither `.` nor `..` (`dev_valid_name`, net/core/dev.c). It has no memory of its own: nodes
-/// have thousands of interfaces, and what is made for each at the start is waited for.
+/// Any bytes but `/` and NUL, and neither `.` nor `..` (`dev_valid_name`, net/core/dev.c). It is not
+/// allocated: nodes have thousands of interfaces, and a start waits for each allocation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name([u8; SIZE]);
 
@@ -30,7 +30,7 @@ impl Name {
     }
 }
 
-/// As much of it as a name has room for.
+/// Cut to the length of a name.
 impl From<&str> for Name {
     fn from(text: &str) -> Name {
         Name::padded(&text.as_bytes()[..text.len().min(SIZE - 1)])

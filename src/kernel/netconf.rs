@@ -16,8 +16,8 @@ const NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN: u16 = 6;
 const NETCONFA_BC_FORWARDING: u16 = 8;
 pub const NETCONFA_FORCE_FORWARDING: u16 = 9;
 
-/// Settings of which a message is taken for no more than that they were written: they are read then.
-const READ_WHEN_TOLD: [(Family, u16, &str); 6] = [
+/// Settings that are read when a message of them is received: its value is not used.
+const READ_ON_NOTIFICATION: [(Family, u16, &str); 6] = [
     (Family::V4, NETCONFA_PROXY_NEIGH, "proxy_arp"),
     (Family::V6, NETCONFA_PROXY_NEIGH, "proxy_ndp"),
     (Family::V4, NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN, "ignore_routes_with_linkdown"),
@@ -26,20 +26,20 @@ const READ_WHEN_TOLD: [(Family, u16, &str); 6] = [
     (Family::V6, NETCONFA_FORCE_FORWARDING, "force_forwarding"),
 ];
 
-/// The setting of an interface that `attribute` tells of, if it is one that has to be read then.
+/// The setting of an interface that `attribute` announces, if it is one that has to be read then.
 pub fn name_of(family: Family, attribute: u16) -> Option<&'static str> {
     let known = |(of, number, _): &&(Family, u16, &str)| (*of, *number) == (family, attribute);
-    READ_WHEN_TOLD.iter().find(known).map(|(_, _, name)| *name)
+    READ_ON_NOTIFICATION.iter().find(known).map(|(_, _, name)| *name)
 }
 
-/// The attribute that tells of an interface's setting, the other way round, with the family.
+/// The attribute that announces an interface's setting, with the family: the inverse.
 pub fn attribute_of(key: &Key) -> Option<(Family, u16)> {
     let place = key.place().filter(|place| place.table == "conf")?;
     if let Some((family, attribute)) = place.announced() {
         return Some((family, announced_by(attribute)));
     }
     let known = |(family, _, name): &&(Family, u16, &str)| (family.folder(), *name) == (place.family, place.name);
-    READ_WHEN_TOLD.iter().find(known).map(|(family, attribute, _)| (*family, *attribute))
+    READ_ON_NOTIFICATION.iter().find(known).map(|(family, attribute, _)| (*family, *attribute))
 }
 
 pub fn announced_by(attribute: Attribute) -> u16 {
@@ -57,20 +57,20 @@ const HEADER_LEN: usize = 4;
 pub struct NetconfMessage {
     /// `AF_INET` or `AF_INET6`
     pub family: u8,
-    /// -1 is `all`, -2 is `default`; `None` only in a message that is broken.
+    /// -1 is `all`, -2 is `default`; `None` only in a malformed message.
     pub ifindex: Option<i32>,
     pub forwarding: Option<i32>,
     pub rp_filter: Option<i32>,
     /// Another attribute that it carries, the last one, by its number.
     pub other: Option<u16>,
-    /// How many settings it carries, those that fwdguard does not know included: the kernel sends one for a write and all
-    /// when the interface's settings are made (`NETCONFA_ALL`).
+    /// How many settings it carries, unknown ones included: the kernel sends one for a write, and all when the interface's
+    /// settings are created (`NETCONFA_ALL`).
     pub settings: u8,
 }
 
 impl Parseable<[u8]> for NetconfMessage {
     /// # Errors
-    /// The bytes are no netconf message. Attributes that it does not know are passed over.
+    /// The bytes are no netconf message. Unknown attributes are skipped.
     fn parse(buf: &[u8]) -> Result<Self, DecodeError> {
         let (Some(family), Some(body)) = (buf.first(), buf.get(HEADER_LEN..)) else {
             return Err("a netconf message without its header".into());

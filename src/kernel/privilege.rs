@@ -4,8 +4,8 @@ use std::io;
 
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs};
 
-/// Keeps CAP_NET_ADMIN, where it is there, and nothing else, for this thread and those that it starts; no exec brings
-/// anything back (capabilities(7), PR_SET_NO_NEW_PRIVS).
+/// Keeps CAP_NET_ADMIN, if the process has it, and no other capability, for this thread and those that it starts; exec gains none
+/// (capabilities(7), PR_SET_NO_NEW_PRIVS).
 ///
 /// # Errors
 /// The kernel refused.

@@ -6,32 +6,32 @@ use std::os::unix::ffi::OsStrExt;
 
 use crate::setting::{Key, printable};
 
-/// More of a command line is cut off.
+/// A longer command line is cut.
 const CMDLINE_BYTES: usize = 1024;
 /// TASK_COMM_LEN without the NUL (include/linux/sched.h).
 const COMM_BYTES: usize = 15;
-/// `/proc/PID/cgroup` has one line a hierarchy, 15 at most, of which the kernel limits none.
+/// `/proc/PID/cgroup` has one line for each hierarchy, at most 15, and the kernel does not limit their length.
 const CGROUP_BYTES: usize = 16 * 1024;
 /// A line of `/proc/PID/stat` up to the parent's PID.
 const STAT_BYTES: usize = 256;
 /// Container runtimes name containers by 64 hexadecimal digits.
 const CONTAINER_ID_DIGITS: usize = 64;
 
-/// A process that wrote a setting. Everything but the PID may be unknown: it may have gone before it was looked at.
+/// A process that wrote a setting. Everything but the PID may be unknown: it may have exited before it was examined.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Process {
     pub pid: i32,
     pub comm: Option<String>,
     /// The arguments, with spaces between them.
     pub cmdline: Option<String>,
-    /// Only what the kernel lets the guard see (ptrace(2), "Ptrace access mode checking").
+    /// As far as the kernel lets the guard see it (ptrace(2), "Ptrace access mode checking").
     pub exe: Option<String>,
     /// PID and comm.
     pub parent: Option<(i32, String)>,
     pub place: Place,
 }
 
-/// Where a process belongs, by its control group.
+/// The unit, pod and container of a process, by its control group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     /// The systemd unit, `network.service` or `session-3.scope`.
@@ -41,26 +41,18 @@ pub struct Place {
     pub container: Option<String>,
 }
 
-/// The bytes of a process's command line: none where it has ended.
+/// The bytes of a process's command line; none if it has ended.
 ///
 /// # Errors
-/// The kernel's reason; `ENOENT` or `ESRCH` where there is no such process any more.
+/// The kernel's reason; `ENOENT` or `ESRCH` if there is no such process any more.
 pub fn command(pid: i32) -> io::Result<Vec<u8>> {
     read(pid, "cmdline", CMDLINE_BYTES)
 }
 
 impl Process {
-    /// What its command line tells of one that opened the file of `key`.
-    pub fn named(pid: i32, command: &[u8], key: &Key) -> Process {
-        let cmdline = cmdline(command, key);
-        let name = command.split(|b| *b == 0).next().and_then(|word| word.rsplit(|b| *b == b'/').next());
-        let name = name.filter(|name| !name.is_empty()).map(|name| &name[..name.len().min(COMM_BYTES)]);
-        Process { pid, comm: name.map(|name| printable(OsStr::from_bytes(name))), cmdline, ..Process::default() }
-    }
-
-    /// The same with all else that is there of it. What goes first at an exit is read first.
-    pub fn look_closer(self) -> Process {
-        let pid = self.pid;
+    /// Reads all that there is of the process with this command line, which opened the file of `key`: first what goes first at an
+    /// exit.
+    pub fn examine(pid: i32, command: &[u8], key: &Key) -> Process {
         let (comm, parent) = read(pid, "stat", STAT_BYTES).ok().and_then(|bytes| stat(&bytes)).unzip();
         let place = read(pid, "cgroup", CGROUP_BYTES).map(|bytes| place(&bytes)).unwrap_or_default();
         let exe = std::fs::read_link(format!("/proc/{pid}/exe")).ok().map(|path| printable(path.as_os_str()));
@@ -68,13 +60,20 @@ impl Process {
             let bytes = read(parent, "comm", STAT_BYTES).ok()?;
             Some((parent, printable(OsStr::from_bytes(bytes.trim_ascii_end()))))
         });
-        Process { comm: comm.or(self.comm), exe, parent, place, ..self }
+        let comm = comm.or_else(|| command_name(command));
+        Process { pid, comm, cmdline: cmdline(command, key), exe, parent, place }
     }
 
-    /// Whether it is the same command of the same unit or pod, be it another process.
+    /// Whether it is the same command of the same unit or pod, even if it is another process.
     pub fn does_the_same(&self, other: &Process) -> bool {
         (&self.comm, &self.cmdline, &self.place) == (&other.comm, &other.cmdline, &other.place)
     }
+}
+
+/// The comm of a process, as far as its command line shows it.
+fn command_name(command: &[u8]) -> Option<String> {
+    let name = command.split(|b| *b == 0).next()?.rsplit(|b| *b == b'/').next()?;
+    (!name.is_empty()).then(|| printable(OsStr::from_bytes(&name[..name.len().min(COMM_BYTES)])))
 }
 
 fn read(pid: i32, file: &str, limit: usize) -> io::Result<Vec<u8>> {
@@ -84,18 +83,19 @@ fn read(pid: i32, file: &str, limit: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The arguments of `/proc/PID/cmdline`, which is empty where a process has ended.
+/// The arguments of `/proc/PID/cmdline`, which is empty if the process has ended.
 ///
-/// procps's sysctl cuts its own argument in two at the `=` before it opens the file (sysctl.c, `WriteSetting`): what was
-/// typed is put together again.
+/// procps's sysctl cuts its own argument in two at the `=` before it opens the file (sysctl.c, `WriteSetting`): the `=` is
+/// restored.
 pub fn cmdline(bytes: &[u8], key: &Key) -> Option<String> {
     let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
     let words: Vec<String> = bytes.split(|b| *b == 0).map(|word| printable(OsStr::from_bytes(word))).collect();
+    let key = key.clone().canonical();
     let is_sysctl = words[0].rsplit('/').next() == Some("sysctl");
     let mut line = String::new();
     for word in &words {
         line += word;
-        line += if is_sysctl && Key::parse(word).is_ok_and(|named| named == *key) { "=" } else { " " };
+        line += if is_sysctl && Key::parse(word).is_ok_and(|named| named.canonical() == key) { "=" } else { " " };
     }
     line.pop();
     (!bytes.is_empty()).then_some(line)
@@ -110,7 +110,7 @@ pub fn stat(bytes: &[u8]) -> Option<(String, i32)> {
     Some((printable(OsStr::from_bytes(comm)), parent.parse().ok()?))
 }
 
-/// Unit, pod and container of `/proc/PID/cgroup`: systemd's own hierarchy first (cgroups(7)), then any that knows.
+/// Unit, pod and container of `/proc/PID/cgroup`: from systemd's own hierarchy (cgroups(7)), or else from the first that has them.
 pub fn place(bytes: &[u8]) -> Place {
     let mut lines: Vec<(&[u8], &[u8])> = bytes
         .split(|b| *b == b'\n')
@@ -138,9 +138,9 @@ pub fn place(bytes: &[u8]) -> Place {
     found
 }
 
-/// The first part that is no slice is the unit, as systemd's `cg_path_get_unit` has it; what a unit delegates is below it.
+/// The first part that is no slice is the unit, as in systemd's `cg_path_get_unit`; what a unit delegates is below it.
 fn unit(part: &str) -> Option<String> {
-    // systemd puts `_` before a name that the kernel would take for a file of its own (cg_escape).
+    // systemd puts `_` before a name that could be one of the kernel's own files (cg_escape).
     let part = part.strip_prefix('_').unwrap_or(part);
     let is_unit =
         [".service", ".scope"].iter().any(|suffix| part.strip_suffix(suffix).is_some_and(|name| !name.is_empty()));
@@ -271,17 +271,15 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_read_and_one_that_is_not_there_is_a_pid() {
+    fn this_process_is_examined_and_one_that_is_gone_is_a_pid() {
         let pid = std::process::id() as i32;
         let key = Key::ip_forward();
-        let named = Process::named(pid, &command(pid).unwrap(), &key);
-        assert!(named.cmdline.is_some() && named.comm.is_some() && named.parent.is_none(), "{named:?}");
-        let process = named.look_closer();
+        let process = Process::examine(pid, &command(pid).unwrap(), &key);
         assert!(process.cmdline.is_some() && process.comm.is_some() && process.parent.is_some(), "{process:?}");
         assert_eq!(command(i32::MAX).unwrap_err().raw_os_error(), Some(libc::ENOENT));
         let gone = Process { pid: i32::MAX, ..Process::default() };
-        assert_eq!(Process::named(i32::MAX, b"", &key).look_closer(), gone);
-        let of_reader = Process::named(i32::MAX, b"/usr/bin/cat-with-a-long-name\0x\0", &key);
-        assert_eq!(of_reader.comm.as_deref(), Some("cat-with-a-long"));
+        assert_eq!(Process::examine(i32::MAX, b"", &key), gone);
+        let gone_since = Process::examine(i32::MAX, b"/usr/bin/cat-with-a-long-name\0x\0", &key);
+        assert_eq!(gone_since.comm.as_deref(), Some("cat-with-a-long"));
     }
 }

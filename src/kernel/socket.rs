@@ -4,13 +4,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NetlinkPayload, Parseable,
+    NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NLMSG_OVERRUN, Parseable,
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rustix::net::sockopt;
 
 use super::filter::{self, Muted};
-use super::message::{Event, Link, Message, RTM_NEWLINK, link, messages};
+use super::message::{Event, Link, RTM_NEWLINK, messages};
 use super::netconf::{NetconfMessage, RTM_GETNETCONF};
 use crate::setting::Family;
 
@@ -20,7 +20,7 @@ const RTNLGRP_IPV4_NETCONF: u32 = 24;
 const RTNLGRP_IPV6_NETCONF: u32 = 25;
 
 const RTM_GETLINK: u16 = 18;
-/// Leaves statistics out of what is said of a link; older kernels pass over it (linux/rtnetlink.h).
+/// Leaves statistics out of the answer; older kernels ignore it (linux/rtnetlink.h).
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 const IFLA_EXT_MASK: u16 = 29;
 /// `lo` is the first of every network namespace (`loopback_net_init`, drivers/net/loopback.c).
@@ -35,10 +35,12 @@ const DATAGRAM_BYTES: usize = 128 << 10;
 const DUMP_BYTES: usize = 32 << 10;
 /// `struct nlmsghdr`: length, type, flags, sequence, port (linux/netlink.h).
 const NLMSG_HEADER: usize = 16;
+/// Types below this one are netlink's own.
+const NLMSG_MIN_TYPE: u16 = 16;
 /// A dump that is interrupted this often is taken as it is: the changes that interrupted it are in the other socket.
 const DUMP_TRIES: u32 = 10;
 
-/// What one receive gave.
+/// The result of one receive.
 #[derive(Debug)]
 pub enum Received {
     Messages(Vec<Event>),
@@ -70,14 +72,13 @@ pub struct Notifications {
 }
 
 impl Notifications {
-    /// Subscribes. What the kernel says from now on waits in the socket.
+    /// Subscribes: notifications from now on wait in the socket.
     ///
     /// # Errors
     /// No netlink (seccomp, no memory), with the kernel's reason.
     pub fn subscribe() -> io::Result<Notifications> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
-        // SO_RCVBUFFORCE needs CAP_NET_ADMIN; without it the limit of net.core.rmem_max holds.
-        // With less room more is lost at once, and read again.
+        // SO_RCVBUFFORCE requires CAP_NET_ADMIN; without it the limit of net.core.rmem_max holds, and overruns are more frequent.
         _ = sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER_BYTES)
             .or_else(|_| sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER_BYTES));
         socket.bind_auto()?;
@@ -87,7 +88,7 @@ impl Notifications {
         Ok(Notifications { socket, buffer: Vec::with_capacity(DATAGRAM_BYTES), muted: Vec::new() })
     }
 
-    /// Hears nothing of changes of `muted` from the next [`Notifications::listen`] on, and of all others again.
+    /// From the next [`Notifications::listen`] on, receives no changes of `muted`, and those of all others again.
     pub fn mute(&mut self, muted: Vec<Muted>) {
         self.muted = muted;
     }
@@ -97,7 +98,7 @@ impl Notifications {
         &self.muted
     }
 
-    /// Hears nothing at all from now on.
+    /// Receives nothing from now on.
     ///
     /// # Errors
     /// The kernel refused the filter.
@@ -105,7 +106,7 @@ impl Notifications {
         filter::deafen(self.socket.as_fd())
     }
 
-    /// Hears all but what is muted.
+    /// Receives all but what is muted.
     ///
     /// # Errors
     /// The kernel refused the filter.
@@ -113,7 +114,7 @@ impl Notifications {
         filter::mute(self.socket.as_fd(), &self.muted)
     }
 
-    /// Takes one datagram of what is there, without waiting.
+    /// Takes one waiting datagram. Never waits.
     pub fn receive(&mut self) -> Received {
         self.buffer.clear();
         let (length, sender) = match self.socket.recv_from(&mut self.buffer, libc::MSG_DONTWAIT | libc::MSG_TRUNC) {
@@ -142,13 +143,14 @@ pub fn decode(bytes: &[u8], length: usize, events: &mut Vec<Event>) -> Result<()
         return Err(Lost::Truncated(length));
     }
     for message in messages(bytes) {
-        match message.map(|m| m.payload) {
-            Ok(NetlinkPayload::InnerMessage(Message::Event(Event::Broken))) | Err(_) => {
-                return Err(Lost::Unknown);
-            }
-            Ok(NetlinkPayload::Overrun(_)) => return Err(Lost::Overrun),
-            Ok(NetlinkPayload::InnerMessage(Message::Event(message))) => events.push(message),
-            Ok(_) => {}
+        let message = message.map_err(|_| Lost::Unknown)?;
+        match message.message_type() {
+            NLMSG_OVERRUN => return Err(Lost::Overrun),
+            control if control < NLMSG_MIN_TYPE => {}
+            kind => match Event::decode(kind, message.payload()) {
+                Event::Broken => return Err(Lost::Unknown),
+                event => events.push(event),
+            },
         }
     }
     Ok(())
@@ -160,7 +162,7 @@ impl AsFd for Notifications {
     }
 }
 
-/// The socket for questions.
+/// The socket for requests.
 pub struct Dumps {
     socket: Socket,
     buffer: Vec<u8>,
@@ -177,19 +179,19 @@ impl Dumps {
         Ok(Dumps { socket, buffer: Vec::with_capacity(DUMP_BYTES), sequence: 0 })
     }
 
-    /// The announced settings of all, default and every interface. Empty where the family is not there.
+    /// The announced settings of all, default and every interface; none if the kernel does not have the family.
     ///
     /// # Errors
     /// The kernel's reason.
     pub fn netconf(&mut self, family: Family) -> io::Result<Vec<NetconfMessage>> {
         match self.dump(family.number()) {
-            // A kernel without the family answers for AF_UNSPEC, or that it can't.
+            // A kernel without the family answers for AF_UNSPEC, or with an error.
             Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EAFNOSUPPORT)) => Ok(Vec::new()),
             answer => answer,
         }
     }
 
-    /// What RTM_GETLINK says of one interface, for which the kernel takes the RTNL lock. `None`: there is no such interface.
+    /// One interface by RTM_GETLINK, for which the kernel takes the RTNL lock. `None`: there is no such interface.
     ///
     /// # Errors
     /// The kernel's reason, or that its answer can't be read.
@@ -200,19 +202,19 @@ impl Dumps {
         body.extend([0; 8]);
         body.extend([8u16.to_ne_bytes(), IFLA_EXT_MASK.to_ne_bytes()].as_flattened());
         body.extend(RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
-        let mut heard = Event::Other;
-        match self.ask(RTM_GETLINK, 0, &body, |payload| heard = link(RTM_NEWLINK, payload)) {
+        let mut answer = Event::Other;
+        match self.ask(RTM_GETLINK, 0, &body, |payload| answer = Event::decode(RTM_NEWLINK, payload)) {
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENXIO)) => return Ok(None),
             asked => asked?,
         };
-        match heard {
+        match answer {
             Event::Link(link) => Ok(Some(link)),
             _ => Err(io::Error::other("an answer of an unknown shape")),
         }
     }
 
-    /// Waits asleep until whoever holds the RTNL lock now is done with what it holds it for. Linux 3.10 takes it for each
-    /// question, and later ones for this (`rtnl_getlink`, net/core/rtnetlink.c).
+    /// Sleeps until the RTNL lock is free once. Linux 3.10 takes it for each request, and later kernels for this one
+    /// (`rtnl_getlink`, net/core/rtnetlink.c).
     pub fn wait_for_rtnl(&mut self) {
         _ = self.link(LOOPBACK);
     }
@@ -232,21 +234,21 @@ impl Dumps {
         }
     }
 
-    /// Asks one question of rtnetlink(7), and hands on what stands behind the header of each answer: one, or with
-    /// `NLM_F_DUMP` among `flags` as many as there are. Whether a change interrupted the dump.
+    /// Sends one request of rtnetlink(7), and passes the payload of each answer to `each`: of one, or with `NLM_F_DUMP` among
+    /// `flags` of all. Returns whether a change interrupted the dump.
     ///
     /// # Errors
     /// The kernel's reason.
     pub fn ask(&mut self, kind: u16, flags: u16, body: &[u8], mut each: impl FnMut(&[u8])) -> io::Result<bool> {
         self.sequence = self.sequence.wrapping_add(1);
-        let mut question = Vec::with_capacity(NLMSG_HEADER + body.len());
-        question.extend((NLMSG_HEADER as u32 + body.len() as u32).to_ne_bytes());
-        question.extend(kind.to_ne_bytes());
-        question.extend((NLM_F_REQUEST | flags).to_ne_bytes());
-        question.extend(self.sequence.to_ne_bytes());
-        question.extend([0; 4]);
-        question.extend(body);
-        retry(|| self.socket.send(&question, 0))?;
+        let mut request = Vec::with_capacity(NLMSG_HEADER + body.len());
+        request.extend((NLMSG_HEADER as u32 + body.len() as u32).to_ne_bytes());
+        request.extend(kind.to_ne_bytes());
+        request.extend((NLM_F_REQUEST | flags).to_ne_bytes());
+        request.extend(self.sequence.to_ne_bytes());
+        request.extend([0; 4]);
+        request.extend(body);
+        retry(|| self.socket.send(&request, 0))?;
 
         let mut interrupted = false;
         loop {
@@ -255,12 +257,10 @@ impl Dumps {
             if length > self.buffer.len() {
                 return Err(io::Error::other(format!("an answer of {length} bytes was truncated")));
             }
-            let mut rest = &self.buffer[..];
-            while !rest.is_empty() {
-                let answer = NetlinkBuffer::new_checked(rest).map_err(|error| io::Error::other(error.to_string()))?;
-                rest = rest.get((answer.length() as usize).next_multiple_of(4)..).unwrap_or_default();
+            for answer in messages(&self.buffer) {
+                let answer = answer.map_err(|error| io::Error::other(error.to_string()))?;
                 if answer.sequence_number() != self.sequence {
-                    continue; // the rest of a dump that was given up
+                    continue; // of an earlier dump that was abandoned
                 }
                 interrupted |= answer.flags() & NLM_F_DUMP_INTR != 0;
                 match answer.message_type() {

@@ -2,30 +2,30 @@
 
 use std::borrow::Cow;
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::descriptors::is_one_of_the_last;
-use rustix::io::Errno;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::{Errno, pread, pwrite, retry_on_intr};
 
+use super::descriptors::is_one_of_the_last;
 use crate::setting::{Key, same_value};
 
-/// Values of netconf settings fit; longer ones are read again with room for all. The kernel makes and clears as much for each
-/// read (`proc_sys_call_handler`, fs/proc/proc_sysctl.c), which a repair waits for.
+/// Values of netconf settings fit; longer ones are read again into a larger buffer. The kernel allocates and clears as much for each
+/// read (`proc_sys_call_handler`, fs/proc/proc_sysctl.c), and a repair waits for that.
 const SHORT_VALUE_BYTES: usize = 32;
-type Room = [u8; SHORT_VALUE_BYTES];
-/// The kernel gives no more than this at once (`proc_sys_call_handler`, KMALLOC_MAX is larger, port lists are smaller).
+type Buffer = [u8; SHORT_VALUE_BYTES];
+/// No value is longer: the kernel gives up to KMALLOC_MAX at once (`proc_sys_call_handler`), and port lists are shorter than this.
 const LONG_VALUE_BYTES: usize = 128 * 1024;
-/// As many files that were repaired lately stay open: opening one takes longer than all else that a repair is.
+/// So many files that were repaired lately stay open: to open one takes longer than the rest of a repair.
 const KEPT_OPEN: usize = 64;
-/// Reads back that must agree before a value other than the one written is taken for the kernel's way to say it.
+/// So many reads must agree before a value other than the written one is taken for the kernel's notation of it.
 const AGREEING_READS: u32 = 3;
 
-/// What came of one repair.
+/// The outcome of one repair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// The value before the write, or the errno of its reading.
@@ -51,7 +51,7 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Marks the time of `call` as spent inside the kernel, for `key` (or for a dump).
+    /// Notes that the guard thread is inside the kernel during `call`, for a write of `key` (or for a dump).
     pub fn inside<T>(&self, key: Option<&Arc<Key>>, call: impl FnOnce() -> T) -> T {
         *self.inside.lock().unwrap_or_else(|e| e.into_inner()) = key.cloned();
         self.inside_since.store(now_usec(), Ordering::Release);
@@ -83,26 +83,25 @@ pub fn thread_cpu_usec() -> u64 {
 
 /// Reads and writes below `/proc/sys` of the network namespace that this process is in.
 pub struct Sysctl {
-    /// Those that stay open for good come first, then what was repaired lately, the last one last.
+    /// Those that stay open come first, then what was repaired lately, the last one last.
     open: Vec<Opened>,
-    for_good: usize,
-    pulse: Arc<Heartbeat>,
+    permanent: usize,
+    heartbeat: Arc<Heartbeat>,
 }
 
-/// The file of a setting. When its interface goes or is renamed, it gives ENOENT for ever (`grab_header`, fs/proc/proc_sysctl.c),
+/// The file of a setting. Once its interface is gone or renamed, it always gives ENOENT (`grab_header`, fs/proc/proc_sysctl.c),
 /// whatever has its name then.
 struct Opened {
     key: Arc<Key>,
-    file: File,
-    /// Why it can only be read.
+    file: OwnedFd,
+    /// Why it is open for reading only.
     read_only: Option<Errno>,
 }
 
 impl Opened {
     fn new(key: Arc<Key>) -> Result<Opened, Errno> {
-        let open = |write| OpenOptions::new().read(true).write(write).open(path(&key)).map_err(errno);
-        let (file, read_only) = match open(true) {
-            Err(refused @ (Errno::ACCESS | Errno::PERM | Errno::ROFS)) => (open(false)?, Some(refused)),
+        let (file, read_only) = match open(&key, OFlags::RDWR) {
+            Err(refused @ (Errno::ACCESS | Errno::PERM | Errno::ROFS)) => (open(&key, OFlags::RDONLY)?, Some(refused)),
             file => (file?, None),
         };
         Ok(Opened { key, file, read_only })
@@ -110,19 +109,23 @@ impl Opened {
 }
 
 impl Sysctl {
-    pub fn new(pulse: Arc<Heartbeat>) -> Sysctl {
-        Sysctl { open: Vec::new(), for_good: 0, pulse }
+    pub fn new(heartbeat: Arc<Heartbeat>) -> Sysctl {
+        Sysctl { open: Vec::new(), permanent: 0, heartbeat }
     }
 
     /// The value, without white space around it.
     ///
     /// # Errors
-    /// The errno. `ENOENT` and `ENAMETOOLONG` say that there is no such setting now.
+    /// The errno. `ENOENT` and `ENAMETOOLONG` mean that there is no such setting now.
     pub fn read(&mut self, key: &Key) -> Result<String, Errno> {
-        let room = &mut [0; SHORT_VALUE_BYTES];
+        let buffer = &mut [0; SHORT_VALUE_BYTES];
         match self.position(key) {
-            Some(at) => self.read_open(at, room),
-            None => read_value(&OpenOptions::new().read(true).open(path(key)).map_err(errno)?, room),
+            Some(at) => self.read_open(at, buffer),
+            None => {
+                let file = open(key, OFlags::RDONLY)?;
+                let length = pread(&file, &mut buffer[..], 0)?;
+                text(&file, buffer, length)
+            }
         }
         .map(Cow::into_owned)
     }
@@ -131,18 +134,17 @@ impl Sysctl {
         self.open.iter().position(|opened| *opened.key == *key)
     }
 
-    fn read_open<'a>(&mut self, at: usize, room: &'a mut Room) -> Result<Cow<'a, str>, Errno> {
-        let mut length = read(&self.open[at].file, room);
+    fn read_open<'a>(&mut self, at: usize, buffer: &'a mut Buffer) -> Result<Cow<'a, str>, Errno> {
+        let mut length = pread(&self.open[at].file, &mut buffer[..], 0);
         if length.is_err_and(is_absent) {
             // Another interface may have the name now.
             self.open[at] = Opened::new(self.open[at].key.clone())?;
-            length = read(&self.open[at].file, room);
+            length = pread(&self.open[at].file, &mut buffer[..], 0);
         }
-        text(&self.open[at].file, room, length?)
+        text(&self.open[at].file, buffer, length?)
     }
 
-    /// Makes the kernel's value the wanted one, unless it is already. `equal` says what else counts as the wanted value.
-    /// [`Sysctl::read_back`] belongs to it.
+    /// Writes the wanted value, unless the kernel's value is `equal` to it. [`Sysctl::read_back`] is the second half of it.
     pub fn repair(&mut self, key: &Key, wanted: &str, equal: impl Fn(&str) -> bool) -> Outcome {
         let known = self.position(key);
         let at = match known.map_or_else(|| self.open(key), Ok) {
@@ -152,14 +154,14 @@ impl Sysctl {
             }
         };
         let outcome = self.repair_open(at, wanted, equal);
-        if outcome.write.is_some() && at >= self.for_good {
+        if outcome.write.is_some() && at >= self.permanent {
             self.open[at..].rotate_left(1);
-            if self.open.len() > self.for_good + KEPT_OPEN {
-                self.open.remove(self.for_good);
+            if self.open.len() > self.permanent + KEPT_OPEN {
+                self.open.remove(self.permanent);
             }
             if known.is_none() && self.open.last().is_some_and(|newest| is_one_of_the_last(&newest.file)) {
                 // The rest is for D-Bus, the policy's files, and READY=1.
-                self.open.drain(self.for_good..self.open.len() - 1);
+                self.open.drain(self.permanent..self.open.len() - 1);
             }
         } else if outcome.write.is_none() && known.is_none() {
             self.open.truncate(at);
@@ -168,8 +170,8 @@ impl Sysctl {
     }
 
     fn repair_open(&mut self, at: usize, wanted: &str, equal: impl Fn(&str) -> bool) -> Outcome {
-        let room = &mut [0; SHORT_VALUE_BYTES];
-        let found = self.read_open(at, room);
+        let buffer = &mut [0; SHORT_VALUE_BYTES];
+        let found = self.read_open(at, buffer);
         let must_write = match &found {
             Ok(value) => !equal(value),
             // EIO: a setting that has no value yet (ipv6's stable_secret) may be given one.
@@ -178,24 +180,24 @@ impl Sysctl {
         let before = now_usec();
         let write = must_write.then(|| self.write(at, wanted));
         let finished = now_usec();
-        // Nothing is made for the record before the write, which is waited for.
+        // Nothing is allocated for the record before the write.
         let mut found = found.map(Cow::into_owned);
         if write.is_some_and(|written| written.is_err_and(is_absent)) {
-            // It went in between; or it is there, and what the value names is not (tcp_congestion_control).
-            found = self.read_open(at, room).map(Cow::into_owned);
+            // It is gone since; or it exists, and what the value names does not (tcp_congestion_control).
+            found = self.read_open(at, buffer).map(Cow::into_owned);
         }
         Outcome { found, write, now: None, finished, write_usec: finished - before }
     }
 
     /// Reads what a repair has written.
     ///
-    /// With `learn`, a value that the kernel shows after each of several accepted writes is taken for its way to say what
-    /// was written; without, it is another writer's.
+    /// With `learn`, a value that the kernel shows after each of several accepted writes is taken for its notation of what was
+    /// written; without, it is another process's.
     pub fn read_back(&mut self, key: &Key, wanted: &str, learn: bool, outcome: &mut Outcome) {
         let Some(at) = self.position(key).filter(|_| outcome.write == Some(Ok(()))) else { return };
-        let room = &mut [0; SHORT_VALUE_BYTES];
-        match self.read_open(at, room) {
-            // It went while it was written.
+        let buffer = &mut [0; SHORT_VALUE_BYTES];
+        match self.read_open(at, buffer) {
+            // It is gone since the write.
             Err(errno) if is_absent(errno) => outcome.found = Err(errno),
             now => outcome.now = now.ok().map(Cow::into_owned),
         }
@@ -204,7 +206,7 @@ impl Sysctl {
             if !learn || !other || self.write(at, wanted).is_err() {
                 break;
             }
-            let again = self.read_open(at, room).ok();
+            let again = self.read_open(at, buffer).ok();
             if again.as_deref() != outcome.now.as_deref() {
                 outcome.now = None;
             }
@@ -213,20 +215,20 @@ impl Sysctl {
 
     fn write(&mut self, at: usize, value: &str) -> Result<(), Errno> {
         if self.open[at].read_only.is_some() {
-            // It may not be any more: /proc/sys is mounted read-only in many containers, and at times again otherwise.
+            // It may be writable by now: /proc/sys is mounted read-only in many containers, and may be remounted.
             self.open[at] = Opened::new(self.open[at].key.clone())?;
         }
         let Opened { key, file, read_only } = &self.open[at];
         read_only.map_or(Ok(()), Err)?;
-        self.pulse.inside(Some(key), || write_value(file, value))
+        self.heartbeat.inside(Some(key), || retry_on_intr(|| pwrite(file, value.as_bytes(), 0))).map(drop)
     }
 
     fn open(&mut self, key: &Key) -> Result<usize, Errno> {
         let key = Arc::new(key.clone());
         let opened = match Opened::new(key.clone()) {
-            // A repair comes before the next repairs' haste.
-            Err(Errno::MFILE | Errno::NFILE) if self.open.len() > self.for_good => {
-                self.open.truncate(self.for_good);
+            // This repair is more important than the speed of later ones.
+            Err(Errno::MFILE | Errno::NFILE) if self.open.len() > self.permanent => {
+                self.open.truncate(self.permanent);
                 Opened::new(key)?
             }
             opened => opened?,
@@ -235,16 +237,16 @@ impl Sysctl {
         Ok(self.open.len() - 1)
     }
 
-    /// Keeps `key` open for good, if it can be opened: for faster repairs.
+    /// Keeps `key` open, if it can be opened, for faster repairs.
     pub fn keep(&mut self, key: &Key) {
         if let Ok(opened) = Opened::new(Arc::new(key.clone())) {
-            self.open.insert(self.for_good, opened);
-            self.for_good += 1;
+            self.open.insert(self.permanent, opened);
+            self.permanent += 1;
         }
     }
 }
 
-/// Whether an error says that there is no such setting now: no such interface, no such family, module not loaded.
+/// Whether an error means that there is no such setting now: no such interface, no such family, module not loaded.
 pub fn is_absent(errno: Errno) -> bool {
     matches!(errno, Errno::NOENT | Errno::NODEV | Errno::NXIO | Errno::NOTDIR | Errno::NAMETOOLONG)
 }
@@ -254,7 +256,7 @@ pub fn says_absent(error: &io::Error) -> bool {
     Errno::from_io_error(error).is_some_and(is_absent)
 }
 
-/// It has a folder for each interface that has IPv4 settings.
+/// Has a folder for each interface that has IPv4 settings.
 pub const CONF_FOLDER: &str = "/proc/sys/net/ipv4/conf";
 
 /// The interfaces that have IPv4 settings. Unlike a dump it never waits for the RTNL lock.
@@ -266,39 +268,20 @@ pub fn interfaces() -> io::Result<Vec<OsString>> {
     names.filter(|name| !matches!(name, Ok(name) if name == "all" || name == "default")).collect()
 }
 
-pub(super) fn path(key: &Key) -> std::path::PathBuf {
+pub(super) fn path(key: &Key) -> PathBuf {
     Path::new("/proc/sys").join(key.path())
 }
 
-fn read_value<'a>(file: &File, room: &'a mut Room) -> Result<Cow<'a, str>, Errno> {
-    let length = read(file, room)?;
-    text(file, room, length)
+fn open(key: &Key, access: OFlags) -> Result<OwnedFd, Errno> {
+    rustix::fs::open(path(key), access | OFlags::CLOEXEC, Mode::empty())
 }
 
-fn read(file: &File, room: &mut [u8]) -> Result<usize, Errno> {
-    file.read_at(room, 0).map_err(errno)
-}
-
-/// What was read, read again where there is more.
-fn text<'a>(file: &File, room: &'a Room, length: usize) -> Result<Cow<'a, str>, Errno> {
-    if length < room.len() {
-        return Ok(String::from_utf8_lossy(room[..length].trim_ascii()));
+/// The text of the `length` bytes that were read, or of a second read where there may be more.
+fn text<'a>(file: &OwnedFd, buffer: &'a Buffer, length: usize) -> Result<Cow<'a, str>, Errno> {
+    if length < buffer.len() {
+        return Ok(String::from_utf8_lossy(buffer[..length].trim_ascii()));
     }
     let mut long = vec![0; LONG_VALUE_BYTES];
-    let length = read(file, &mut long)?;
+    let length = pread(file, &mut long[..], 0)?;
     Ok(Cow::Owned(String::from_utf8_lossy(long[..length].trim_ascii()).into_owned()))
-}
-
-fn write_value(file: &File, value: &str) -> Result<(), Errno> {
-    loop {
-        match file.write_at(value.as_bytes(), 0) {
-            Ok(_) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(errno(error)),
-        }
-    }
-}
-
-fn errno(error: io::Error) -> Errno {
-    Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }

@@ -1,9 +1,8 @@
 //! The decoder on recorded bytes, and on bytes that no kernel sends.
 
-use super::message::{Event, Link, Message, messages};
+use super::message::{Event, Link, messages};
 use super::name::Name;
 use super::netconf::NetconfMessage;
-use netlink_packet_core::NetlinkPayload;
 
 /// Linux 6.18 on `sysctl -w net.ipv4.ip_forward=0`: the message for `all`.
 const ALL_FORWARDING_0: [u8; 36] = [
@@ -11,12 +10,9 @@ const ALL_FORWARDING_0: [u8; 36] = [
     0,
 ];
 
-fn heard(bytes: &[u8]) -> Vec<Result<Event, ()>> {
+fn decoded(bytes: &[u8]) -> Vec<Result<Event, ()>> {
     messages(bytes)
-        .map(|message| match message.map(|m| m.payload) {
-            Ok(NetlinkPayload::InnerMessage(Message::Event(heard))) => Ok(heard),
-            _ => Err(()),
-        })
+        .map(|message| message.map(|message| Event::decode(message.message_type(), message.payload())).map_err(|_| ()))
         .collect()
 }
 
@@ -53,13 +49,13 @@ fn a_recorded_netconf_message() {
         settings: 1,
         ..Default::default()
     };
-    assert_eq!(heard(&ALL_FORWARDING_0), [Ok(Event::Netconf(expected))]);
+    assert_eq!(decoded(&ALL_FORWARDING_0), [Ok(Event::Netconf(expected))]);
     let twice = [ALL_FORWARDING_0, ALL_FORWARDING_0].concat();
-    assert_eq!(heard(&twice).len(), 2, "as in a dump");
+    assert_eq!(decoded(&twice).len(), 2, "as in a dump");
 }
 
 #[test]
-fn attributes_that_it_does_not_know_are_passed_over() {
+fn unknown_attributes_are_skipped() {
     let attributes =
         [attribute(1, &5i32.to_ne_bytes()), attribute(99, b"new"), attribute(3, &2i32.to_ne_bytes())].concat();
     let bytes = netlink(80, &[&[10, 0, 0, 0], &*attributes].concat());
@@ -71,7 +67,7 @@ fn attributes_that_it_does_not_know_are_passed_over() {
         settings: 2,
         other: Some(99),
     };
-    assert_eq!(heard(&bytes), [Ok(Event::Netconf(expected))]);
+    assert_eq!(decoded(&bytes), [Ok(Event::Netconf(expected))]);
 }
 
 #[test]
@@ -80,7 +76,7 @@ fn netconf_messages_of_an_unknown_shape() {
     let short_value = [&[2, 0, 0, 0], &*attribute(1, &[1, 0])].concat();
     let cut = [&[2, 0, 0, 0], &[40, 0, 1, 0][..]].concat();
     for payload in [vec![], vec![2], vec![2, 0, 0, 0], no_ifindex, short_value, cut] {
-        assert_eq!(heard(&netlink(80, &payload)), [Ok(Event::Broken)], "{payload:?}");
+        assert_eq!(decoded(&netlink(80, &payload)), [Ok(Event::Broken)], "{payload:?}");
     }
 }
 
@@ -88,16 +84,16 @@ fn netconf_messages_of_an_unknown_shape() {
 fn links() {
     let name = attribute(3, b"eth0\0");
     let link = Link { ifindex: 7, name: "eth0".into(), up: Some(true), mtu: None };
-    assert_eq!(heard(&netlink(16, &ifinfo(0, &name))), [Ok(Event::Link(link))]);
+    assert_eq!(decoded(&netlink(16, &ifinfo(0, &name))), [Ok(Event::Link(link))]);
     let mtu = [&*name, &*attribute(13, &[0; 4]), &*attribute(4, &1280u32.to_ne_bytes())].concat();
-    assert_eq!(heard(&netlink(16, &ifinfo(0, &mtu))), [Ok(Event::Link(Link { mtu: Some(1280), ..link }))]);
-    assert_eq!(heard(&netlink(17, &ifinfo(0, &name))), [Ok(Event::LinkGone { ifindex: 7 })]);
-    // A port that leaves a bridge is no link that goes.
-    assert_eq!(heard(&netlink(17, &ifinfo(7, &name))), [Ok(Event::Other)]);
-    // Any bytes are a name, and what else is said of the link does not matter.
+    assert_eq!(decoded(&netlink(16, &ifinfo(0, &mtu))), [Ok(Event::Link(Link { mtu: Some(1280), ..link }))]);
+    assert_eq!(decoded(&netlink(17, &ifinfo(0, &name))), [Ok(Event::LinkGone { ifindex: 7 })]);
+    // A port that leaves a bridge is no link that is removed.
+    assert_eq!(decoded(&netlink(17, &ifinfo(7, &name))), [Ok(Event::Other)]);
+    // Any bytes are a name, and other attributes of the link do not matter.
     let odd = Link { ifindex: 7, name: Name::new(b"b\xff").unwrap(), up: Some(true), mtu: None };
     let attributes = [attribute(4, &[1]), attribute(3, b"b\xff\0"), vec![1]].concat();
-    assert_eq!(heard(&netlink(16, &ifinfo(0, &attributes))), [Ok(Event::Link(odd))]);
+    assert_eq!(decoded(&netlink(16, &ifinfo(0, &attributes))), [Ok(Event::Link(odd))]);
     for attributes in [
         vec![],
         attribute(3, b"\0"),
@@ -107,23 +103,23 @@ fn links() {
         attribute(4, &[1]),
         [vec![2, 0, 0, 0], name].concat(),
     ] {
-        assert_eq!(heard(&netlink(16, &ifinfo(0, &attributes))), [Ok(Event::Broken)], "{attributes:?}");
+        assert_eq!(decoded(&netlink(16, &ifinfo(0, &attributes))), [Ok(Event::Broken)], "{attributes:?}");
     }
-    assert_eq!(heard(&netlink(16, &[0; 7])), [Ok(Event::Broken)]);
-    assert_eq!(heard(&netlink(20, &[])), [Ok(Event::Other)], "an address message");
+    assert_eq!(decoded(&netlink(16, &[0; 7])), [Ok(Event::Broken)]);
+    assert_eq!(decoded(&netlink(20, &[])), [Ok(Event::Other)], "an address message");
 }
 
 #[test]
 fn bytes_that_are_no_netlink_message() {
     for bytes in [&[1][..], &ALL_FORWARDING_0[..20], &[255; 16], &[0; 16], &[16, 0, 0, 0][..]] {
-        assert_eq!(heard(bytes), [Err(())], "{bytes:?}");
+        assert_eq!(decoded(bytes), [Err(())], "{bytes:?}");
     }
 }
 
 #[test]
 fn decoding_never_panics() {
     proptest::proptest!(|(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200), kind in 14u16..90)| {
-        heard(&bytes);
-        heard(&netlink(kind, &bytes));
+        decoded(&bytes);
+        decoded(&netlink(kind, &bytes));
     });
 }

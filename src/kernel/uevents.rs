@@ -9,16 +9,16 @@ use rustix::net::netlink::{KOBJECT_UEVENT, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
 use socket2::SockFilter;
 
-use super::filter::{WORD, attach, jump_unless, op};
+use super::filter::{DROP, PASS, Test, WORD, attach, end, end_if_all};
 
 /// The group of the kernel's messages; udevd's own go to another.
 const KERNEL: u32 = 1;
 /// Each begins with its action and its path: `add@/module/br_netfilter`.
 const LOADED: [u8; 12] = *b"add@/module/";
-/// UEVENT_BUFFER_SIZE in linux/kobject.h is 2 KiB, and of what is longer nobody needs the end.
+/// UEVENT_BUFFER_SIZE in linux/kobject.h. Longer messages are cut, and only their beginning is used.
 const MESSAGE_BYTES: usize = 2 << 10;
 
-/// A socket that becomes readable when a module was loaded, and for nothing else: interfaces alone make a few uevents each.
+/// A socket that becomes readable when a module was loaded, and only then: each interface alone causes a few uevents.
 ///
 /// # Errors
 /// No netlink of this protocol, with the kernel's reason.
@@ -30,7 +30,7 @@ pub fn subscribe() -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Reads what waits in the socket. Whether that was anything, or may have been.
+/// Empties the socket. Returns whether there was an event, or may have been.
 ///
 /// # Errors
 /// As recv(2), but for `EAGAIN`, when nothing waits, and `ENOBUFS`, when something was lost.
@@ -46,16 +46,11 @@ pub fn read(socket: impl AsFd) -> io::Result<bool> {
     }
 }
 
-/// Lets through what begins with [`LOADED`].
+/// Passes messages that begin with [`LOADED`].
 fn program() -> Vec<SockFilter> {
-    let words = LOADED.as_chunks::<4>().0;
-    let mut program = Vec::new();
-    for (number, word) in words.iter().enumerate() {
-        let rest = (2 * (words.len() - number - 1) + 1) as u8;
-        program.push(op(WORD, 4 * number as u32));
-        program.push(jump_unless(u32::from_be_bytes(*word), rest));
-    }
-    program.push(op(libc::BPF_RET | libc::BPF_K, u32::MAX));
-    program.push(op(libc::BPF_RET | libc::BPF_K, 0));
+    let words = LOADED.as_chunks::<4>().0.iter().enumerate();
+    let tests: Vec<Test> = words.map(|(number, word)| (WORD, 4 * number as u32, u32::from_be_bytes(*word))).collect();
+    let mut program = end_if_all(&tests, PASS);
+    program.push(end(DROP));
     program
 }

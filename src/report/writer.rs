@@ -36,7 +36,7 @@ impl Writer {
     }
 }
 
-/// Why the writer is not known, or that there is none.
+/// Why the writer is unknown, or why there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnknownBecause {
     NoFanotify,
@@ -44,13 +44,13 @@ pub enum UnknownBecause {
     Unwatched,
     Unseen,
     Flood,
-    Unheard,
+    Unnoticed,
     Inherited,
     Module,
 }
 
 impl UnknownBecause {
-    /// The value of WRITER_UNKNOWN=. Unlike the text it does not change between versions: scripts compare it.
+    /// The value of WRITER_UNKNOWN=. Unlike the text it never changes, because scripts compare it.
     fn field(self) -> &'static str {
         match self {
             UnknownBecause::NoFanotify => "without fanotify nobody can say",
@@ -58,7 +58,7 @@ impl UnknownBecause {
             UnknownBecause::Unwatched => "its file is not watched for writers",
             UnknownBecause::Unseen => "through another procfs, as in a container, or by the kernel itself",
             UnknownBecause::Flood => "more was written than could be followed",
-            UnknownBecause::Unheard => "nothing was heard of it at the time",
+            UnknownBecause::Unnoticed => "nothing was heard of it at the time",
             UnknownBecause::Inherited => "the kernel gave it to a new interface",
             UnknownBecause::Module => "a kernel module brought it",
         }
@@ -75,16 +75,16 @@ impl fmt::Display for UnknownBecause {
                 "the write came through another procfs, as from a container, or from the kernel itself"
             }
             UnknownBecause::Flood => "there were too many writes to track",
-            UnknownBecause::Unheard => "no notification of the change was received",
+            UnknownBecause::Unnoticed => "no notification of the change was received",
             UnknownBecause::Inherited => "the new interface inherited the value from 'default'",
             UnknownBecause::Module => "a kernel module created the setting with this value",
         })
     }
 }
 
-/// The last part of a repair's text.
-pub fn written_by(blame: &Writer) -> String {
-    match blame {
+/// The end of a repair's text.
+pub fn written_by(writer: &Writer) -> String {
+    match writer {
         Writer::BeforeStart => String::new(),
         Writer::Process(process) => format!("; written by {}", name(process)),
         Writer::Unknown(why @ (UnknownBecause::Inherited | UnknownBecause::Module)) => format!("; no writer: {why}"),
