@@ -100,7 +100,7 @@ fn cut(cell: &str, width: usize) -> String {
     if length <= width {
         return cell.to_string();
     }
-    // The end of a path or of a key tells more than its beginning.
+    // The end of a path or of a key matters more than its beginning.
     let tail = width.saturating_sub(1) * 2 / 3;
     let head = width.saturating_sub(1) - tail;
     cell.chars().take(head).chain(['…']).chain(cell.chars().skip(length - tail)).collect()

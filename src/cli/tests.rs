@@ -38,7 +38,7 @@ fn tag(arg: &Arg) -> String {
     Some(names).filter(|names| !names.is_empty()).into_iter().chain(values).collect::<Vec<_>>().join(" ")
 }
 
-/// A bare `-` is a hyphen, which nobody can type (man(7)).
+/// A bare `-` is a hyphen, which can't be typed (man(7)).
 fn roff(text: &str) -> String {
     text.replace('-', "\\-")
 }

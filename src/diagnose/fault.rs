@@ -97,7 +97,7 @@ impl Fault {
         Fault { suspected: true, fix: None, ..self }
     }
 
-    /// Whether mending one mends the other.
+    /// Whether the fix of one fixes the other.
     pub fn is_same(&self, other: &Fault) -> bool {
         self.kind == other.kind && self.fix == other.fix && (self.fix.is_some() || self.text == other.text)
     }

@@ -104,7 +104,7 @@ fn applied_after(vendor: &Path) -> PathBuf {
     Path::new(FOLDERS[0]).join(file)
 }
 
-/// The merged lines of sysctl.d below `root`. Its errors are not reported, and its owners are not checked: whoever can write there
+/// The merged lines of sysctl.d below `root`. Its errors are not reported, and its owners are not checked: a user who can write there
 /// can set every setting of the kernel at the next boot anyway.
 pub fn sysctl_d(root: &Path) -> Merged {
     merged(root, &FOLDERS)

@@ -12,7 +12,7 @@ use crate::setting::{Attribute, Family, Key, printable};
 /// a lower precedence than the file with the 0. A router that its administrator switched off stays off.
 ///
 /// A narrower pattern of the administrator's own remains ("off for the node, on for cali*"), also where a pattern for every
-/// interface with value 0 follows it in the same file: that one only repeats what `all.forwarding = 0` says.
+/// interface with value 0 follows it in the same file: that one only repeats `all.forwarding = 0`.
 ///
 /// It also removes the patterns that the vendor excludes, without an error: on a router they keep closed interfaces from being
 /// opened, and here they would keep open ones from being closed.

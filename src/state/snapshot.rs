@@ -87,7 +87,7 @@ impl State {
             if first {
                 self.settings.note_here(link.name);
             }
-            // Its notifications are lost, or will be no news.
+            // Its notifications are lost, or will say nothing new.
             if (first || came_up) && cause != Cause::Start {
                 self.link_schedule.mark_changed(link.ifindex, false);
             }

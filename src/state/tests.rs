@@ -24,17 +24,17 @@ const CLOSED0: i32 = 3;
 const TUNL0: i32 = 4;
 
 thread_local! {
-    /// IPv6 does not tell that `default` follows `all`, as on Linux 3.10.
+    /// IPv6 does not announce that `default` follows `all`, as on Linux 3.10.
     static SILENT_DEFAULT: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
-/// A guard and a kernel that does what it is told, fan-out included.
+/// A state, and a kernel that executes its repairs, fan-outs included.
 struct Bench {
     state: State,
     kernel: BTreeMap<String, String>,
     log: Vec<String>,
-    /// What the kernel has said and the guard has not heard.
-    said: Vec<NetconfMessage>,
+    /// Notifications that the state has not received yet.
+    queued: Vec<NetconfMessage>,
     now: u64,
 }
 
@@ -71,7 +71,7 @@ impl Bench {
             state: State::new(policy(text)),
             kernel: BTreeMap::new(),
             log: Vec::new(),
-            said: Vec::new(),
+            queued: Vec::new(),
             now: 1000,
         };
         for name in ["all", "default", "eth0", "closed0", "tunl0"] {
@@ -148,7 +148,7 @@ impl Bench {
         let indices = Bench::names();
         if attribute == "rp_filter" {
             let ifindex = indices.iter().find(|(_, n)| *n == name).unwrap().0;
-            self.said.push(rp_filter(ifindex, number));
+            self.queued.push(rp_filter(ifindex, number));
         } else if name == "all" {
             if family == "ipv4" {
                 self.set("net.ipv4.conf.all.accept_redirects", if number == 0 { "1" } else { "0" });
@@ -156,23 +156,23 @@ impl Bench {
             for (_, name) in indices {
                 self.set(&format!("net.{family}.conf.{name}.forwarding"), value);
             }
-            let mut said: Vec<_> =
+            let mut queued: Vec<_> =
                 indices.iter().map(|(ifindex, _)| message(af, *ifindex, Some(number), None)).collect();
             if family == "ipv6" {
-                said.rotate_left(1); // IPv6 tells of all last
-                said.retain(|message| !SILENT_DEFAULT.get() || message.ifindex != Some(DEFAULT));
+                queued.rotate_left(1); // IPv6 tells of all last
+                queued.retain(|message| !SILENT_DEFAULT.get() || message.ifindex != Some(DEFAULT));
             }
-            self.said.extend(said);
+            self.queued.extend(queued);
         } else {
             let ifindex = indices.iter().find(|(_, n)| *n == name).unwrap().0;
-            self.said.push(message(af, ifindex, Some(number), None));
+            self.queued.push(message(af, ifindex, Some(number), None));
         }
     }
 
     /// One message at a time, as the guard thread takes them.
-    fn hear(&mut self) {
-        while !self.said.is_empty() {
-            let message = self.said.remove(0);
+    fn receive_and_repair(&mut self) {
+        while !self.queued.is_empty() {
+            let message = self.queued.remove(0);
             self.now += 10;
             self.state.apply_netconf(&message, self.now);
             self.execute_repairs();
@@ -189,7 +189,7 @@ impl Bench {
         while let Some(repair) = self.state.next_repair(self.now) {
             if let Some(family) = self.execute(repair) {
                 self.write_back(family);
-                self.take_in();
+                self.receive();
                 self.state.fan_out_received(family);
             }
         }
@@ -201,9 +201,9 @@ impl Bench {
         }
     }
 
-    /// Has everything heard that was said, and nothing done about it.
-    fn take_in(&mut self) {
-        for message in std::mem::take(&mut self.said) {
+    /// Receives all notifications, and executes no repair.
+    fn receive(&mut self) {
+        for message in std::mem::take(&mut self.queued) {
             self.state.apply_netconf(&message, self.now);
         }
     }
@@ -227,8 +227,8 @@ impl Bench {
         std::mem::take(&mut self.log).join(" ")
     }
 
-    /// Key, old, new, cause and how many interfaces went with it.
-    fn told(&mut self) -> Vec<String> {
+    /// Key, old, new, cause and the number of interfaces restored with it.
+    fn take_repairs(&mut self) -> Vec<String> {
         let records = self.state.take_records();
         records
             .iter()
@@ -239,7 +239,7 @@ impl Bench {
                     old.as_deref().unwrap_or("?"),
                     subject.ours,
                     subject.cause.name(),
-                    if received.is_some() { " heard" } else { "" }
+                    if received.is_some() { " notified" } else { "" }
                 ),
                 other => other.text(),
             })
@@ -252,13 +252,13 @@ fn one_drift_of_ip_forward_is_one_record_and_nothing_else_changes() {
     let mut bench = Bench::started(POLICY);
     for _ in 0..3 {
         bench.write("net.ipv4.conf.all.forwarding", "0");
-        bench.hear();
+        bench.receive_and_repair();
         assert_eq!(
             bench.take_log(),
             "net.ipv4.conf.all.forwarding=1 net.ipv4.conf.closed0.forwarding=0",
-            "accept_redirects is 0 again by the kernel's own doing"
+            "the kernel itself sets accept_redirects to 0 again"
         );
-        assert_eq!(bench.told(), ["net.ipv4.ip_forward 1>0>1 write 2 heard"]);
+        assert_eq!(bench.take_repairs(), ["net.ipv4.ip_forward 1>0>1 write 2 notified"]);
         assert_eq!(bench.get("net.ipv4.conf.closed0.forwarding"), "0");
     }
 }
@@ -267,33 +267,33 @@ fn one_drift_of_ip_forward_is_one_record_and_nothing_else_changes() {
 fn an_interface_that_the_policy_closes_is_no_drift_of_its_own() {
     let mut bench = Bench::started("net.ipv4.conf.*.forwarding = 1\nnet.ipv4.conf.closed0.forwarding = 0\n");
     bench.write("net.ipv4.conf.all.forwarding", "0");
-    bench.hear();
+    bench.receive_and_repair();
     assert_eq!(bench.take_log(), "net.ipv4.conf.all.forwarding=1 net.ipv4.conf.closed0.forwarding=0");
-    assert_eq!(bench.told(), ["net.ipv4.conf.all.forwarding 1>0>1 write 2 heard"]);
+    assert_eq!(bench.take_repairs(), ["net.ipv4.conf.all.forwarding 1>0>1 write 2 notified"]);
 }
 
 #[test]
 fn at_start_excluded_interfaces_stay_and_others_open() {
     let mut bench = Bench::new("net.ipv4.ip_forward = 1\n-net.ipv4.conf.closed0.forwarding\n");
     bench.write("net.ipv4.conf.all.forwarding", "0");
-    bench.said.clear();
+    bench.queued.clear();
     bench.read_everything(Cause::Start);
     bench.execute_repairs();
-    assert_eq!(bench.told(), ["net.ipv4.ip_forward ?>0>1 start 2"]);
+    assert_eq!(bench.take_repairs(), ["net.ipv4.ip_forward ?>0>1 start 2"]);
     assert_eq!(bench.get("net.ipv4.conf.eth0.forwarding"), "1", "a router routes");
     assert_eq!(bench.get("net.ipv4.conf.closed0.forwarding"), "0");
 }
 
 #[test]
-fn ipv6_tells_of_all_last_and_is_one_record_all_the_same() {
+fn ipv6_announces_all_last_and_has_one_record_all_the_same() {
     let mut bench = Bench::started(POLICY);
     bench.write("net.ipv6.conf.all.forwarding", "0");
-    bench.hear();
+    bench.receive_and_repair();
     assert_eq!(bench.take_log(), "net.ipv6.conf.all.forwarding=1");
-    assert_eq!(bench.told(), ["net.ipv6.conf.all.forwarding 1>0>1 write 3 heard"]);
+    assert_eq!(bench.take_repairs(), ["net.ipv6.conf.all.forwarding 1>0>1 write 3 notified"]);
     bench.write("net.ipv6.conf.eth0.forwarding", "0");
-    bench.hear();
-    assert_eq!(bench.told(), ["net.ipv6.conf.eth0.forwarding 1>0>1 write 0 heard"]);
+    bench.receive_and_repair();
+    assert_eq!(bench.take_repairs(), ["net.ipv6.conf.eth0.forwarding 1>0>1 write 0 notified"]);
 }
 
 #[test]
@@ -327,14 +327,14 @@ fn a_write_to_default_rp_filter_has_everything_read_again() {
 }
 
 #[test]
-fn what_was_mended_before_the_guard_looked_is_no_news() {
+fn what_was_restored_before_it_was_checked_has_no_record() {
     let mut bench = Bench::started(POLICY);
-    // Both writes wait in the socket: the first message is old when it is heard.
+    // Both writes wait in the socket: the first message is out of date when it is received.
     bench.write("net.ipv4.conf.eth0.forwarding", "0");
     bench.write("net.ipv4.conf.eth0.forwarding", "1");
     bench.write("net.ipv4.conf.all.forwarding", "0");
     bench.write("net.ipv4.conf.all.forwarding", "1");
-    bench.hear();
-    assert_eq!(bench.told(), Vec::<String>::new());
+    bench.receive_and_repair();
+    assert_eq!(bench.take_repairs(), Vec::<String>::new());
     assert_eq!(bench.take_log(), "");
 }

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn readings_of_the_clocks_are_told_apart() {
+    fn readings_of_the_clocks_are_distinguished() {
         let before = reading(1_000_000, 50_000, 40_000);
         for (later, jump) in [
             (reading(1_005_000, 55_000, 45_000), None),

@@ -74,7 +74,7 @@ fn a_flood_has_250_records_and_then_a_summary_every_ten_seconds() {
 }
 
 #[test]
-fn what_a_contest_that_is_forgotten_has_not_told_is_not_lost() {
+fn unpublished_repairs_of_a_contest_that_is_forgotten_are_not_lost() {
     let mut contests = Contests::default();
     for n in 0..300 {
         repaired(&mut contests, n * 1_000);
@@ -119,7 +119,7 @@ fn cost_is_limited_and_not_count() {
 }
 
 #[test]
-fn a_setting_that_costs_a_lot_is_still_mended_every_five_seconds() {
+fn a_setting_that_costs_a_lot_is_still_repaired_every_five_seconds() {
     let mut contests = Contests::default();
     repaired(&mut contests, 0);
     contests.charge(&SLOT, 0, 2 * SECOND);
@@ -128,7 +128,7 @@ fn a_setting_that_costs_a_lot_is_still_mended_every_five_seconds() {
 }
 
 #[test]
-fn what_is_only_heard_is_muted_and_looked_at_until_it_is_quiet() {
+fn a_setting_with_notifications_alone_is_muted_and_checked_until_it_is_quiet() {
     let mut contests = Contests::default();
     repaired(&mut contests, 0);
     contests.charge(&SLOT, 0, SECOND);

@@ -1,4 +1,4 @@
-//! What becomes of a sleep, by who tells of it and when.
+//! What becomes of a sleep, by which sources report it and when.
 
 use super::*;
 use By::{Clocks, Hook, Hypervisor, Logind};
@@ -6,7 +6,7 @@ use By::{Clocks, Hook, Hypervisor, Logind};
 /// Seconds awake, and seconds in all.
 type At = (f64, f64);
 
-/// What is heard, and when.
+/// What is reported, and when.
 enum Told {
     /// The node is about to sleep.
     Asleep(At, By),
@@ -74,7 +74,7 @@ fn whoever_comes_first_it_is_one_record() {
         for subset in 1..8 {
             let is_in = |wake: &usize| subset & (1 << wake) != 0;
             let heard: Vec<_> = order.into_iter().filter(is_in).collect();
-            // Those who tell of the end have announced it, as a whole or not.
+            // The sources that report the end have announced it, as a whole or not.
             for announced in [false, true] {
                 let mut events = Vec::new();
                 if announced && is_in(&2) {
@@ -104,7 +104,7 @@ fn whoever_comes_first_it_is_one_record() {
 }
 
 #[test]
-fn it_is_told_when_it_has_come_to_rest() {
+fn it_is_reported_when_it_has_come_to_rest() {
     for (what, events, lines) in [
         (
             "logind alone",
@@ -190,7 +190,7 @@ fn it_is_told_when_it_has_come_to_rest() {
 }
 
 #[test]
-fn one_sleep_is_told_before_the_next() {
+fn one_sleep_is_reported_before_the_next() {
     for (what, events, lines) in [
         (
             "slept again at once, by logind",
@@ -268,7 +268,7 @@ fn one_sleep_is_told_before_the_next() {
 }
 
 #[test]
-fn what_is_told_twice_is_one_record_but_a_hypervisors_hook_always_has_its_own() {
+fn what_is_reported_twice_is_one_record_but_a_hypervisors_hook_always_has_its_own() {
     let late = [Asleep((20., 20.), Logind), Awake((21., 26.), Logind), Awake((30., 36.), Logind), Set((31., 37.), 5)];
     let lines = play(&late);
     assert_eq!(lines.iter().filter(|line| !line.contains("again") && !line.contains("note")).count(), 1, "{lines:?}");

@@ -15,21 +15,21 @@ fn a_new_interface_is_judged_by_its_registration_and_by_its_name() {
     let outcome =
         Outcome { found: Ok("1".into()), write: Some(Ok(())), now: Some("0".into()), finished: 80, write_usec: 1 };
     assert_eq!(bench.state.complete(repair, outcome), None);
-    assert_eq!(bench.told(), ["net.ipv4.conf.new0.rp_filter ?>1>0 link 0 heard"]);
+    assert_eq!(bench.take_repairs(), ["net.ipv4.conf.new0.rp_filter ?>1>0 link 0 notified"]);
     // Linux 3.10: no netconf message, so the link message makes it be read.
     bench.state.apply_link(&Link { ifindex: 10, name: "late0".into(), up: Some(false), mtu: None }, true, 70);
     let repair = bench.state.next_repair(0).unwrap();
     assert_eq!(repair.key.to_string(), "net.ipv4.conf.late0.rp_filter");
-    assert_eq!((repair.job.cause, repair.job.received), (Cause::Link, Some(70)), "nobody wrote what it came with");
-    // A rename makes it another's.
+    assert_eq!((repair.job.cause, repair.job.received), (Cause::Link, Some(70)), "no process wrote its first value");
+    // A rename makes it another setting.
     bench.state.apply_link(&Link { ifindex: 9, name: "old0".into(), up: Some(false), mtu: None }, true, 70);
     bench.state.apply_netconf(&rp_filter(9, 2), 90);
     assert!(bench.state.next_repair(0).is_none());
 }
 
-/// Linux 3.10 says of an interface that came or was renamed no more than RTM_NEWLINK does.
+/// Linux 3.10 announces an interface that appeared or was renamed by RTM_NEWLINK alone.
 #[test]
-fn without_netconf_messages_a_link_message_has_all_that_they_tell_of_read() {
+fn without_netconf_messages_a_link_message_leads_to_a_read_of_all_announced_settings() {
     let mut bench = Bench::started(
         "net.ipv4.conf.*.forwarding = 1\nnet.ipv6.conf.*.forwarding = 1\nnet.ipv4.conf.*.rp_filter = 0\n-net.ipv4.conf.closed0.forwarding\n",
     );
@@ -57,9 +57,9 @@ fn without_netconf_messages_a_link_message_has_all_that_they_tell_of_read() {
 }
 
 #[test]
-fn a_link_that_came_up_is_looked_at_and_no_other_and_at_what_is_announced_only_later() {
+fn a_link_that_came_up_is_checked_and_no_other_and_announced_settings_only_later() {
     let mut bench = Bench::started(POLICY);
-    let looks = |bench: &mut Bench, now: u64| {
+    let checks = |bench: &mut Bench, now: u64| {
         bench.state.check_due_links(now);
         let mut keys = Vec::new();
         while let Some(repair) = bench.state.next_repair(0) {
@@ -77,14 +77,14 @@ fn a_link_that_came_up_is_looked_at_and_no_other_and_at_what_is_announced_only_l
     };
     assert_eq!(bench.state.links_due(), None);
     flap(&mut bench);
-    assert_eq!(looks(&mut bench, 1_000_000), "net.ipv6.conf.eth0.accept_ra net.core.somaxconn");
+    assert_eq!(checks(&mut bench, 1_000_000), "net.ipv6.conf.eth0.accept_ra net.core.somaxconn");
     flap(&mut bench);
-    assert_eq!(looks(&mut bench, 1_500_000), "");
+    assert_eq!(checks(&mut bench, 1_500_000), "");
     assert_eq!(bench.state.links_due(), Some(3_000_000));
-    assert_eq!(looks(&mut bench, 3_000_000), "net.ipv6.conf.eth0.accept_ra net.core.somaxconn");
+    assert_eq!(checks(&mut bench, 3_000_000), "net.ipv6.conf.eth0.accept_ra net.core.somaxconn");
     let all =
         "net.ipv6.conf.eth0.accept_ra net.ipv4.conf.eth0.forwarding net.ipv6.conf.eth0.forwarding net.core.somaxconn";
-    assert_eq!(looks(&mut bench, 5_000_000), all);
+    assert_eq!(checks(&mut bench, 5_000_000), all);
     bench.state.remove_link(ETH0);
-    assert_eq!(looks(&mut bench, 13_000_000), "net.core.somaxconn");
+    assert_eq!(checks(&mut bench, 13_000_000), "net.core.somaxconn");
 }

@@ -14,7 +14,7 @@ fn the_summary_counts_what_is_there() {
     bench.state.remove_link(TUNL0);
     assert_eq!(bench.state.summary().settings, 10);
     bench.write("net.ipv4.conf.all.forwarding", "0");
-    bench.hear();
+    bench.receive_and_repair();
     assert_eq!(bench.state.take_changes(), ["net.ipv4.ip_forward"]);
     let summary = bench.state.summary();
     assert_eq!(

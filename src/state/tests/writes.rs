@@ -14,21 +14,21 @@ fn errnos() {
     ];
     for (errno, texts) in cases {
         let mut bench = Bench::started(POLICY);
-        let mut told = Vec::new();
-        for look in 0..3 {
+        let mut records = Vec::new();
+        for round in 0..3 {
             bench.state.apply_netconf(&rp_filter(TUNL0, 1), 1);
             let Some(repair) = bench.state.next_repair(0) else {
-                assert!(errno == Errno::INVAL && look > 0, "refused once, not tried again");
+                assert!(errno == Errno::INVAL && round > 0, "refused once, not tried again");
                 continue;
             };
             // The engine reads again after such a write: the interface is gone.
             let found = if errno == Errno::NOENT { Err(errno) } else { Ok("1".into()) };
             let outcome = Outcome { found, write: Some(Err(errno)), now: None, finished: 2, write_usec: 1 };
             assert_eq!(bench.state.complete(repair, outcome), None);
-            told.extend(bench.told());
+            records.extend(bench.take_repairs());
         }
-        assert_eq!(told.len(), texts.len(), "once, not once a look: {told:?}");
-        assert!(texts.iter().zip(&told).all(|(text, told)| told.contains(text)), "{told:?}");
+        assert_eq!(records.len(), texts.len(), "once, not once a check: {records:?}");
+        assert!(texts.iter().zip(&records).all(|(text, records)| records.contains(text)), "{records:?}");
         // Another policy, another try.
         bench.state.reload(policy(POLICY));
         bench.state.apply_netconf(&rp_filter(TUNL0, 1), 1);
@@ -37,11 +37,11 @@ fn errnos() {
 }
 
 #[test]
-fn all_that_can_not_be_written_is_tried_once_a_message_and_interfaces_are_still_looked_at() {
+fn all_that_can_not_be_written_is_tried_once_a_message_and_interfaces_are_still_checked() {
     let mut bench = Bench::started(POLICY);
     bench.write("net.ipv4.conf.all.forwarding", "0");
     let mut tried = Vec::new();
-    for message in std::mem::take(&mut bench.said) {
+    for message in std::mem::take(&mut bench.queued) {
         bench.state.apply_netconf(&message, 1);
         while let Some(repair) = bench.state.next_repair(0) {
             tried.push(repair.key.to_string());
@@ -52,7 +52,7 @@ fn all_that_can_not_be_written_is_tried_once_a_message_and_interfaces_are_still_
     }
     let names = ["all", "default", "eth0", "tunl0"];
     assert_eq!(tried, names.map(|name| format!("net.ipv4.conf.{name}.forwarding")));
-    assert_eq!(bench.told().len(), 4, "each said once");
+    assert_eq!(bench.take_repairs().len(), 4, "each queued once");
 }
 
 #[test]
@@ -63,13 +63,13 @@ fn an_unwritable_setting_that_holds_is_fine_and_an_ignored_failure_is_silent() {
     let outcome =
         Outcome { found: Ok("1".into()), write: Some(Err(Errno::ROFS)), now: None, finished: 2, write_usec: 1 };
     assert_eq!(bench.state.complete(repair, outcome), None);
-    assert_eq!(bench.told(), Vec::<String>::new());
+    assert_eq!(bench.take_repairs(), Vec::<String>::new());
 }
 
 #[test]
 fn the_kernels_way_to_say_a_value_is_learned() {
     let mut bench = Bench::started("net.ipv4.ip_local_reserved_ports = 5,4\n");
-    let mut look = |found: &str, now: Option<&str>| {
+    let mut check = |found: &str, now: Option<&str>| {
         bench.state.apply_snapshot(&Snapshot::default(), Cause::Audit);
         let repair = bench.state.next_repair(0).unwrap();
         let holds = repair.holds(found);
@@ -79,11 +79,11 @@ fn the_kernels_way_to_say_a_value_is_learned() {
         assert_eq!(bench.state.complete(repair, outcome), None);
         (holds, bench.state.take_records().len())
     };
-    assert_eq!(look("", Some("4-5")), (false, 1));
-    assert_eq!(look("4-5", None), (true, 0));
-    assert_eq!(look("9", Some("4-5")), (false, 1));
-    assert_eq!(look("9", Some("9")), (false, 1), "another's value is not learned where it was put right before");
-    assert_eq!(look("4-5", None), (true, 0));
+    assert_eq!(check("", Some("4-5")), (false, 1));
+    assert_eq!(check("4-5", None), (true, 0));
+    assert_eq!(check("9", Some("4-5")), (false, 1));
+    assert_eq!(check("9", Some("9")), (false, 1), "another's value is not learned where it was repaired before");
+    assert_eq!(check("4-5", None), (true, 0));
 }
 
 #[test]
@@ -113,8 +113,8 @@ fn a_slow_write_is_a_record_of_its_own_and_named_as_the_policy_does() {
             write_usec: 2_500_000,
         };
         bench.state.complete(repair, outcome).into_iter().for_each(|family| bench.state.fan_out_received(family));
-        let told = bench.told();
-        assert!(told[0].contains(&format!("{name} took 2.5 s")), "{told:?}");
-        assert_eq!(told.len(), 2);
+        let records = bench.take_repairs();
+        assert!(records[0].contains(&format!("{name} took 2.5 s")), "{records:?}");
+        assert_eq!(records.len(), 2);
     }
 }
