@@ -68,7 +68,7 @@ fn fight(key: &str, values: &'static [&'static str], wanted: &str) {
         others.fetch_add(1, Ordering::Relaxed);
         std::thread::sleep(Duration::from_millis(100));
     }
-    // After this time the other setting stops counting as contested no later than this one.
+    // So the other setting does not count as contested for longer than this one.
     std::thread::sleep(Duration::from_secs(1));
     drop(writer);
     wait_sysctl(key, wanted);

@@ -150,7 +150,7 @@ fn a_repair_takes_a_fixed_number_of_system_calls() {
     let ((of_all, until_write), (of_all_of_many, _)) = (of_all, of_all_of_many);
     assert!(of_all <= 34.0, "{of_all} system calls for each repair of ip_forward");
     assert!(until_write <= 2, "{until_write} of them before it is written");
-    // The guard receives one message for each interface, about the drift and about its repair.
+    // For each interface the guard receives a message about the drift, and one about its repair.
     assert!(
         of_all_of_many <= of_all + 2.0 * 316.0,
         "{of_all_of_many} system calls for each repair of it with 320 interfaces"

@@ -6,7 +6,7 @@ use common::*;
 use fwdguard::kernel::sysctl::Sysctl;
 use fwdguard::setting::Key;
 
-/// The guard keeps files open that it has repaired; when an interface goes or is renamed, its open file is not used any more.
+/// The guard keeps files open that it has repaired; the file of an interface that is gone or renamed gives ENOENT.
 #[test]
 fn a_file_kept_open_is_never_another_interfaces() {
     let ns = Namespace::enter();

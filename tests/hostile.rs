@@ -12,7 +12,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-/// All that a repair's record may have (systemd.journal-fields(7), fwdguard(8)).
+/// All fields that a repair's record may have (systemd.journal-fields(7), fwdguard(8)).
 const FIELDS: [&str; 24] = [
     "MESSAGE",
     "MESSAGE_ID",

@@ -357,7 +357,7 @@ pub fn run(line: &str) -> String {
 }
 
 /// A value below /proc/sys of this thread's network namespace; the key with slashes.
-/// Stops a process, and waits until none of its threads runs: whichever has taken the signal stops the others, once it has
+/// Stops a process, and waits until none of its threads runs: the thread that takes the signal stops the others, once it has
 /// a processor.
 pub fn stop(pid: u32) {
     run(&format!("kill -STOP {pid}"));

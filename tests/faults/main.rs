@@ -61,7 +61,7 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// One line that says why it ended.
+    /// One line with the reason why it ended.
     fn reason(mut self) -> String {
         let output = std::io::read_to_string(self.child.stderr.take().expect("piped")).expect("text");
         assert_eq!(output.lines().count(), 1, "one line: {output}");

@@ -44,7 +44,7 @@ pub struct Record {
     /// Why the writer is not known.
     pub unknown: Option<String>,
     pub pid: Option<String>,
-    /// Of a wake-up.
+    /// In the record of a wake-up: the source that noticed it.
     noticed_by: Option<String>,
 }
 
@@ -141,7 +141,7 @@ impl Run {
         self.end - last
     }
 
-    /// Those of either kind that were not over before the event.
+    /// The outages of either kind of request that were not over before the event.
     pub fn outages(&self) -> Vec<Outage> {
         let mut outages = Vec::new();
         for kind in [Kind::Http, Kind::Ping] {
