@@ -1,4 +1,4 @@
-//! Who repairs: the service as it is installed, the floor, and what administrators do instead, each a unit of the same systemd.
+//! The programs that repair: the installed service, the floor, and what administrators use instead, each a unit of one systemd.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,12 +13,12 @@ use crate::floor;
 use crate::node::{Target, What, output, run};
 
 pub const GUARD: &str = "fwdguard.service";
-/// The service's unit with a program that is READY at once.
+/// The service's unit with a program that reports READY at once.
 const NOTHING: &str = "bench-nothing.service";
 const OTHER: &str = "bench-contender.service";
-/// What the service's unit says.
+/// As in the service's unit file.
 const NICENESS: &str = "Nice=-15";
-/// Until a contender has come to rest.
+/// How long a contender needs to become idle.
 const SETTLED: Duration = Duration::from_millis(300);
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -41,7 +41,7 @@ impl Contender {
         }
     }
 
-    /// Becomes this one. The guard is a program of its own.
+    /// Runs as this contender. The guard is a separate program.
     pub fn be(self, target: &Target) -> Result<()> {
         match self {
             Contender::Floor => floor::floor(target)?,
@@ -51,7 +51,7 @@ impl Contender {
         Ok(())
     }
 
-    /// Starts it for this setting, at the niceness of the service, or at none.
+    /// Starts the contender for this setting, with the service's niceness or without.
     pub fn start(self, target: &Target, nice: bool) -> Result<Running> {
         if self == Contender::Guard {
             return Running::service(GUARD);
@@ -66,13 +66,13 @@ impl Contender {
         Running::transient(OTHER, &["--property", nice], &command)
     }
 
-    /// Whether it can put this right at all, within a time that can be waited for.
+    /// Whether the contender can repair this setting at all, and soon enough for the benchmark to wait.
     pub fn can(self, what: What, interfaces: usize) -> bool {
         self != Contender::Monitor || (what == What::IpForward && interfaces <= 1000)
     }
 }
 
-/// A unit that runs until this goes.
+/// A unit that runs until this value is dropped.
 pub struct Running(String);
 
 impl Running {
@@ -109,8 +109,8 @@ pub fn property(unit: &str, name: &str) -> Result<String> {
     output(&["systemctl", "show", "--property", name, "--value", unit])
 }
 
-/// From the fork to READY, of the service and of its unit with a program that does nothing else, which systemd has to make the
-/// same sandbox for.
+/// The time from fork to READY. A unit with a program that does nothing is measured too, since systemd sets up the same sandbox
+/// for it.
 fn start_to_ready(unit: &str) -> Result<Duration> {
     run(&format!("systemctl start {unit}"))?;
     let at = |name: &str| property(unit, name)?.parse::<u64>().context(name.to_owned());
@@ -119,13 +119,13 @@ fn start_to_ready(unit: &str) -> Result<Duration> {
     Ok(Duration::from_micros(took))
 }
 
-/// [`start_to_ready`] of the service beyond that of nothing.
+/// How much longer [`start_to_ready`] is for the service than for a program that does nothing.
 pub fn ready_beyond_nothing() -> Result<Duration> {
     let [guard, nothing] = [start_to_ready(GUARD)?, start_to_ready(NOTHING)?];
     Ok(guard.saturating_sub(nothing))
 }
 
-/// That the service runs as it is shipped: with its filter, capabilities, limits and niceness.
+/// Checks that the service runs as it is shipped: with its filter, capabilities, limits and niceness.
 pub fn check_as_shipped(run: &mut Run) -> Result<()> {
     let running = Running::service(GUARD)?;
     let folder = format!("/proc/{}", running.pid()?);

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::contender::Contender;
 
-/// Table, row and column of a number, and how much it may be in the median of all runs.
+/// Table, row and column of a number, and the most that its median over all runs may be.
 const GOALS: &[(&str, &str, &str, f64)] = &[
     ("Time to repair, 4 interfaces", "ip_forward: fwdguard", "p50 / floor's", 1.5),
     ("Time to repair, 4 interfaces", "ip_forward: fwdguard", "p99 / floor's", 2.0),
@@ -155,7 +155,7 @@ impl Document {
         self.goals().into_iter().map(line).collect()
     }
 
-    /// The whole, as Markdown.
+    /// The whole document, as Markdown.
     pub fn text(&self) -> String {
         let mut text = format!(
             "# Performance\n\nWritten by `make bench`: the median of {} runs, and in brackets the least and the most. Times are those of \
@@ -189,7 +189,7 @@ impl Document {
     }
 }
 
-/// Each once, where it comes first.
+/// Each item once, where it comes first.
 fn in_order<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut once = Vec::new();
     names.for_each(|name| {

@@ -1,4 +1,4 @@
-//! What the guard is measured against: the least that any program can do, and what administrators do instead of it.
+//! The programs that the guard is compared with: the minimum that any program must do, and what administrators use instead.
 
 use std::ffi::CString;
 use std::fs::OpenOptions;
@@ -15,7 +15,7 @@ const RTM_GETNETCONF: u8 = 82;
 const NLMSG_ERROR: u8 = 2;
 const NLMSG_DONE: u8 = 3;
 const NETCONFA_IFINDEX: u16 = 1;
-/// A change that is not mended by then is looked for by other means.
+/// The receive timeout; after it, `Flips::once` reads the setting.
 const HEARS_FOR: Duration = Duration::from_secs(1);
 /// `struct nlmsghdr` and the padded `struct netconfmsg`.
 const ATTRIBUTES: usize = 16 + 4;
@@ -25,14 +25,14 @@ fn checked(result: libc::c_long) -> io::Result<libc::c_int> {
 }
 
 fn netlink() -> io::Result<OwnedFd> {
-    // SAFETY: socket(2) takes no pointer; the descriptor is nobody else's.
+    // SAFETY: socket(2) takes no pointer; the descriptor has no other owner.
     unsafe {
         let raw = libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE);
         Ok(OwnedFd::from_raw_fd(checked(raw.into())?))
     }
 }
 
-/// Asks for IPv4's netconf of all interfaces and receives it, to look at nothing.
+/// Requests IPv4's netconf of all interfaces and receives it, without reading the values.
 pub fn dump() -> io::Result<()> {
     let socket = netlink()?;
     let mut request = [0_u8; 20];
@@ -55,7 +55,7 @@ pub fn dump() -> io::Result<()> {
     }
 }
 
-/// A socket that hears what the kernel tells a group. It waits for a message as long as [`HEARS_FOR`].
+/// A socket that receives what the kernel announces to a group. A read waits up to [`HEARS_FOR`] for a message.
 pub fn listen(group: u32) -> io::Result<OwnedFd> {
     fn option<T>(socket: &OwnedFd, name: libc::c_int, value: &T) -> io::Result<libc::c_int> {
         let (pointer, length) = ((&raw const *value).cast(), size_of_val(value) as u32);
@@ -89,7 +89,7 @@ fn kind(message: &[u8]) -> Option<u16> {
     message.get(4..6).map(|bytes| u16::from_ne_bytes([bytes[0], bytes[1]]))
 }
 
-/// Waits for a message that says that the target has this value. False: none came in time.
+/// Waits for a message that announces this value of the target. False: none came in time.
 pub fn hear(socket: &OwnedFd, target: &Target, value: &str) -> io::Result<bool> {
     let said = Some((target.ifindex, value.parse().map_err(io::Error::other)?));
     let mut buffer = [0; 4096];
@@ -101,8 +101,8 @@ pub fn hear(socket: &OwnedFd, target: &Target, value: &str) -> io::Result<bool> 
     Ok(false)
 }
 
-/// Receives netconf messages, looks for the one value, and writes: with direct system calls and without a policy, a
-/// second setting, a record, or a look at what it did. Never returns without an error.
+/// Receives netconf messages, checks for the one value, and writes: with direct system calls, and without a policy, a second
+/// setting, a record, or a check of what it wrote. Returns only with an error.
 pub fn floor(target: &Target) -> io::Result<()> {
     let socket = listen(RTNLGRP_IPV4_NETCONF)?;
     let file = OpenOptions::new().write(true).open(target.path())?;
@@ -114,7 +114,7 @@ pub fn floor(target: &Target) -> io::Result<()> {
     }
 }
 
-/// What a netconf message says of one setting: of which interface, and its value.
+/// The interface and value of one setting in a netconf message.
 fn setting(message: &[u8], attribute: u16) -> Option<(i32, i32)> {
     kind(message).filter(|kind| *kind == RTM_NEWNETCONF)?;
     let (mut ifindex, mut value) = (None, None);
@@ -132,7 +132,7 @@ fn setting(message: &[u8], attribute: u16) -> Option<(i32, i32)> {
 /// Waits for a write to the setting's file, reads it, and writes.
 pub fn inotify_loop(target: &Target) -> io::Result<()> {
     let path = CString::new(target.path().into_os_string().into_encoded_bytes())?;
-    // SAFETY: inotify_init1(2) takes no pointer; the descriptor is nobody else's.
+    // SAFETY: inotify_init1(2) takes no pointer; the descriptor has no other owner.
     let inotify = unsafe { OwnedFd::from_raw_fd(checked(libc::inotify_init1(libc::IN_CLOEXEC).into())?) };
     // SAFETY: `path` ends with a NUL and lives through the call.
     checked(unsafe { libc::inotify_add_watch(inotify.as_raw_fd(), path.as_ptr(), libc::IN_MODIFY) }.into())?;
@@ -149,7 +149,7 @@ pub fn inotify_loop(target: &Target) -> io::Result<()> {
     }
 }
 
-/// What people type for `ip_forward`: `ip monitor netconf`, and `sysctl -w` for each line that says so.
+/// What people type for `ip_forward`: `ip monitor netconf`, and `sysctl -w` for each line that announces the wrong value.
 pub fn monitor_loop(target: &Target) -> String {
     format!(
         "ip monitor netconf | while read -r line; do case $line in \

@@ -1,4 +1,4 @@
-//! What else a node's life asks of the service: start, audits, memory, pods that come and go, somebody who works against it, rest.
+//! The cost of other events on a node: start, audits, memory, pods that come and go, a process that works against it, rest.
 
 use std::fs;
 use std::io::Write;
@@ -17,9 +17,9 @@ use crate::floor;
 use crate::node::{Node, What, output, run as run_line};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A guard thread that has not run for so long is done.
+/// A guard thread that has not run for this long has finished its work.
 const DONE: Duration = Duration::from_millis(40);
-/// `WatchdogSec=` of the unit, of which the service pings each third.
+/// The service pings the watchdog after every third of the unit's `WatchdogSec=`.
 const PING: u64 = 10;
 
 /// Start, audit and memory.
@@ -53,7 +53,7 @@ pub fn life(node: &Node, run: &mut Run, rounds: usize) -> Result<()> {
     Ok(())
 }
 
-/// Of a processor, by the calling thread.
+/// Processor time that the calling thread has used.
 fn spent() -> Duration {
     let spent = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(spent.tv_sec as u64, spent.tv_nsec as u32)
@@ -65,7 +65,7 @@ fn resident_kib(pid: u32) -> Result<u64> {
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
-/// What one file of each thread says, with the thread's name.
+/// The parsed content of one file in /proc of each thread, with the thread's name.
 fn of_threads<T>(pid: u32, file: &str, read: impl Fn(&str) -> Option<T>) -> Result<Vec<(String, T)>> {
     let mut all = Vec::new();
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -97,7 +97,7 @@ fn wake_ups(pid: u32) -> Result<u64> {
     Ok(of_threads(pid, "status", count)?.into_iter().map(|(_, count)| count).sum())
 }
 
-/// `ip` that does what it is told, line by line.
+/// An `ip` process that executes one command for each line that is written to it.
 struct Ip(Child);
 
 impl Ip {
@@ -117,7 +117,7 @@ impl Drop for Ip {
     }
 }
 
-/// So many pods come and go, one each 30 ms.
+/// This many pods come and go, one every 30 ms.
 pub fn storm(run: &mut Run, pods: usize) -> Result<()> {
     const TITLE: &str = "Pods come and go, 33 a second";
     const STAY: usize = 10;
@@ -153,7 +153,7 @@ pub fn storm(run: &mut Run, pods: usize) -> Result<()> {
     Ok(())
 }
 
-/// Somebody writes 0 without end. Its repairs are immediate until they took their share, so it is measured after that.
+/// A process writes 0 without end. Measuring starts after its immediate repairs have used up their share.
 pub fn contest(node: &Node, run: &mut Run) -> Result<()> {
     const TITLE: &str = "Somebody changes ip_forward back without end";
     const BEFORE: Duration = Duration::from_secs(10);
@@ -184,17 +184,17 @@ pub fn contest(node: &Node, run: &mut Run) -> Result<()> {
     })
 }
 
-/// How many the journal has of the service.
+/// How many records of the service the journal has.
 fn records() -> Result<usize> {
     Ok(output(&["journalctl", "--quiet", "--output=cat", "--unit", GUARD])?.lines().count())
 }
 
-/// So many seconds, to the turn of the watchdog.
+/// Idles for this many seconds, rounded up to whole periods of the watchdog.
 pub fn quiet(run: &mut Run, seconds: usize) -> Result<()> {
     const TITLE: &str = "Nothing happens";
     let running = Running::service(GUARD)?;
     let pid = running.pid()?;
-    sleep(Duration::from_secs(5)); // what comes after the start is over
+    sleep(Duration::from_secs(5)); // the work that follows the start is over by then
     let turns = (seconds as u64).div_ceil(PING);
     let before = (processor_time(pid)?, wake_ups(pid)?);
     sleep(Duration::from_secs(turns * PING));

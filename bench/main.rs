@@ -65,7 +65,7 @@ fn measure(quick: bool, only: &[String]) -> Result<Run> {
     let mut run = Run::new()?;
     let mut node = Node::new()?;
     contender::check_as_shipped(&mut run)?;
-    // Interfaces are only added: the kernel takes seconds to put thousands away, beside whatever is measured next.
+    // Interfaces are only added: the kernel takes seconds to remove thousands, which would disturb the next measurement.
     for interfaces in [4, 1000, 10_000] {
         node.grow(interfaces)?;
         if wanted("repair") {

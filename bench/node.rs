@@ -1,4 +1,4 @@
-//! The container's network with so many interfaces, and the settings that are broken on it.
+//! The container's network with a given number of interfaces, and the settings that are broken on it.
 
 use std::ffi::CString;
 use std::fs;
@@ -13,10 +13,10 @@ const NETCONFA_RP_FILTER: u16 = 3;
 /// linux/netconf.h
 const NETCONFA_IFINDEX_ALL: i32 = -1;
 
-/// Beside what the package brings.
+/// The policy that is added to the package's own.
 const POLICY: &str = "net.ipv4.conf.*.rp_filter = 0\nnet.ipv4.conf.newpod*.rp_filter = 2\n";
 
-/// What is broken.
+/// The setting that is broken.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum What {
     IpForward,
@@ -36,7 +36,7 @@ impl What {
     }
 }
 
-/// A setting, and what a netconf message says when it is wrong.
+/// A setting, and how a netconf message announces its wrong value.
 #[derive(Clone)]
 pub struct Target {
     pub key: String,
@@ -68,7 +68,7 @@ impl Target {
 /// See the module's documentation.
 pub struct Node {
     pub interfaces: usize,
-    /// The last interface: changes of `all` come to it last.
+    /// The last interface: the kernel applies changes of `all` to it last.
     last: (String, i32),
 }
 
@@ -77,12 +77,12 @@ impl Node {
     pub fn new() -> Result<Node> {
         fs::write("/etc/fwdguard.d/10-bench.conf", POLICY)?;
         fs::write("/etc/sysconfig/fwdguard", "OPTIONS=\"--audit-interval 86400\"\n")?;
-        // It looks at each interface that comes, for itself.
+        // NetworkManager examines every new interface by itself.
         _ = run("systemctl stop NetworkManager");
         Ok(Node { interfaces: fs::read_dir("/sys/class/net")?.count(), last: ("lo".into(), 1) })
     }
 
-    /// Adds interfaces until there are so many.
+    /// Adds interfaces until there are this many.
     pub fn grow(&mut self, interfaces: usize) -> Result<()> {
         eprintln!("bench: {interfaces} interfaces");
         let names: Vec<_> = (self.interfaces..interfaces).map(|number| format!("ifb{number}")).collect();
@@ -111,12 +111,12 @@ fn index_of(name: &str) -> Result<i32> {
     if index == 0 { bail!("no interface {name:?}") } else { Ok(index as i32) }
 }
 
-/// Runs a command line without quoting, and insists that it succeeds.
+/// Runs a command line, split at spaces without quoting; it must succeed.
 pub fn run(line: &str) -> Result<()> {
     output(&line.split_whitespace().collect::<Vec<_>>()).map(drop)
 }
 
-/// What a command prints, without white space around it.
+/// The output of a command, without white space around it.
 pub fn output(words: &[&str]) -> Result<String> {
     let output = Command::new(words[0]).args(&words[1..]).output().context(words.join(" "))?;
     let error = String::from_utf8_lossy(&output.stderr);
@@ -124,7 +124,7 @@ pub fn output(words: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Has `ip` do all of this, in one process.
+/// Executes all of these commands in one `ip` process.
 pub fn batch(lines: impl Iterator<Item = String>) -> Result<()> {
     let mut child = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().context("ip")?;
     let mut text = lines.collect::<Vec<_>>().join("\n");

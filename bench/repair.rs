@@ -16,25 +16,25 @@ use crate::node::{Node, Target, What};
 
 /// A contender that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Contenders take turns so often, so that what else the machine does falls on all of them.
+/// How many turns each contender takes, so that other load on the machine falls on all of them.
 const TURNS: usize = 2;
 
-/// A setting to break, and what changes last when it is put right.
+/// A setting to break, and the one that changes last when it is repaired.
 pub struct Flips {
     target: Target,
     file: File,
     last_target: Target,
     last: File,
-    /// What tells of the repair; none to look without end, with a processor of its own.
+    /// The socket on which the kernel announces the repair; without it, a busy loop reads the setting, on a processor of its own.
     told: Option<OwnedFd>,
 }
 
-/// How it is known that a setting is right.
+/// How the benchmark learns that a setting is right.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Look {
-    /// By reading it without end.
+    /// It reads the setting in a busy loop.
     Always,
-    /// By the kernel's word of it, so that no processor is taken from who repairs.
+    /// It waits for the kernel's announcement, so that it takes no processor time from the program that repairs.
     Told,
 }
 
@@ -42,7 +42,7 @@ impl Flips {
     pub fn new(node: &Node, what: What, look: Look) -> io::Result<Flips> {
         let open = |target: &Target| OpenOptions::new().read(true).write(true).open(target.path());
         let target = node.target(what);
-        // A change of `all` is over when the last interface has it.
+        // A change of `all` is complete when the last interface has it.
         let last_target = if what == What::IpForward { node.target(What::OneInterface) } else { target.clone() };
         let (file, last) = (open(&target)?, open(&last_target)?);
         let told = (look == Look::Told).then(|| floor::listen(floor::RTNLGRP_IPV4_NETCONF)).transpose()?;
@@ -51,7 +51,7 @@ impl Flips {
         Ok(flips)
     }
 
-    /// Breaks the setting and waits until it is right. From the beginning of the breaking write.
+    /// Breaks the setting and waits until it is right. The time counts from the start of the breaking write.
     pub fn once(&self) -> Result<Duration> {
         let since = Instant::now();
         self.file.write_at(self.target.wrong.as_bytes(), 0)?;
@@ -72,7 +72,7 @@ impl Flips {
         Ok(now == self.target.right.as_bytes())
     }
 
-    /// As often as that, with time between.
+    /// Does that `rounds` times, with a pause after each.
     pub fn many(&self, rounds: usize, between: Duration) -> Result<Vec<Duration>> {
         let mut times = Vec::with_capacity(rounds);
         for _ in 0..rounds {
@@ -82,7 +82,7 @@ impl Flips {
         Ok(times)
     }
 
-    /// As often, and looked at only after the time between, so that nobody's looking or listening is part of it.
+    /// Breaks the setting `rounds` times and reads it only after a pause, so that no reader or listener adds to the cost.
     pub fn unwatched(&self, rounds: usize, between: Duration) -> Result<()> {
         for _ in 0..rounds {
             let since = Instant::now();
@@ -99,7 +99,7 @@ impl Flips {
     }
 }
 
-/// Nothing else runs but who looks.
+/// Nothing else runs but the thread that reads the setting.
 pub fn unloaded(node: &Node, run: &mut Run, rounds: &dyn Fn(usize) -> usize) -> Result<()> {
     let title = format!("Time to repair, {} interfaces", node.interfaces);
     for what in What::ALL {
@@ -124,20 +124,20 @@ pub fn unloaded(node: &Node, run: &mut Run, rounds: &dyn Fn(usize) -> usize) -> 
     Ok(())
 }
 
-/// No two drifts come as fast as the guard's rest after a repair is long.
+/// The pause between two drifts, which is longer than the guard's pause after a repair.
 pub const APART: Duration = Duration::from_millis(10);
 
-/// So long that the guard's own share of a processor holds: a change of `all` changes every interface.
+/// Long enough for the guard to stay within its share of a processor: a change of `all` changes every interface.
 fn between(what: What, interfaces: usize) -> Duration {
     let fan_out = if what == What::IpForward { interfaces as u32 } else { 0 };
     APART + Duration::from_micros(60) * fan_out
 }
 
-/// As many on each processor that compute without end.
+/// The number of busy loops for each processor.
 const BUSY_LOOPS: usize = 3;
 
-/// Three busy loops on each processor, as pods have them in their slice, or daemons in the service's own. Who looks has a real-time
-/// policy, so that its own waiting is not measured.
+/// Three busy loops on each processor, as pods have them in their slice, or daemons in the service's own. The thread that reads
+/// has a real-time policy, so that its own waiting is not measured.
 pub fn busy(node: &Node, slice: &str, run: &mut Run, rounds: usize) -> Result<()> {
     let title = format!("Time to repair beside busy loops in {slice}");
     let processors = std::thread::available_parallelism()?.get();
@@ -171,7 +171,7 @@ pub fn busy(node: &Node, slice: &str, run: &mut Run, rounds: usize) -> Result<()
     Ok(())
 }
 
-/// So many loops that compute without end.
+/// Starts this many busy loops.
 fn loops(slice: &str, count: usize) -> Result<Vec<Running>> {
     let start = |number: usize| {
         let command = ["sh", "-c", "while :; do :; done"].map(str::to_owned);
@@ -183,7 +183,7 @@ fn loops(slice: &str, count: usize) -> Result<Vec<Running>> {
     (0..count).map(start).collect()
 }
 
-/// In ticks: what a virtual machine's host took of it (`steal`, proc_stat(5)), and all.
+/// In ticks (proc_stat(5)): what a virtual machine's host took (`steal`), and all.
 fn processors_time() -> Result<[u64; 2]> {
     let stat = std::fs::read_to_string("/proc/stat")?;
     let ticks: Vec<u64> =
@@ -191,7 +191,7 @@ fn processors_time() -> Result<[u64; 2]> {
     Ok([*ticks.get(7).context("steal")?, ticks.iter().take(8).sum()])
 }
 
-/// How long the guard's thread was ready to run and did not.
+/// How long the guard's thread was ready to run but did not run.
 fn waited_for_processor(pid: u32) -> Result<Duration> {
     for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
         let thread = thread?.path();

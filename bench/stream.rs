@@ -15,7 +15,7 @@ use crate::node::{Node, What, run as run_line};
 use crate::repair::{Flips, Look};
 
 const PER_SECOND: u64 = 100_000;
-/// The guard comes to rest in between, as on a node where that happens once in a while.
+/// The guard becomes idle in between, as on a node where that happens once in a while.
 const BETWEEN: Duration = Duration::from_millis(50);
 const TURNS: usize = 3;
 
@@ -29,7 +29,7 @@ pub fn lost(node: &Node, run: &mut Run, rounds: usize) -> Result<()> {
         let (pod_is, pod) = channel();
         let pod_thread = threads.spawn(move || -> Result<()> {
             unshare(libc::CLONE_NEWNET)?;
-            // Nobody reads it: what does not fit is dropped here, without an answer.
+            // No process reads from it: what does not fit is dropped here, without an answer.
             let _socket = UdpSocket::bind("0.0.0.0:9")?;
             pod_is.send(rustix::thread::gettid().as_raw_nonzero())?;
             while !ends.load(Ordering::Relaxed) {
@@ -101,7 +101,7 @@ fn lay_out(client: i32, pod: i32) -> Result<()> {
     Ok(())
 }
 
-/// At an even pace; what could not be sent in time is sent at once.
+/// Sends at an even pace; packets that are late are sent at once.
 fn send(ends: &AtomicBool, sent: &AtomicU64) -> Result<()> {
     let socket = UdpSocket::bind("10.9.1.2:0")?;
     socket.connect("10.9.2.2:9")?;
@@ -110,7 +110,7 @@ fn send(ends: &AtomicBool, sent: &AtomicU64) -> Result<()> {
     while !ends.load(Ordering::Relaxed) {
         let due = since.elapsed().as_nanos() as u64 * PER_SECOND / 1_000_000_000;
         while count < due {
-            // The node says that there is no way while it does not forward; the next packet goes all the same.
+            // While the node does not forward, it answers that there is no route; the next packet is sent all the same.
             let _ = socket.send(&[0; 64]);
             count += 1;
             sent.store(count, Ordering::Relaxed);
@@ -119,7 +119,7 @@ fn send(ends: &AtomicBool, sent: &AtomicU64) -> Result<()> {
     Ok(())
 }
 
-/// Packets sent that have not arrived: those under way are as many each time.
+/// Packets sent that have not arrived. Those under way are as many each time.
 fn difference(sent: &AtomicU64, arrived: &str) -> Result<f64> {
     let text = fs::read_to_string(arrived)?;
     let line = text.lines().find_map(|line| line.trim().strip_prefix("end2:")).context("end2")?;

@@ -202,7 +202,7 @@ journal() {
             ((repairs < TIMES)) || printf '  ... and %d more such lines\n' "$((repairs - LINES_SHOWN))"
             continue
         fi
-        # Only the first line of a wrapped one stands at the margin.
+        # Only the first line of a wrapped message starts at the margin.
         fold -s -w 92 <<<"$line" | sed -e '1s/^/  /' -e '2,$s/^/      /' -e 's/ *$//'
     done <"$GUARD_LOG"
 }

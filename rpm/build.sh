@@ -25,7 +25,7 @@ rm -rf "$to"
 mkdir -p "$to/build/SOURCES"
 to=$(cd "$to" && pwd)
 sources=$to/build/SOURCES name=fwdguard-$version
-# pack FOLDER WHAT...: a tar archive in which nothing tells of this machine.
+# pack FOLDER WHAT...: a tar archive in which nothing depends on this machine.
 pack() {
     tar --create --directory "$1" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX "${@:2}"
 }

@@ -5,7 +5,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../tests/image.sh"
 
 packages=gcc,gcc-aarch64-linux-gnu,libc6-dev-arm64-cross,gzip,make,rpm,xz-utils
-# What the tests drive.
+# The programs that the tests run.
 packages+=,dbus-daemon,groff-base,iproute2,procps,systemd
 # Of the backports, for the suite's own rustc is older than Cargo.toml asks for.
 rust=(cargo rustc libstd-rust-dev:arm64)
@@ -15,7 +15,7 @@ finish() {
     chroot "$1" sh -euc "dpkg --add-architecture arm64; apt-get update
         DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends -t trixie-backports ${rust[*]}" \
         >>"$1.log" 2>&1 || { tail -n 20 "$1.log" >&2; return 1; }
-    # The plain name is the host's, which does not know the other processor.
+    # The plain name is that of the host's program, which does not support the other processor.
     ln -s /usr/bin/aarch64-linux-gnu-strip "$1/usr/local/bin/strip"
     mkdir "$1/build" "$1/cargo" "$1/cargo/registry"
     printf '%s\n' '[target.aarch64-unknown-linux-gnu]' 'linker = "aarch64-linux-gnu-gcc"' >"$1/cargo/config.toml"

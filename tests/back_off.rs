@@ -1,4 +1,4 @@
-//! A system bus that is not there, or a logind that refuses, costs little; both are found once they come round.
+//! A missing system bus, or a logind that refuses, costs little; the guard finds both once they are available.
 
 mod bus;
 mod common;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bus::*;
 use common::*;
 
-/// As often as the event loop went to sleep.
+/// How often the event loop has gone to sleep.
 fn sleeps(guard: &Running) -> u64 {
     let pid = guard.pid();
     let status = fs::read_to_string(format!("/proc/{pid}/task/{pid}/status")).expect("a status");
@@ -18,7 +18,7 @@ fn sleeps(guard: &Running) -> u64 {
     line.trim().parse().expect("a number")
 }
 
-/// Waits until the event loop has slept through so long a time.
+/// Waits until the event loop has slept for that long without a break.
 fn wait_asleep(guard: &Running) {
     const LONGER_THAN_FIRST_TRIES: Duration = Duration::from_secs(3);
     let deadline = Instant::now() + 10 * LONGER_THAN_FIRST_TRIES;
@@ -46,7 +46,7 @@ fn a_bus_that_is_not_there_is_found_once_it_comes() {
     wait_asleep(&guard);
     bus.restart();
     wait_source(&guard, "the system bus", "Available again", 1);
-    // Once it was there, the same again: its socket stays behind, and nobody listens.
+    // The same again after a bus was there: its socket remains, and no process listens on it.
     bus.kill();
     bus.restart();
     wait_source(&guard, "the system bus", "Available again", 2);

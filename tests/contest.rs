@@ -13,7 +13,7 @@ const CONTESTED: &str = "9c066761f54e4c769d543fc025a02450";
 const POLICY: &str = "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.forwarding = 1\n-net.ipv4.conf.closed0.forwarding\n\
                       net.ipv4.conf.b0.rp_filter = 0\nnet.ipv4.conf.a0.rp_filter = 0\nnet.ipv4.conf.a0.arp_ignore = 1\n";
 
-/// Writes `values` in turn, as fast as it goes, until it is told to stop.
+/// Writes `values` in turn, as fast as possible, until it is stopped.
 struct Writer {
     goes_on: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -48,7 +48,7 @@ fn of<'r>(records: &'r [Record], id: &str, key: &str) -> Vec<&'r Record> {
     records.iter().filter(|r| r["MESSAGE_ID"] == id && r.get("SYSCTL") == Some(&dotted)).collect()
 }
 
-/// Fights about `key` for two seconds, and checks what must be true of every fight.
+/// Contests `key` for two seconds, and checks what must be true of every contest.
 fn fight(key: &str, values: &'static [&'static str], wanted: &str) {
     let ns = Namespace::enter();
     ns.veth("a0", "b0");
@@ -57,7 +57,7 @@ fn fight(key: &str, values: &'static [&'static str], wanted: &str) {
     ns.write("etc/sysctl.d/99-hardening.conf", &format!("{} = {}\n", key.replace('/', "."), values[0]));
     sysctl_write("net/ipv4/conf/closed0/forwarding", "0");
     let guard = ns.guard();
-    // It looks for such lines once it is ready.
+    // The guard searches for such lines once it is READY.
     guard.wait_record("the line against the policy", |record| record.contains_key("CONFLICT_FILE"));
     let others = AtomicU64::new(0);
     let writer = Writer::start(key, values);
@@ -68,26 +68,26 @@ fn fight(key: &str, values: &'static [&'static str], wanted: &str) {
         others.fetch_add(1, Ordering::Relaxed);
         std::thread::sleep(Duration::from_millis(100));
     }
-    // So the other setting is called contested no longer than this one.
+    // So the other setting does not count as contested for longer than this one.
     std::thread::sleep(Duration::from_secs(1));
     drop(writer);
     wait_sysctl(key, wanted);
-    // It stays so, and what went with it is back.
+    // The value stays, and the settings that changed with it are restored.
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(sysctl_read(key), wanted);
     for name in ["all", "default", "lo", "a0", "b0", "d0"] {
         wait_sysctl(&format!("net/ipv4/conf/{name}/forwarding"), "1");
     }
     if values.len() == 1 {
-        // Whoever writes 1 opens every interface himself, this one too.
+        // A process that writes 1 opens every interface itself, this one too.
         wait_sysctl("net/ipv4/conf/closed0/forwarding", "0");
     }
     let mut status = guard;
-    // The other setting's repairs may have been called so before.
+    // The status may have listed the other setting as contested before.
     status.wait_notified(&format!("contested: {}", key.replace('/', ".")));
     let (_, records) = status.stop();
     let contested = of(&records, CONTESTED, key);
-    assert_eq!(contested.len(), 1, "said once: {:#?}", messages(&records));
+    assert_eq!(contested.len(), 1, "logged once: {:#?}", messages(&records));
     let message = &contested[0]["MESSAGE"];
     assert!(
         message.contains(" was restored 5 times to ") && message.contains("99-hardening.conf:1 (sets "),

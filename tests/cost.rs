@@ -92,8 +92,8 @@ fn a_step_of_the_guard_allocates_no_more_with_more_interfaces() {
 
 const FLIPS: usize = 20;
 
-/// System calls of the guard thread for each repair of `key`, reading what it heard and telling of it included; and those from
-/// when it is woken until it writes.
+/// System calls of the guard thread for each repair of `key`, including those that read messages and log the repair; and those
+/// from its wake-up to the write.
 fn system_calls(interfaces: usize, key: &str) -> (f64, usize) {
     let ns = Namespace::enter();
     for number in 1..interfaces {
@@ -107,7 +107,7 @@ fn system_calls(interfaces: usize, key: &str) -> (f64, usize) {
         std::thread::sleep(Duration::from_millis(30));
     };
     flip(); // opens the file
-    // The looks at what was written come later, however often it was.
+    // The guard checks later what it wrote, however often it wrote.
     std::thread::sleep(Duration::from_secs(4));
     let (thread, trace) = (guard_thread(guard.pid()), ns.path("/trace"));
     let attach = ["--quiet=all", "--attach", thread.file_name().unwrap().to_str().unwrap(), "--output"];
@@ -150,7 +150,7 @@ fn a_repair_takes_a_fixed_number_of_system_calls() {
     let ((of_all, until_write), (of_all_of_many, _)) = (of_all, of_all_of_many);
     assert!(of_all <= 34.0, "{of_all} system calls for each repair of ip_forward");
     assert!(until_write <= 2, "{until_write} of them before it is written");
-    // What is said of each interface is received, of the drift and of its repair.
+    // For each interface the guard receives a message about the drift, and one about its repair.
     assert!(
         of_all_of_many <= of_all + 2.0 * 316.0,
         "{of_all_of_many} system calls for each repair of it with 320 interfaces"

@@ -1,4 +1,4 @@
-//! A write to `default`, which interfaces follow in silence as long as their own setting was never written
+//! A write to `default`, which interfaces follow without an announcement as long as their own setting was never written
 //! (`devinet_copy_dflt_conf`).
 
 mod common;
@@ -8,7 +8,7 @@ use common::*;
 #[test]
 fn a_guarded_setting_that_follows_default_is_put_back() {
     let ns = Namespace::enter();
-    // Before default was ever written here; where the first namespace's was, nothing follows it.
+    // Made before default is ever written here; if the first namespace's default was written, nothing follows it.
     ns.veth("a0", "b0");
     let key = |place| format!("net/ipv4/conf/{place}/log_martians");
     let is = sysctl_read(&key("a0"));
@@ -19,10 +19,10 @@ fn a_guarded_setting_that_follows_default_is_put_back() {
     for name in ["a0", "b0"] {
         wait_sysctl(&key(name), &is);
     }
-    assert_eq!(sysctl_read(&key("default")), other, "nobody guards it");
+    assert_eq!(sysctl_read(&key("default")), other, "the policy does not name it");
     let repaired = guard.repairs().len();
 
-    // Nor is it forgotten with the policy's own line for it.
+    // The interfaces are put back, too, when the policy no longer has a line for default.
     ns.veth("a1", "b1");
     ns.write("etc/fwdguard.d/10.conf", &format!("net.ipv4.conf.*.log_martians = {is}\n"));
     guard.signal("HUP");
@@ -38,7 +38,7 @@ fn a_guarded_setting_that_follows_default_is_put_back() {
     assert!(repaired <= 2, "each once: {:?}", messages(&guard.records()));
 }
 
-/// The guard's own write of default is one, too.
+/// The guard's own write of default changes the interfaces that follow it, too.
 #[test]
 fn a_policy_that_changes_default_leaves_the_interfaces_that_it_names() {
     let ns = Namespace::enter();

@@ -12,13 +12,13 @@ use std::process::Command;
 #[derive(Clone, Copy)]
 struct Refused(libc::c_long, Option<(u32, u32)>);
 
-/// What asks rtnetlink something: all else that the program sends, it sends with MSG_NOSIGNAL.
+/// Requests to rtnetlink: everything else that the program sends, it sends with MSG_NOSIGNAL.
 const QUESTIONS: Refused = Refused(libc::SYS_sendto, Some((3, 0)));
 const NAMES: Refused = Refused(libc::SYS_ioctl, Some((1, libc::SIOCGIFNAME as u32)));
 const INDICES: Refused = Refused(libc::SYS_ioctl, Some((1, libc::SIOCGIFINDEX as u32)));
 const HINT: &str = "Permission denied; if SELinux refuses it, 'ausearch -m avc -ts recent' shows what";
 
-/// Has what `command` becomes be refused these calls, with EACCES (seccomp(2)).
+/// Makes the kernel refuse these calls with EACCES (seccomp(2)) in the process that `command` becomes.
 fn refuse<'a>(command: &'a mut Command, calls: &[Refused]) -> &'a mut Command {
     let step = |code: u32, when_false: u8, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: when_false, k };
     let load = |at| step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, at);
@@ -76,7 +76,7 @@ fn every_interface_is_guarded_where_rtnetlink_answers_nothing() {
         assert_eq!(sysctl_read(&format!("net/ipv4/conf/{key}")), value, "{key}: right before READY");
     }
     assert_eq!(sysctl_read("net/ipv6/conf/all/forwarding"), "1");
-    // What comes and changes later.
+    // Interfaces that come later, and settings that change later.
     run("ip link add new0 type veth peer name new1");
     sysctl_write("net/ipv4/conf/new0/forwarding", "0");
     wait_sysctl("net/ipv4/conf/new0/forwarding", "1");
@@ -102,12 +102,12 @@ fn no_interface_is_logged_as_an_error() {
     assert_eq!(record["PRIORITY"], "3");
     assert!(record["MESSAGE"].starts_with("No interface is guarded: "), "{record:#?}");
     guard.wait_notified("the interfaces");
-    // What needs no interface is.
+    // Settings that need no interface are guarded.
     for key in ["net/ipv4/ip_forward", "net/ipv4/conf/default/forwarding"] {
         sysctl_write(key, "0");
         wait_sysctl(key, "1");
     }
-    // The same for whoever applies once.
+    // The same for `fwdguard apply`.
     let output = refuse(&mut ns.command(), &[QUESTIONS, NAMES, INDICES])
         .args(["apply", "--root"])
         .arg(ns.root())
@@ -143,7 +143,7 @@ fn refused_watches_of_settings_and_policy_are_logged() {
         assert!(record["MESSAGE"].contains(HINT), "{record:#?}");
     }
     guard.wait_notified("lost: inotify on settings, the policy watch");
-    // What netconf announces is guarded as ever, and the rest by each look at everything.
+    // Settings that netconf announces are guarded as ever, and the others by each check of everything.
     sysctl_write("net/ipv4/ip_forward", "0");
     wait_sysctl("net/ipv4/ip_forward", "1");
     sysctl_write("net/core/somaxconn", "1");
@@ -174,7 +174,7 @@ fn unreadable_files_are_logged() {
     for path in ["etc/fwdguard.d/20.conf", "run/fwdguard.d/30.conf"] {
         ns.write(path, "net.ipv4.tcp_fin_timeout = 12\n");
     }
-    // Root without CAP_DAC_OVERRIDE, as in the unit, is refused what belongs to others.
+    // Root without CAP_DAC_OVERRIDE, as in the unit, may not read files of other users.
     for path in ["etc/sysctl.d/10.conf", "etc/fwdguard.d/20.conf", "run/fwdguard.d"] {
         let path = ns.path(path);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("chmod");

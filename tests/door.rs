@@ -6,7 +6,7 @@ use common::*;
 use fwdguard::kernel::sysctl::Sysctl;
 use fwdguard::setting::Key;
 
-/// The guard keeps files open that it has repaired; an interface that goes or gets another name takes its file along.
+/// The guard keeps files open that it has repaired; the file of an interface that is gone or renamed gives ENOENT.
 #[test]
 fn a_file_kept_open_is_never_another_interfaces() {
     let ns = Namespace::enter();
@@ -27,12 +27,12 @@ fn a_file_kept_open_is_never_another_interfaces() {
     run("ip link del a0");
     ns.veth("a0", "d0");
     flip("a0");
-    // Named as it is now, whether the write or the look at a renamed link came first.
+    // The record has the current name, whether the write or the check of a renamed link came first.
     let named = guard.wait_message("Restored net.ipv4.conf.c0.forwarding to 1: it was 0");
     assert!(["write", "link"].contains(&&*named["CAUSE"]), "{named:?}");
 }
 
-/// Short ones are read at once, and longer ones again.
+/// Short values are read at once, and longer ones again.
 #[test]
 fn a_value_is_read_whole_however_long_it_is() {
     const PORTS: &str = "net/ipv4/ip_local_reserved_ports";
@@ -65,7 +65,7 @@ fn a_setting_is_repaired_as_soon_as_it_is_writable() {
     wait_sysctl("net/ipv4/ip_forward", "1");
 }
 
-/// Others still have it writable, as a container's runtime has.
+/// Other processes still have it writable, as a container's runtime has.
 #[test]
 fn while_read_only_each_setting_has_one_record() {
     const KEYS: [(&str, &str, &str); 2] =

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Runs a command where the kernel executes aarch64 programs, too, by qemu's user emulation, in mount and PID namespaces of its
-# own. Where the host executes none, in a user namespace, so that the host goes on so. emulate.sh COMMAND...: as root.
+# own. Where the host executes none, in a user namespace, so that this does not change. emulate.sh COMMAND...: as root.
 set -euo pipefail
 
-# As Debian's package describes it. The kernel opens the emulator when it is told of it, so it works in every chroot.
+# As Debian's package describes it. The kernel opens the emulator when it is registered, so it works in every chroot.
 format=/usr/lib/binfmt.d/qemu-aarch64.conf
 
 if [[ ${1-} == --registered ]]; then

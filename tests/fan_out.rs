@@ -34,7 +34,7 @@ fn interfaces_that_went_with_all_of_ipv6_are_as_they_were() {
     );
     let blamed = guard.repairs().into_iter().filter(|record| record["MESSAGE"].contains("writer unknown")).count();
     assert_eq!(blamed, 0, "{:?}", messages(&guard.repairs()));
-    // What its administrator writes, who need not be seen, is what it is put back to from then on.
+    // A value that the administrator writes, even if the guard does not see the write, is the one that is restored from then on.
     sysctl_write(&v6("b0"), "0");
     std::thread::sleep(std::time::Duration::from_millis(50));
     sysctl_write(&v6("all"), "1");
@@ -45,7 +45,7 @@ fn interfaces_that_went_with_all_of_ipv6_are_as_they_were() {
     sysctl_write_unseen(&v6("all"), "1");
     guard.signal("USR1");
     as_they_were("1");
-    // One that comes later, and is closed by whoever made it.
+    // An interface that comes later, and is closed by the process that made it.
     ns.veth("e0", "f0");
     std::thread::sleep(std::time::Duration::from_millis(100));
     sysctl_write(&v6("e0"), "1");
@@ -101,7 +101,7 @@ fn changes_by_the_guards_own_write_of_default_have_no_other_writer() {
         );
         assert!(said.contains("cause: start") && !said.contains("cause: write"), "{said}");
     }
-    // The service's.
+    // The same with the service.
     ns.veth("c0", "d0");
     let is = sysctl_read("net/ipv4/conf/c0/arp_notify");
     let other = if is == "0" { "1" } else { "0" };
@@ -116,7 +116,7 @@ fn changes_by_the_guards_own_write_of_default_have_no_other_writer() {
     );
 }
 
-/// Whoever opens a file to write it (O_TRUNC) is heard of before he has written.
+/// When a process opens a file to write it (O_TRUNC), the guard receives an event before the write.
 #[test]
 fn one_write_to_all_is_one_record_and_closes_nothing_for_good() {
     let ns = Namespace::enter();
@@ -138,7 +138,7 @@ fn one_write_to_all_is_one_record_and_closes_nothing_for_good() {
     let of_interface = |record: &&Record| record["CAUSE"] == "write" && !record["SYSCTL"].contains(".all.");
     let of_interfaces = guard.repairs().iter().filter(of_interface).count();
     assert_eq!(of_interfaces, 0, "{:#?}", messages(&guard.repairs()));
-    // As fast as it goes: the guard's own writes close c0 each time.
+    // As fast as possible: the guard's own writes close c0 each time.
     for _ in 0..20 {
         for _ in 0..50 {
             sysctl_write(&v6("all"), "1");

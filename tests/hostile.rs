@@ -12,7 +12,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-/// All that a repair's record may have (systemd.journal-fields(7), fwdguard(8)).
+/// All fields that a repair's record may have (systemd.journal-fields(7), fwdguard(8)).
 const FIELDS: [&str; 24] = [
     "MESSAGE",
     "MESSAGE_ID",
@@ -54,7 +54,7 @@ fn assert_well_formed(record: &Record) {
     assert!(["3", "4", "6"].contains(&&*record["PRIORITY"]), "{record:#?}");
 }
 
-/// What the service manager was told is one assignment of a known name a line.
+/// Each line of a notification to the service manager is one assignment of a known name.
 fn assert_notified(guard: &mut Running) {
     for state in guard.notifications() {
         for line in state.lines() {
@@ -135,7 +135,7 @@ fn a_hostile_interface_is_one_well_formed_record_and_no_other_setting() {
         let file = Path::new("/proc/sys/net/ipv4/conf").join(name).join("forwarding");
         let holds = || fs::read_to_string(&file).expect("a setting").trim() == "1";
         wait(&holds, name);
-        // What its birth brought is repaired and told.
+        // The repairs of a new interface are made and logged.
         let settled = guard.repairs().len();
         fs::write(&file, "0").expect("a write");
         wait(&holds, name);
@@ -185,7 +185,7 @@ fn assert_plain(output: &Output, what: &OsStr) {
     }
 }
 
-/// On a terminal there are colours, and nothing else that it obeys.
+/// A terminal receives colours, and no other control sequence.
 fn assert_plain_on_a_terminal(ns: &Namespace, what: &OsStr) {
     for arguments in ["check", "apply", "policy", "check --json"] {
         let line = format!("{} {arguments} --root {}", env!("CARGO_BIN_EXE_fwdguard"), ns.root().display());
@@ -273,7 +273,7 @@ fn a_hostile_logind_is_one_line() {
 #[test]
 fn no_key_leaves_proc_sys_net() {
     let ns = Namespace::enter();
-    // Were any of them taken, it would be read, and nothing could be written there.
+    // If any of them were accepted, the guard would read it, and could write nothing there.
     ns.write(
         "etc/fwdguard.d/10.conf",
         "net/../kernel/ostype = x\nnet/ipv4/../../kernel/ostype = x\nnet/./../kernel/ostype = x\n/net/../kernel/ostype = x\n\

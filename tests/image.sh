@@ -1,11 +1,11 @@
-# Builds Debian images once and keeps them: a recipe that has not changed is not cooked again. To be sourced, as root.
+# Builds Debian images once and keeps them: a recipe that has not changed is not built again. To be sourced, as root.
 # shellcheck shell=bash
 
 mirror=${FWDGUARD_MIRROR:-http://deb.debian.org/debian}
 cache=${FWDGUARD_CACHE:-/var/cache/fwdguard}
 
-# Debian's name of the processor that an image is for, where it is another than this machine's. Its programs have to be
-# executable here, which emulate.sh sees to.
+# Debian's name of the processor that an image is for, where it is another than this machine's. Its programs have to be executable
+# here, which emulate.sh ensures.
 architecture=
 
 # cached_image SUITE NAME PACKAGES FINISH FILE...: prints the folder of the image NAME; where the cache has none of this
@@ -21,13 +21,13 @@ cached_image() {
         exec 9>"$cache/$name.lock"
         flock 9
     fi
-    if [[ -d $image ]]; then # also if somebody else built it meanwhile
+    if [[ -d $image ]]; then # also if another process built it meanwhile
         touch "$image"
         echo "$image"
         return
     fi
     echo "image: building $name" >&2
-    # What a build that was killed left, and what nobody has used for a week.
+    # What a killed build left, and images that have not been used for a week.
     rm -rf --one-file-system "$cache/$name".new.*
     find "$cache" -mindepth 1 -maxdepth 1 -name "$name-*" -mtime +7 -exec rm -rf --one-file-system {} +
 
@@ -48,14 +48,14 @@ cached_image() {
     echo "$image"
 }
 
-# as_centos FOLDER [NAME]...: what packages of CentOS expect, and Debian has otherwise, also under these names.
+# as_centos FOLDER [NAME]...: what packages of CentOS expect and Debian does otherwise, also under these names.
 as_centos() {
-    # Debian enables every service that no preset speaks of; CentOS none.
+    # Debian enables every service that no preset names; CentOS none.
     echo 'disable *' >"$1/usr/lib/systemd/system-preset/99-default-disable.preset"
-    # CentOS has rpm's books here, not in root's home, and these folders.
+    # CentOS has rpm's database here, not in root's home, and these folders.
     mkdir -p "$1/etc/rpm" "$1/etc/sysconfig" "$1/usr/share/licenses"
     echo '%_dbpath /var/lib/rpm' >"$1/etc/rpm/macros"
-    # rpm's books know nothing of what Debian's packages provide.
+    # rpm's database does not contain what Debian's packages provide.
     cat >"$1/root/debian.spec" <<SPEC
 Name: debian
 Version: 1

@@ -1,4 +1,4 @@
-//! A node with many interfaces, all of which go with `ip_forward`.
+//! A node with many interfaces, all of which change with `ip_forward`.
 
 mod common;
 
@@ -23,7 +23,7 @@ fn interfaces_that_went_with_all_are_known_all_the_same() {
     sysctl_write("net/ipv4/ip_forward", "1");
     sysctl_write(&of("if7"), "0");
     let guard = ns.guard();
-    // An interface that is changed before the record is made counts for itself.
+    // An interface that is changed before the record is made counts separately.
     let told = |count: usize| -> Vec<Record> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -42,7 +42,7 @@ fn interfaces_that_went_with_all_are_known_all_the_same() {
             wait_sysctl(&of(name), value);
         }
         told(round);
-        // What is heard now is measured by what is known.
+        // The guard compares new messages with the values that it knows.
         for (name, wrong, right) in [("if9", "0", "1"), ("if8", "1", "0")] {
             sysctl_write(&of(name), wrong);
             wait_sysctl(&of(name), right);
@@ -50,7 +50,7 @@ fn interfaces_that_went_with_all_are_known_all_the_same() {
         sysctl_write(&of("if7"), "1");
         sysctl_write(&of("if7"), "0");
     }
-    // One that came and one that went in between: as many again.
+    // One interface came and one went in between: the count is the same.
     run("ip link add new0 type ifb");
     run("ip link del if20");
     wait_sysctl(&of("new0"), "1");

@@ -48,7 +48,7 @@ fn no_bits_but(argument: u32, [low, high]: [u32; 2]) -> Vec<libc::sock_filter> {
     [half(at, low), half(at + 4, high)].concat()
 }
 
-/// What refuses all that, and the ioctls that ask for an interface's name and state with `errno`, unless it is 0.
+/// The filter that refuses all that, and the ioctls that ask for an interface's name and state with `errno`, unless it is 0.
 fn old_kernel(errno: i32) -> Vec<libc::sock_filter> {
     let is = |k, jt, jf| step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, jt, jf, k);
     let (name, flags) = (libc::SIOCGIFNAME as u32, libc::SIOCGIFFLAGS as u32);
@@ -66,7 +66,7 @@ fn old_kernel(errno: i32) -> Vec<libc::sock_filter> {
     .concat()
 }
 
-/// The program is on such a kernel, and what it executes.
+/// Runs the program, and every program that it executes, as on such a kernel.
 fn on_an_old_kernel(command: &mut Command, errno: i32) -> &mut Command {
     let mut filter = old_kernel(errno);
     let refuse = move || {
@@ -117,7 +117,7 @@ fn everything_works_with_the_system_calls_of_linux_3_10() {
     assert!(status.success(), "{status:?}");
 }
 
-/// The text of an errno, as it stands in records.
+/// The text of an errno, as it is in records.
 fn text_of(errno: i32) -> String {
     let text = std::io::Error::from_raw_os_error(errno).to_string();
     text.split(" (os error").next().unwrap_or_default().to_string()
@@ -152,7 +152,7 @@ fn interfaces_are_guarded_where_their_ioctls_are_refused() {
             wait_sysctl("net/ipv4/conf/a0/forwarding", "1");
             wait_sysctl("net/ipv4/conf/closed0/forwarding", "0");
         }
-        // One that comes, is renamed, goes and comes.
+        // An interface that comes, is renamed, goes and comes again.
         for _ in 0..2 {
             run("ip link add n0 type veth peer name n2");
             sysctl_write("net/ipv4/conf/n0/rp_filter", "1");

@@ -1,5 +1,5 @@
-//! Holds the pages for readers together: docs/*.md of the man pages to these, every link of a page to a file, and the README to
-//! a length that somebody who arrives will read.
+//! Holds the pages for readers together: docs/*.md of the man pages to these, every link of a page to a file, and the README to a
+//! length that a newcomer will read.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -63,7 +63,7 @@ fn markdown(roff: &str) -> String {
     out.replace("`fwdguard`(8)", "[fwdguard(8)](fwdguard.8.md)")
 }
 
-/// The arguments of a macro, of which those with spaces stand in quotes.
+/// The arguments of a macro, of which those with spaces are in quotes.
 fn words(rest: &str) -> Vec<String> {
     let (mut words, mut quoted) = (vec![String::new()], false);
     for c in rest.chars() {

@@ -22,7 +22,7 @@ const HERE: [(&str, &str); 3] = [("a0", "a1"), ("b0", "v.1"), ("vx1", "eth0.100"
 /// A value that no tree sets (the kernel takes any number here), so that every write shows, one of 0 too.
 const START_VALUE: &str = "7";
 
-/// What is found at a path of the tree.
+/// The kinds of entry at a path of the tree.
 #[derive(Clone, Debug)]
 enum Node {
     File(String),
@@ -50,7 +50,7 @@ fn random_trees_merge_as_systemd_sysctl_merges_them() {
             empty(&folder);
             lay(&tree, part, &folder);
         }
-        // An empty tree would make the built-in policy hold, which sysctl.d knows nothing of.
+        // An empty tree would make the built-in policy hold, which sysctl.d does not have.
         ns.write("usr/lib/fwdguard.d/.keep", "");
         ns.write("etc/fwdguard.d/00-present.conf", "");
 
@@ -79,9 +79,9 @@ fn random_trees_merge_as_systemd_sysctl_merges_them() {
     assert!(enough, "systemd-sysctl set something in {changed} of {compared} trees: too little was compared");
 }
 
-/// In namespaces of their own, where no interface's value has been written yet. What files name must hold in the end, of which
-/// systemd-sysctl is not sure: what it finds right it passes over, and a later write of `default` may change that. What they do not
-/// name must be what systemd-sysctl leaves.
+/// In namespaces of their own, where no interface's value has been written yet. What files name must hold in the end, which
+/// systemd-sysctl does not ensure: it skips a setting that is right already, and a later write of `default` may change that. All
+/// other settings must be as systemd-sysctl leaves them.
 #[test]
 fn interfaces_that_follow_default_end_as_the_files_say() {
     let sysctl = systemd_sysctl();

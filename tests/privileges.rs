@@ -23,7 +23,7 @@ const LEFT_OUT: &str = "access alarm arch_prctl chmod chown creat dup2 epoll_cre
                         signalfd stat symlink time unlink utime utimes vfork";
 const DROP_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/fwdguard.service.d/10-hardening.conf");
 
-/// All that a guard does in its life.
+/// Makes the guard do everything that it can do.
 fn live(ns: &Namespace, bus: &mut Bus, logind: Logind, guard: &mut Running) {
     let pid = guard.pid();
     logind.wait_inhibitors(1, 1);
@@ -166,7 +166,7 @@ fn the_kernel_gets_only_the_listed_calls() {
     let ns = prepared();
     let mut bus = Bus::start(&ns);
     let logind = bus.logind(false);
-    let trace = std::path::PathBuf::from("/run/trace"); // below the root, it would be news for the policy watch
+    let trace = std::path::PathBuf::from("/run/trace"); // below the root, the policy watch would report it
     let mut guard = Running::start(&ns, |command| {
         command.env("DBUS_SYSTEM_BUS_ADDRESS", bus::ADDRESS).args(["--metrics", "/run/fwdguard.prom"]);
         reworded(command, |words| {
@@ -191,12 +191,12 @@ fn the_kernel_gets_only_the_listed_calls() {
     }
     let unlisted: Vec<_> = seen.iter().filter(|call| !used.contains(*call) && !begun.contains(*call)).collect();
     assert!(unlisted.is_empty(), "not in {CALLS}: {unlisted:?}");
-    // Those that one kernel or C library uses and another does not are few.
+    // Only a few calls are made with one kernel or C library and not with another.
     let unseen = used.difference(&seen).count();
     assert!(unseen * 4 < used.len(), "listed, and not seen: {:?}", used.difference(&seen).collect::<Vec<_>>());
 }
 
-/// The calls of x86_64 that aarch64 has not, and what is called there.
+/// The calls of x86_64 that aarch64 lacks, and those that the program makes there instead.
 fn on_aarch64(document: &str) -> Vec<(String, String)> {
     let (_, rest) = document.split_once("## By the processor").expect("the section");
     let rows = rest.lines().filter_map(|line| line.strip_prefix("| `")?.trim_end_matches(" |").split_once("` | "));
@@ -222,7 +222,7 @@ fn each_call_of_one_processor_has_its_match_on_the_other() {
 
 fn system_calls(trace: &Path) -> BTreeSet<String> {
     let deadline = Instant::now() + PATIENCE;
-    // strace goes on for a moment.
+    // strace writes for a moment longer.
     let text = loop {
         let text = fs::read_to_string(trace).expect("a trace");
         if text.contains("exit_group(") || Instant::now() > deadline {

@@ -21,7 +21,7 @@ fn a_manual_change_of_a_restored_interface_stays() {
         wait_sysctl(&key("b0"), "0");
         std::thread::sleep(Duration::from_millis(50));
         sysctl_write(&key("b0"), "1");
-        // Longer than the looks at what was written.
+        // Longer than the guard checks what it wrote.
         std::thread::sleep(Duration::from_millis(1500));
         assert_eq!(sysctl_read(&key("b0")), "1", "{family}");
     }

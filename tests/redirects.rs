@@ -1,4 +1,4 @@
-//! `all.accept_redirects`, which the kernel sets with every change of `all.forwarding` and announces to nobody.
+//! `all.accept_redirects`, which the kernel sets with every change of `all.forwarding`, without an announcement.
 
 mod common;
 
@@ -8,7 +8,7 @@ use std::time::Duration;
 const REDIRECTS: &str = "net/ipv4/conf/all/accept_redirects";
 const FORWARD: &str = "net/ipv4/ip_forward";
 
-/// Long enough for the looks at what the guard wrote itself.
+/// Long enough for the guard's checks of what it wrote itself.
 fn after_the_looks() {
     std::thread::sleep(Duration::from_millis(1500));
 }
@@ -36,7 +36,7 @@ fn a_policy_that_comes_to_guard_forwarding_keeps_what_is_there_by_then() {
     sysctl_write(FORWARD, "0");
     let mut guard = ns.guard();
     assert_eq!(sysctl_read(REDIRECTS), "1");
-    sysctl_write(FORWARD, "1"); // with it 0, which nobody says
+    sysctl_write(FORWARD, "1"); // sets REDIRECTS to 0, without an announcement
     ns.write("etc/fwdguard.d/10.conf", "net.ipv4.ip_forward = 0\n");
     guard.signal("HUP");
     guard.wait_notified("READY=1");

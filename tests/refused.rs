@@ -1,4 +1,4 @@
-//! Policy files that others than root can write decide nothing.
+//! Policy files that users other than root can write decide nothing.
 
 mod common;
 
@@ -18,7 +18,7 @@ fn mode(ns: &Namespace, path: &str, mode: u32) {
     fs::set_permissions(ns.path(path), fs::Permissions::from_mode(mode)).expect("chmod");
 }
 
-/// Gives a file to somebody else. A user namespace of its own has nobody else; there, the machine's own root is.
+/// Gives a file to another user. A user namespace of its own has no other; there, the machine's own root is one.
 fn give_away(path: &Path) {
     if chown(path, Some(1000), None).is_err() {
         run(&format!("mount --bind /etc/passwd {}", path.display()));
@@ -35,7 +35,7 @@ fn three_files() -> Namespace {
     ns
 }
 
-/// What `check` says is wrong: file below the root, and message.
+/// What `check` reports as wrong: file below the root, and message.
 fn errors(ns: &Namespace) -> Vec<(String, String)> {
     let (object, status) = ns.json(&["check", "--json"]);
     let text =
@@ -77,7 +77,7 @@ fn a_file_that_others_can_write_is_a_broken_file() {
     assert!(message.starts_with("refused: etc/fwdguard.d/20.conf belongs to UID "), "{message}");
     assert!(message.ends_with(", not to root; run 'chown root:root etc/fwdguard.d/20.conf'"), "{message}");
     assert_eq!(wanted(&ns).as_deref(), Some("1001"));
-    // Everybody says so.
+    // Every subcommand reports it.
     for command in ["check", "policy", "apply"] {
         let output = ns.fwdguard(&[command]);
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -104,7 +104,7 @@ fn a_path_through_a_directory_of_others_is_refused() {
         assert_eq!(file, "etc/fwdguard.d/20.conf", "{what}");
         assert!(message.starts_with("refused: ") && message.contains("srv"), "{what}: {message}");
         assert_eq!(wanted(&ns).as_deref(), Some("1001"), "{what}");
-        // A link over a link that others can turn round, whatever it leads to.
+        // A link to a link that other users can replace, whatever it leads to.
         symlink("/dev/null", ns.path("srv/own/null")).expect("a link");
         symlink("/srv/own/null", ns.path("etc/fwdguard.d/40.conf")).expect("a link");
         assert_eq!(errors(&ns).len(), if message.contains("20.conf ") { 1 } else { 2 }, "{what}");
@@ -191,7 +191,7 @@ fn nothing_is_refused_where_root_does_not_act() {
     }
     mode(&ns, "etc/fwdguard.d/20.conf", 0o666);
     assert_eq!(wanted(&ns), None);
-    // A copy that anybody may run, since this one may lie where nobody else can look.
+    // A copy that every user may run, since this one may lie where other users have no access.
     let copy = ns.path("fwdguard");
     fs::copy(env!("CARGO_BIN_EXE_fwdguard"), &copy).expect("copy");
     let mut command = std::process::Command::new("setpriv");

@@ -1,10 +1,10 @@
-//! The rooms of src, its top modules with their folders, know each other in one direction: the order in ARCHITECTURE.md.
+//! The rooms of src, its top modules with their folders, use each other in one direction: the order in ARCHITECTURE.md.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Of the line in ARCHITECTURE.md that names the rooms, each using only those behind it.
+/// The beginning of the line in ARCHITECTURE.md that names the rooms, each using only those behind it.
 const BEGINNING: &str = "Rooms, from top to bottom: ";
 
 fn order() -> Vec<String> {
@@ -18,7 +18,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     paths.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] }).collect()
 }
 
-/// What stands behind each `crate::` of a file, in `use` or inline. No file uses `crate::{...}`.
+/// What follows each `crate::` of a file, in `use` or inline. No file uses `crate::{...}`.
 fn used(text: &str) -> BTreeSet<String> {
     let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
     let behind = code.flat_map(|line| line.split("crate::").skip(1));

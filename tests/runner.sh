@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Runs what cargo has built: runner.sh PROGRAM ARGUMENT... (`runner` in .cargo/config.toml). Tests of root run as they are. Those
-# of others run in a user namespace, in which they may make network and mount namespaces, without what tests/needs-root
-# names; where there is none, without whatever uses namespaces. Each line "left out: ..." says what, and why.
+# Runs what cargo has built: runner.sh PROGRAM ARGUMENT... (`runner` in .cargo/config.toml). As root, tests run as they are.
+# Otherwise they run in a user namespace, in which they may make network and mount namespaces, without those that
+# tests/needs-root names; where there is none, without all that use namespaces. Each line "left out: ..." names one, and why.
 set -euo pipefail
 program=$1
 shift
-# Only the first user namespace's root is root, and only tests are anybody's business here.
+# Only the first user namespace's root is root, and only tests run otherwise here.
 read -r first outside length </proc/self/uid_map
 if [[ $program != */deps/* ]] || ((EUID == 0 && first == 0 && outside == 0 && length == 4294967295)); then
     exec "$program" "$@"

@@ -107,7 +107,7 @@ fn a_service_manager_that_hangs_holds_nothing_up() {
         wait_sysctl("net/ipv4/ip_forward", "1");
         let deadline = Instant::now() + PATIENCE;
         while guard.repairs().len() < round + 1 {
-            assert!(Instant::now() < deadline, "repaired, and not told: {:?}", messages(&guard.records()));
+            assert!(Instant::now() < deadline, "repaired, and not logged: {:?}", messages(&guard.records()));
             std::thread::sleep(Duration::from_millis(5));
         }
         // Long enough for a status line.
@@ -116,7 +116,7 @@ fn a_service_manager_that_hangs_holds_nothing_up() {
     guard.signal("HUP");
     ns.write("etc/fwdguard.d/20.conf", "net.core.somaxconn = 4000\n");
     wait_sysctl("net/core/somaxconn", "4000");
-    // It reads again: what it waits for is told after all.
+    // The service manager reads again: it receives what it waits for after all.
     guard.wait_notified("READY=1");
     guard.fill_notifications();
     guard.signal("TERM");
@@ -186,7 +186,7 @@ fn guard_thread(pid: u32) -> libc::pid_t {
     guard.to_str().and_then(|tid| tid.parse().ok()).expect("a number")
 }
 
-/// One thread that stands still (ptrace(2)), while the others of its process go on.
+/// One thread that is stopped (ptrace(2)), while the others of its process go on.
 struct Traced(libc::pid_t);
 
 impl Traced {
@@ -205,12 +205,12 @@ impl Traced {
 impl Drop for Traced {
     fn drop(&mut self) {
         let null = std::ptr::null_mut::<libc::c_void>();
-        // SAFETY: as above; a thread that has ended is no longer traced, and the error says so.
+        // SAFETY: as above; a thread that has ended is no longer traced, and the call fails.
         unsafe { libc::ptrace(libc::PTRACE_DETACH, self.0, null, null) };
     }
 }
 
-/// Waits until `text` has been told `times` times.
+/// Waits until `text` has been logged `times` times.
 fn wait_times(guard: &Running, text: &str, times: usize) {
     let deadline = Instant::now() + PATIENCE;
     while guard.records().iter().filter(|r| r["MESSAGE"].contains(text)).count() < times {
@@ -219,7 +219,7 @@ fn wait_times(guard: &Running, text: &str, times: usize) {
     }
 }
 
-/// A key that nobody but the policy moves, so that its value tells which policy holds.
+/// A key that only the policy changes, so that its value shows which policy holds.
 const KEY: &str = "net/ipv4/tcp_fin_timeout";
 
 fn line(value: u32) -> String {
@@ -298,17 +298,17 @@ fn links_are_followed() {
     symlink("one", ns.path("srv/current")).expect("a link");
     let guard = ns.guard();
     assert_eq!(sysctl_read(KEY), "1001");
-    // The target says something else.
+    // The target has new content.
     ns.write("srv/one", &line(1003));
     wait_sysctl(KEY, "1003");
     // A link on the way leads elsewhere, changed in one step as ConfigMaps are.
     symlink("two", ns.path("srv/next")).expect("a link");
     fs::rename(ns.path("srv/next"), ns.path("srv/current")).expect("rename");
     wait_sysctl(KEY, "1002");
-    // And there, too, a write is seen.
+    // There, too, a write takes effect.
     ns.write("srv/two", &line(1004));
     wait_sysctl(KEY, "1004");
-    // The link leads nowhere: told; then somewhere again.
+    // The link leads nowhere, which is logged; then somewhere again.
     fs::remove_file(ns.path("srv/two")).expect("remove");
     guard.wait_message("10.conf: cannot be read");
     ns.write("srv/two", &line(1005));
@@ -340,14 +340,14 @@ fn a_policy_that_can_t_be_read_leaves_the_last_good_one() {
     symlink("/nowhere", ns.path("etc/fwdguard.d/10.conf")).expect("a link");
     let told = guard.wait_message("10.conf: cannot be read");
     assert_eq!((&*told["PRIORITY"], &*told["POLICY_LINE"]), ("4", "0"));
-    // Asked for, it is no different.
+    // A reload by SIGHUP changes nothing.
     guard.signal("HUP");
     guard.wait_notified("RELOADING=1");
     guard.wait_notified("READY=1");
     sysctl_write(KEY, "17");
     guard.signal("USR1");
     wait_sysctl(KEY, "1001");
-    // Mended, it takes effect by itself.
+    // Once repaired, it takes effect by itself.
     fs::remove_file(ns.path("etc/fwdguard.d/10.conf")).expect("remove");
     ns.write("etc/fwdguard.d/10.conf", &line(1002));
     wait_sysctl(KEY, "1002");

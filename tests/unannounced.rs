@@ -59,7 +59,7 @@ fn a_write_that_the_kernel_does_not_announce_is_found_at_once() {
     run("ip link set z0 name a0");
     drift("net/ipv4/conf/a0/arp_ignore", "1");
     drift("net/ipv4/conf/a0/accept_local", "1");
-    // Made anew: IPv6's settings, and the interface.
+    // Made again: IPv6's settings, and the interface.
     run("ip link set a0 mtu 1000");
     run("ip link set a0 mtu 1500");
     drift("net/ipv6/conf/a0/accept_ra", "2");
@@ -87,7 +87,7 @@ fn more_unannounced_settings_than_can_be_watched() {
     ns.write("batch", &batch);
     run(&format!("ip -batch {}", ns.path("batch").display()));
     wait_sysctl("net/ipv4/conf/p124/arp_notify", "1");
-    // What is written out goes before what patterns make of interfaces.
+    // Settings that are written out take precedence over those that patterns name for interfaces.
     ns.veth("late0", "b0");
     wait_sysctl("net/ipv4/conf/late0/accept_local", "1");
     for key in ["all/arp_ignore", "p7/arp_ignore", "late0/accept_local"] {
@@ -141,7 +141,7 @@ fn an_unseen_write_after_a_link_came_up_is_found_by_the_next_check() {
     }
     let record = guard.wait_message("Restored net.ipv4.conf.a0.accept_local to 1: it was 0");
     assert_eq!(record["CAUSE"], "link");
-    // One that comes and goes takes its looks with it.
+    // An interface that comes and goes takes its pending checks with it.
     ns.veth("c0", "d0");
     run("ip link del c0");
     ns.veth("c0", "d0");
@@ -181,7 +181,7 @@ fn a_flapping_link_delays_no_repair_and_is_checked_after_its_last_flap() {
     assert!(!guard.records().iter().any(|record| record["MESSAGE"].contains("all settings were read again")));
 }
 
-/// Whoever wrote them, and through whichever procfs.
+/// Whichever process wrote them, and through whichever procfs.
 #[test]
 fn announced_changes_are_repaired_at_once() {
     let ns = Namespace::enter();
@@ -215,7 +215,7 @@ fn announced_changes_are_repaired_at_once() {
     }
 }
 
-/// The kernel's own message, which it takes from root of the namespace as well (uevent_net_rcv_skb, lib/kobject_uevent.c).
+/// The kernel's own message, which it accepts from root of the namespace as well (uevent_net_rcv_skb, lib/kobject_uevent.c).
 fn tell_uevent(text: &[u8]) {
     use rustix::net::{AddressFamily, SendFlags, SocketType, netlink, sendto, socket};
     let socket = socket(AddressFamily::NETLINK, SocketType::RAW, Some(netlink::KOBJECT_UEVENT)).expect("a socket");
@@ -233,14 +233,14 @@ fn settings_of_a_loaded_module_are_checked() {
     tell_uevent(b"add@/devices/virtual/net/a0\0ACTION=add\0");
     tell_uevent(b"remove@/module/br_netfilter\0ACTION=remove\0");
     std::thread::sleep(Duration::from_millis(300));
-    assert_eq!(sysctl_read("net/core/somaxconn"), "100", "nothing else has it looked at");
+    assert_eq!(sysctl_read("net/core/somaxconn"), "100", "no other event causes a check");
     tell_uevent(b"add@/module/br_netfilter\0ACTION=add\0DEVPATH=/module/br_netfilter\0SUBSYSTEM=module\0");
     wait_sysctl("net/core/somaxconn", "5000");
     let record = guard.wait_message("Restored net.core.somaxconn to 5000: it was 100");
     assert_eq!(record["CAUSE"], "module");
     assert!(record["MESSAGE"].contains("it was last seen correct "), "{record:?}");
     assert!(record["WRONG_USEC"].parse::<u64>().is_ok_and(|usec| usec > 300_000), "{record:?}");
-    // Before Linux 5.12 it is told before the settings are there.
+    // Before Linux 5.12 a module is announced before its settings are there.
     tell_uevent(b"add@/module/br_netfilter\0ACTION=add\0");
     std::thread::sleep(Duration::from_millis(5));
     sysctl_write_unseen("net/core/somaxconn", "100");

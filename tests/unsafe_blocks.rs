@@ -1,4 +1,4 @@
-//! Each `unsafe` of the program is counted in SECURITY.md, where it is said what it is for.
+//! Each `unsafe` of the program is counted in SECURITY.md, which states what it is for.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -10,7 +10,7 @@ use common::*;
 const DEBUG: &str = "7";
 const POLICY: &str = "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.forwarding = 1\n-net.ipv4.conf.closed0.forwarding\n";
 
-/// A guard with these options, its network, and what it logs of a drift of one interface, an excluded one and one that no
+/// A guard with these options, its network, and its log of a drift of one interface, an excluded one and one that no
 /// line names.
 fn logged(options: &[&str]) -> (Namespace, Running) {
     let ns = Namespace::enter();
@@ -80,7 +80,7 @@ fn a_deferred_repair_is_logged_with_delay_and_reason() {
 #[test]
 fn without_the_option_only_records_are_written() {
     let (ns, guard) = logged(&[]);
-    // The policy has a notice, whose priority is no debug.
+    // The policy has a notice, whose priority is not debug.
     ns.write("/etc/fwdguard.d/20.conf", "vm.swappiness = 1\n");
     let notice = guard.wait_message("left to sysctl.d");
     assert_eq!(notice["PRIORITY"], "5");

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 const KEY: &str = "net/ipv4/ip_forward";
 
-/// In a user namespace there is no fanotify with PIDs; then everything must work but the names.
+/// In a user namespace there is no fanotify with PIDs; then everything but the writers' names must work.
 fn has_fanotify() -> bool {
     fwdguard::kernel::fanotify::open().is_ok()
 }

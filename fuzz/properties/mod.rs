@@ -1,5 +1,5 @@
-//! What must be true of hostile input, whatever it is: one module for each target of `make fuzz`, and each with `holds`,
-//! which panics where it is not. `make test` runs the same functions over the kept corpus.
+//! The properties that hold for any hostile input: one module for each target of `make fuzz`, each with a function `holds`, which
+//! panics where one does not. `make test` runs the same functions over the kept corpus.
 
 #![allow(dead_code)] // each target uses its part
 
@@ -14,15 +14,15 @@ use std::path::{Component, Path};
 
 use fwdguard::setting::{Key, must_escape};
 
-/// Parts a target's bytes, so that the fuzzer can make one longer without moving the others.
+/// Separates the parts of a target's bytes, so that the fuzzer can make one longer without moving the others.
 const SEPARATOR: u8 = 0xfe;
 
-/// The parts of `data`, without end; those that it has not are empty.
+/// The parts of `data`, without end; missing ones are empty.
 fn parts(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     data.split(|byte| *byte == SEPARATOR).chain(std::iter::repeat(&[][..]))
 }
 
-/// Nothing in it is obeyed by a terminal or ends a line.
+/// The text has no character that controls a terminal or ends a line.
 #[track_caller]
 fn assert_plain(text: &str) {
     assert!(!text.contains(must_escape), "{text:?}");

@@ -1,4 +1,4 @@
-//! One datagram of rtnetlink: the same is heard as by a decoder that is written another way.
+//! One datagram of rtnetlink: the program decodes it to the same events as a decoder that is written another way.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -43,7 +43,7 @@ pub fn holds(data: &[u8]) {
     }
 }
 
-/// What is heard, or nothing if something was lost. `None`: there is a control message, of which this decoder knows nothing.
+/// The decoded events, or nothing if something was lost. `None`: there is a control message, which this decoder does not know.
 fn decode(data: &[u8]) -> Option<Option<Vec<Event>>> {
     let (mut at, mut heard) = (0, Vec::new());
     while at < data.len() {
@@ -106,7 +106,7 @@ fn message(kind: u16, payload: &[u8]) -> Option<Event> {
     }
 }
 
-/// Kinds and values, and whether nothing but they was there.
+/// Kinds and values, and whether the bytes held nothing else.
 fn attributes(bytes: &[u8]) -> (Vec<(u16, &[u8])>, bool) {
     let (mut at, mut found) = (0, Vec::new());
     while at < bytes.len() {

@@ -1,5 +1,5 @@
-//! A pattern and an interface's name: they match where glob(3) finds the name, as systemd-sysctl would, and where fnmatch(3)
-//! says so.
+//! A pattern and an interface's name: they match where glob(3) finds the name, as in systemd-sysctl, and where fnmatch(3)
+//! matches.
 
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
@@ -39,7 +39,7 @@ pub fn holds(data: &[u8]) {
     assert_eq!(found.place().map(|place| place.interface.as_bytes()), Some(name.as_bytes()));
 }
 
-/// Whatever is taken for a key lies below /proc/sys/net, and its name is a key again: the same.
+/// Every text that is accepted as a key names a file below /proc/sys/net, and the key's name is parsed to the same key again.
 fn keys(text: &str) {
     let Ok(key) = Key::parse(text) else { return };
     super::assert_below_net(&key);
@@ -52,7 +52,7 @@ fn keys(text: &str) {
 }
 
 thread_local! {
-    /// The one entry of `/c`, and the room for what readdir(3) says of it.
+    /// The one entry of `/c`, and the buffer for what readdir(3) returns about it.
     static NAME: RefCell<CString> = RefCell::default();
     static ENTRY: RefCell<libc::dirent> = RefCell::new(unsafe_zeroed());
 }
@@ -76,7 +76,7 @@ struct Glob {
     stat: Option<extern "C" fn(*const c_char, *mut libc::stat) -> c_int>,
 }
 
-/// Whether glob(3) finds `/c/NAME/f` by `/c/PATTERN/f`, where there is nothing else.
+/// Whether glob(3) finds `/c/NAME/f` by `/c/PATTERN/f`, where no other file exists.
 fn glob_finds(pattern: &str, name: &CStr) -> bool {
     NAME.with_borrow_mut(|entry| *entry = name.into());
     let pattern = CString::new(format!("/c/{pattern}/f")).expect("a key has no control characters");
@@ -110,7 +110,7 @@ extern "C" fn closedir(folder: *mut c_void) {
 }
 
 extern "C" fn readdir(folder: *mut c_void) -> *mut libc::dirent {
-    // SAFETY: it comes from `opendir`, and nobody else has it.
+    // SAFETY: it comes from `opendir`, and has no other owner.
     let has_entry = unsafe { &mut *folder.cast::<bool>() };
     if !std::mem::take(has_entry) {
         return std::ptr::null_mut();

@@ -1,4 +1,4 @@
-//! Policy files, a file of sysctl.d and an interface: every line counts or is told, as in a merge that is written another way.
+//! Policy files, a file of sysctl.d and an interface: every line counts or is reported, as in a merge written another way.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -36,7 +36,7 @@ pub fn holds(data: &[u8]) {
     assert_eq!((found, errors.len()), (expected, bad));
     merged.entries.iter().for_each(judge);
 
-    // What it says, written down in one file, says the same.
+    // The merged policy, written to one file and read again, is the same.
     if merged.entries.iter().all(|entry| !entry.name.contains('\\')) {
         let text: String = merged.entries.iter().map(written).collect();
         let (again, errors) = merge(&[(Path::new(SITE).into(), text.as_bytes())]);
@@ -79,7 +79,7 @@ fn judge(entry: &Entry) {
     assert_eq!(entry.number, entry.value.as_deref().and_then(number));
 }
 
-/// Key and value of each line that counts, in their order, and how many lines are bad.
+/// Key and value of each line that counts, in their order, and the number of bad lines.
 fn model(files: &[(Arc<Path>, &[u8])]) -> (Vec<(Key, Option<String>)>, usize) {
     let (mut kept, mut bad) = (Vec::<(Key, Option<String>)>::new(), 0);
     for (file, text) in files {

@@ -1,4 +1,4 @@
-//! What `/proc/PID` says: names are what they were, nothing in them is obeyed, and no name is another's.
+//! The contents of `/proc/PID`: names stay as they were, nothing in them controls a terminal, and no name is taken for another.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -18,7 +18,7 @@ pub fn holds(data: &[u8]) {
     let comm = &comm[..comm.len().min(COMM_BYTES)];
     let escaped = |bytes| printable(OsStr::from_bytes(bytes));
 
-    // Whatever a process calls itself, its parent's PID is the kernel's.
+    // Whatever name a process has, its parent's PID is the kernel's.
     let parent = i32::from(arguments.first().copied().unwrap_or_default()) * 1000;
     let made = [b"42 (", comm, format!(") S {parent} 42 42 0 -1 4194304").as_bytes()].concat();
     assert_eq!(stat(&made), Some((escaped(comm), parent)));
@@ -30,7 +30,7 @@ pub fn holds(data: &[u8]) {
     assert_eq!(command.is_none(), matches!(arguments, b"" | b"\0"), "{arguments:?}");
     if let Some(command) = &command {
         super::assert_plain(command);
-        // One separator of one character between arguments, and else nothing but them.
+        // There is one separator of one character between arguments, and nothing else is added.
         let arguments = arguments.strip_suffix(b"\0").unwrap_or(arguments);
         let joined: Vec<String> = arguments.split(|byte| *byte == 0).map(escaped).collect();
         assert_eq!(command.replace('=', " "), joined.join(" ").replace('=', " "));
@@ -38,7 +38,7 @@ pub fn holds(data: &[u8]) {
 
     for bytes in [cgroup, line] {
         judge(&place(bytes));
-        // A line of another hierarchy behind systemd's own takes nothing away.
+        // A line of another hierarchy after systemd's own does not hide it.
         let own = [b"0::/system.slice/network.service\n9:pids:", bytes].concat();
         assert_eq!(place(&own).unit.as_deref(), Some("network.service"), "{bytes:?}");
     }

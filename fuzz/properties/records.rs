@@ -1,5 +1,5 @@
-//! A record of hostile text: what the journal is sent, read again, has the fields that it should have and no others, in ASCII
-//! and of a bounded length, and the sentence and the status are one line each.
+//! A record of hostile text: what the journal receives has exactly the expected fields, in ASCII and of a bounded length, and the
+//! sentence and the status are one line each.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -21,7 +21,7 @@ use fwdguard::state::Summary;
 use fwdguard::text::ascii;
 
 const JOURNAL: &str = "/run/systemd/journal/socket";
-/// What the service manager takes of one notification (systemd, manager.c).
+/// The longest notification that the service manager accepts (systemd, manager.c).
 const NOTIFY_BUFFER_MAX: usize = 4096;
 const BESIDES: [&str; 8] =
     ["CODE_FILE", "CODE_LINE", "MESSAGE", "MESSAGE_ID", "PRIORITY", "SYSLOG_IDENTIFIER", "TARGET", "CAUSE"];
@@ -187,7 +187,7 @@ fn judge(record: &Record, fields: BTreeMap<String, String>) {
     assert_eq!(found, expected.into_iter().filter_map(sent).collect());
 }
 
-/// One line for the service manager, whatever was repaired, by whom, and what the guard waits for.
+/// The status for the service manager is one line, whatever was repaired, by any writer, and whatever the guard waits for.
 fn status(one: &str, other: &str, process: &Process) {
     let summary = Summary {
         repairs: 1,

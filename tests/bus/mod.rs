@@ -51,7 +51,7 @@ pub struct Bus {
 }
 
 impl Bus {
-    /// A bus that takes connections. The namespace is what keeps it away from the host's.
+    /// A bus that accepts connections. The namespace keeps it away from the host's.
     pub fn start(ns: &Namespace) -> Bus {
         let mut bus = Bus::absent(ns);
         bus.restart();
@@ -106,29 +106,29 @@ impl Bus {
         self.runtime.block_on(connect)
     }
 
-    /// logind comes onto the bus; `preparing`: while it prepares for a sleep.
+    /// logind joins the bus; `preparing`: it is preparing for a sleep.
     pub fn logind(&self, preparing: bool) -> Logind {
         let connection = self.connect();
         let manager = Manager::default();
         manager.0.lock().unwrap().preparing = preparing;
         let logind = Logind { runtime: self.runtime.clone(), connection, manager: manager.clone() };
         self.runtime.block_on(async {
-            // What the name promises is there before the name is.
+            // The object exists before the bus announces the name.
             assert!(logind.connection.object_server().at(LOGIND_PATH, manager).await.expect("a path").is_none());
         });
         self.take(&logind.connection, LOGIND);
         logind
     }
 
-    /// Somebody comes onto the bus by `name`, in the place of whoever had it, and leaves when this is dropped.
+    /// A connection takes `name` on the bus from any earlier owner, and leaves the bus when this is dropped.
     pub fn manager(&self, name: &str) -> Holder {
         let connection = self.connect();
         self.take(&connection, name);
         Holder { runtime: self.runtime.clone(), connection }
     }
 
-    /// Somebody with logind's name for whom no sleep is in preparation, and who answers whoever asks for a lock with this
-    /// text in its place, or never.
+    /// A false logind for which no sleep is in preparation. It answers every request for a lock with this text in its place, or
+    /// never.
     pub fn false_logind(&self, answer: Option<String>) -> Holder {
         let connection = self.connect();
         let (mut calls, answering) = (MessageStream::from(&connection), connection.clone());
@@ -153,7 +153,7 @@ impl Bus {
         self.runtime.block_on(taken).expect("the name");
     }
 
-    /// Somebody who is not logind says on logind's path what only logind may say: to all, and to `target` alone.
+    /// A peer that is not logind emits a signal on logind's path that only logind may emit: to all, and to `target` alone.
     pub fn lie(&self, target: &str, interface: &str, member: &str, body: &(impl serde::Serialize + zbus::DynamicType)) {
         let liar = self.connect();
         let path = if interface == MANAGER { LOGIND_PATH } else { "/org/freedesktop/DBus" };
@@ -161,12 +161,12 @@ impl Bus {
             for destination in [None, Some(target)] {
                 liar.emit_signal(destination, path, interface, member, body).await.expect("a signal");
             }
-            // An answer from the bus: the signals are through.
+            // The bus answers, so it has delivered the signals.
             fdo::DBusProxy::new(&liar).await.expect("the bus").get_id().await.expect("an answer");
         });
     }
 
-    /// The same, true and false, so many times.
+    /// Emits the signal this many times, with true and false in turn.
     pub fn flood(&self, target: &str, interface: &str, member: &str, times: usize) {
         let liar = self.connect();
         self.runtime.block_on(async {
@@ -179,7 +179,7 @@ impl Bus {
         });
     }
 
-    /// Hears every method call on the bus from now on.
+    /// Records every method call on the bus from now on.
     pub fn monitor(&self) -> Monitor {
         let connection = self.connect();
         let mut stream = MessageStream::from(&connection);
@@ -207,7 +207,7 @@ impl Bus {
         heard
     }
 
-    /// Somebody who is not logind announces a sleep or its end.
+    /// A peer that is not logind announces a sleep or its end.
     pub fn lie_about_sleep(&self, target: &str, start: bool) {
         self.lie(target, MANAGER, "PrepareForSleep", &start);
     }
@@ -216,7 +216,7 @@ impl Bus {
 /// A method call.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// The unique name of who calls.
+    /// The caller's unique name.
     pub sender: String,
     pub interface: String,
     pub member: String,
@@ -239,7 +239,7 @@ impl Drop for Bus {
     }
 }
 
-/// Has a name on the bus.
+/// Owns a name on the bus.
 pub struct Holder {
     runtime: Arc<Runtime>,
     connection: Connection,
@@ -258,27 +258,27 @@ pub struct Logind {
     manager: Manager,
 }
 
-/// A lock that somebody asked for.
+/// A lock that a peer requested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inhibitor {
     pub what: String,
     pub who: String,
     pub why: String,
     pub mode: String,
-    /// The unique name of who asked.
+    /// The requesting peer's unique name.
     pub holder: String,
     pub held: bool,
 }
 
 impl Logind {
-    /// Goes to sleep (`true`) or wakes (`false`), and says so.
+    /// Goes to sleep (`true`) or wakes (`false`), and announces it.
     pub fn sleep(&self, start: bool) {
         self.manager.0.lock().unwrap().preparing = start;
         let said = self.connection.emit_signal(None::<&str>, LOGIND_PATH, MANAGER, "PrepareForSleep", &start);
         self.runtime.block_on(said).expect("a signal");
     }
 
-    /// Says anything.
+    /// Emits any signal.
     pub fn say(&self, member: &str, body: &(impl serde::Serialize + zbus::DynamicType)) {
         let said = self.connection.emit_signal(None::<&str>, LOGIND_PATH, MANAGER, member, body);
         self.runtime.block_on(said).expect("a signal");
@@ -303,21 +303,21 @@ impl Logind {
         }
     }
 
-    /// Waits until somebody has asked whether a sleep is in preparation.
+    /// Waits until a peer has asked whether a sleep is in preparation.
     pub fn wait_asked(&self) {
         let deadline = Instant::now() + PATIENCE;
         while self.manager.0.lock().unwrap().asked == 0 {
-            assert!(Instant::now() < deadline, "nobody asks for PreparingForSleep");
+            assert!(Instant::now() < deadline, "no peer asks for PreparingForSleep");
             std::thread::sleep(Duration::from_millis(2));
         }
     }
 
-    /// Answers whoever asks for a lock from now on with an error of this text, or grants it.
+    /// Answers every request for a lock from now on with an error of this text, or grants it.
     pub fn refuse(&self, text: Option<String>) {
         self.manager.0.lock().unwrap().refuses_with = text;
     }
 
-    /// Waits until so many have been refused.
+    /// Waits until this many requests have been refused.
     pub fn wait_refused(&self, times: usize) {
         let deadline = Instant::now() + PATIENCE;
         while self.refused() < times {
@@ -326,7 +326,7 @@ impl Logind {
         }
     }
 
-    /// How often somebody asked for a lock in vain, as while a sleep is in preparation.
+    /// How many requests for a lock failed, as they do while a sleep is in preparation.
     pub fn refused(&self) -> usize {
         self.manager.0.lock().unwrap().refused
     }

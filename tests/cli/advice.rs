@@ -1,4 +1,4 @@
-//! What `check` says of lines that decide nothing, less than they seem to, or are overruled.
+//! What `check` reports about lines that decide nothing, less than they seem to, or are overruled.
 
 use super::*;
 
@@ -48,7 +48,7 @@ fn an_interfaces_rp_filter_is_overruled_by_all() {
     assert!(setting(&object, "net.ipv4.conf.tunl0.rp_filter").get("effective").is_none());
 }
 
-/// Of each way in which the kernel uses the two values together, with both values as it reads them.
+/// One setting for each way in which the kernel combines the two values, with both values as the kernel reads them.
 #[test]
 fn a_setting_that_the_kernel_combines_with_alls_may_be_overruled() {
     let ns = closed_node();
@@ -65,12 +65,12 @@ fn a_setting_that_the_kernel_combines_with_alls_may_be_overruled() {
         ("ipv4/conf/t0/accept_source_route", "1", "0", Some("0")),
         ("ipv4/conf/t0/accept_source_route", "0", "1", None),
         ("ipv4/conf/t0/bc_forwarding", "1", "0", Some("0")),
-        // This one forwards, so both are needed; t0 with forwarding off below.
+        // The interface forwards here, so the kernel needs both; below, t0 has forwarding off.
         ("ipv4/conf/t0/accept_redirects", "1", "0", Some("0")),
         ("ipv4/conf/t0/accept_redirects", "0", "1", None),
         ("ipv6/conf/t0/proxy_ndp", "0", "1", Some("1")),
         ("ipv6/conf/t0/seg6_enabled", "1", "0", Some("0")),
-        // Of `all` and `default` themselves nothing else counts.
+        // For `all` and `default` themselves no other value counts.
         ("ipv4/conf/default/send_redirects", "0", "1", None),
     ] {
         let name = format!("net/{key}");
@@ -125,7 +125,7 @@ fn lines_that_do_less_than_they_seem_to_are_warned_of() {
     assert!(message.contains(" leaves it on for ") && message.contains("t0"), "{message}");
     assert!(message.contains("peer") && !message.contains("lo "), "{message}");
     assert!(message.contains("'net.ipv4.conf.*.send_redirects = 0'"), "{message}");
-    // Where both are needed, 0 is enough; and what the policy names is judged by itself.
+    // Where the kernel needs both values, one 0 is enough; and a setting that the policy names is judged by itself.
     assert_eq!(warnings("net.ipv4.conf.all.accept_source_route = 0\n"), none);
     for interface in ["lo", "t0", "peer"] {
         sysctl_write(&format!("net/ipv4/conf/{interface}/send_redirects"), "0");

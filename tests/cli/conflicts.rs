@@ -44,10 +44,10 @@ fn against_a_vendors_line_check_names_the_line_to_add() {
     );
     let text = stdout(&ns.fwdguard(&["check"]));
     assert!(text.contains(&advice), "{text}");
-    // What it says helps.
+    // The advice helps.
     ns.write("etc/sysctl.d/k8s-forward.conf", "net.ipv4.conf.all.rp_filter = 0\nnet.ipv4.conf.tunl0.rp_filter = 0\n");
     assert_eq!(ns.json(&["check", "--json"]).0["conflicts"], json!([]));
-    // Beside a line of one's own, and where the vendor's file would be applied later.
+    // There is also a line of the administrator's, and a vendor's file that would be applied later.
     ns.write("usr/lib/sysctl.d/zz-vendor.conf", "net.ipv4.conf.all.rp_filter = 1\n");
     ns.write("etc/sysctl.d/99-hardening.conf", "net.ipv4.ip_forward = 0\n");
     let text = stdout(&ns.fwdguard(&["check"]));
@@ -86,7 +86,7 @@ fn a_conflict_in_tuneds_profile_is_named_and_is_no_failure() {
     let own = format!("Do not edit those in /usr/lib; add to {}:", file(&ns, "etc/sysctl.d/k8s-forward.conf"));
     assert!(text.contains(&format!("{advice}\n{own}\n  {vendors}\n")), "{text}");
     assert!(!text.contains("IN SYSCTL.D"), "{text}");
-    // TuneD applies that file after its profile, unless it was told not to.
+    // TuneD applies that file after its profile, unless it is configured not to.
     ns.write("etc/tuned/tuned-main.conf", "reapply_sysctl = 0\n");
     let text = stdout(&ns.fwdguard(&["check"]));
     assert!(text.contains("applies the profile; correct them in a profile in /etc/tuned\n"), "{text}");

@@ -143,7 +143,7 @@ fn a_failed_repair_is_reported_unless_its_failure_is_ignored() {
     assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
 }
 
-/// Of each, what the kernel accepts and shows otherwise.
+/// For each setting, a value that the kernel accepts and shows in another form.
 #[test]
 fn a_value_that_reads_back_differently_counts_as_wanted() {
     let ns = closed_node();

@@ -138,7 +138,7 @@ fn help_version_and_wrong_usage() {
     }
 }
 
-/// The unit is not started again after a 2 (RestartPreventExitStatus=), and the reason has to be in its status.
+/// systemd does not start the unit again after a 2 (RestartPreventExitStatus=), so the unit's status has to name the reason.
 #[test]
 fn the_service_exits_with_2_only_for_invalid_options_and_names_their_file() {
     const SAYS: &str = "; the options of the service are in /etc/sysconfig/fwdguard (OPTIONS=)";
@@ -174,11 +174,11 @@ fn the_service_exits_with_2_only_for_invalid_options_and_names_their_file() {
             "{arguments:?}: {said}"
         );
     }
-    // Whatever else keeps it from its work is tried again.
+    // After any other failure the status is 1, and systemd starts the service again.
     let line = format!("ulimit -n 60; exec {} run", env!("CARGO_BIN_EXE_fwdguard"));
     let output = Command::new("sh").args(["-c", &line]).env_remove("NOTIFY_SOCKET").output().expect("sh runs");
     assert_eq!((output.status.code(), stderr(&output).lines().count()), (Some(1), 1), "{}", stderr(&output));
-    // A person is told so, too, and gets help.
+    // Outside of a service, `--help` prints the help.
     let output = ns.command().args(["run", "--help"]).output().expect("runs");
     assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
 }

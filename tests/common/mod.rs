@@ -25,7 +25,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
 /// The MESSAGE_ID of a repair.
 pub const REPAIRED: &str = "02a3fbd85f774dd6911132d4e66f40b6";
-/// Of a summary of repairs without a record of their own.
+/// The MESSAGE_ID of a summary of repairs without a record of their own.
 pub const STILL_CONTESTED: &str = "91a3ec93c5b941a594846d69d57e768a";
 pub const NOTIFY_SOCKET: &str = "/run/notify";
 const UNIT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/fwdguard.service"));
@@ -96,7 +96,7 @@ impl Namespace {
         command
     }
 
-    /// `fwdguard run`, once it is READY, with a journal to read. No audit comes to its help within a test.
+    /// `fwdguard run`, once it is READY, with a journal to read. No audit is due within a test.
     pub fn guard(&self) -> Running {
         Running::start(self, |command| command)
     }
@@ -181,7 +181,7 @@ impl Running {
         }
     }
 
-    /// Notifications that have come since the last that was waited for; waits for none.
+    /// Notifications that have come since the last one that was waited for; does not wait.
     pub fn notifications(&mut self) -> Vec<String> {
         let (mut buffer, mut states) = ([0; 4096], Vec::new());
         self.notify.set_nonblocking(true).expect("not blocking");
@@ -193,9 +193,9 @@ impl Running {
         states
     }
 
-    /// The service manager takes nothing more, until its notifications are read.
+    /// Fills the service manager's queue: it accepts nothing more until its notifications are read.
     pub fn fill_notifications(&self) {
-        // The room of one socket may end before that of the queue.
+        // One socket's buffer may be full before the queue is.
         loop {
             let filler = UnixDatagram::unbound().expect("a socket");
             filler.set_nonblocking(true).expect("not blocking");
@@ -215,12 +215,12 @@ impl Running {
         self.journal.lock().unwrap().clone()
     }
 
-    /// The same, and they are forgotten.
+    /// The records so far, which are removed.
     pub fn take_records(&self) -> Vec<Record> {
         std::mem::take(&mut self.journal.lock().unwrap())
     }
 
-    /// Waits for a record that `is` so.
+    /// Waits for a record for which `is` holds.
     pub fn wait_record(&self, what: &str, is: impl Fn(&Record) -> bool) -> Record {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -248,7 +248,7 @@ impl Running {
         (status, self.last_records())
     }
 
-    /// All of them, when nothing waits to be read any more.
+    /// All records, once none is left to be read.
     fn last_records(&self) -> Vec<Record> {
         const LAST: &str = "nothing comes after this";
         let is_last = |record: &Record| record.get("MESSAGE").is_some_and(|text| text == LAST);
@@ -271,7 +271,7 @@ impl Drop for Running {
     }
 }
 
-/// The same command, its program and arguments said otherwise.
+/// The same command, with its program and arguments changed.
 pub fn reworded(command: &mut Command, reword: impl FnOnce(Vec<OsString>) -> Vec<OsString>) -> &mut Command {
     let words = std::iter::once(command.get_program()).chain(command.get_args()).map(OsString::from).collect();
     let mut words = reword(words).into_iter();
@@ -287,7 +287,7 @@ pub fn reworded(command: &mut Command, reword: impl FnOnce(Vec<OsString>) -> Vec
     command
 }
 
-/// Waits until `source` has been told lost (or back) `times` times.
+/// Waits until `source` has been logged as lost (or available again) `times` times.
 pub fn wait_source(guard: &Running, source: &str, text: &str, times: usize) -> Record {
     let is = |record: &Record| record.get("SOURCE").is_some_and(|s| s == source) && record["MESSAGE"].contains(text);
     let deadline = Instant::now() + PATIENCE;
@@ -357,7 +357,7 @@ pub fn run(line: &str) -> String {
 }
 
 /// A value below /proc/sys of this thread's network namespace; the key with slashes.
-/// Stops a process, and waits until none of its threads runs: whichever has taken the signal stops the others, once it has
+/// Stops a process, and waits until none of its threads runs: the thread that takes the signal stops the others, once it has
 /// a processor.
 pub fn stop(pid: u32) {
     run(&format!("kill -STOP {pid}"));

@@ -1,4 +1,4 @@
-//! Each fault made for real: it is named with its key or route, and where one command can mend it, that mends it.
+//! Each fault is real: diagnose names it with its key or route, and where one command can repair it, that command does.
 
 use std::process::Stdio;
 
@@ -26,7 +26,7 @@ fn one_interface_does_not_forward() {
         let object = node.expect(&arguments, &["forwarding-off"], &["net.ipv4.conf.eth0.forwarding is 0"]);
         assert_eq!(object["faults"][0]["key"], "net.ipv4.conf.eth0.forwarding");
     }
-    // It is none of the others'.
+    // The other paths do not have this fault.
     node.expect(&format!("{POD} --in eth1"), &[], &["eth1"]);
     node.expect(&format!("{POD} --from {FAR}"), &[], &["eth1"]);
     let object = node.diagnose(POD).0;
@@ -65,12 +65,12 @@ fn strict_rp_filter_on_an_asymmetric_path() {
         let object =
             node.expect(&arguments, &["rp-filter"], &[keys, "leads to eth1", "172.16.1.1 via 10.8.0.2 dev eth1"]);
         assert_eq!(object["faults"][0]["key"], format!("net.ipv4.conf.{}.rp_filter", settings[0]));
-        // Where it comes in by the interface that its answer leaves by, it is right.
+        // The path is right where the packet comes in by the interface that its answer leaves by.
         node.expect(&format!("{POD} --from {FAR}"), &[], &["eth1"]);
         node.expect(POD, &[], &[]);
         node.mends(&arguments, &object);
     }
-    // Loose is enough, and the kernel uses the higher one.
+    // Loose mode is enough, and the kernel uses the higher of the two values.
     sysctl_write("net/ipv4/conf/all/rp_filter", "2");
     sysctl_write("net/ipv4/conf/eth0/rp_filter", "1");
     node.expect(&arguments, &[], &[]);
@@ -232,7 +232,7 @@ fn what_rp_filter_drops_meanwhile_tells_where_it_arrives() {
     let shown = run("ip -o link show eth0");
     let mac = shown.split("link/ether ").nth(1).and_then(|rest| rest.split(' ').next()).expect("a link address");
     run(&format!("ip -n client neighbour replace 10.9.0.1 lladdr {mac} dev eth0"));
-    // It ends by itself, too: a test that fails leaves it alone.
+    // The sender ends by itself, too, since a test that fails does not stop it.
     let send = format!("for i in $(seq 200); do echo >/dev/udp/{POD}/9; sleep 0.05; done");
     let mut sender = std::process::Command::new("nsenter");
     sender.args(["--net=/run/netns/client", "bash", "-c", &send]);

@@ -25,7 +25,7 @@ fn suspects(object: &Value) -> Vec<&str> {
     list(object, "suspects").iter().map(|suspect| text(suspect, "rule")).collect()
 }
 
-/// The kernel routes it, and just this rule of that tool may drop it.
+/// The kernel routes the packet, and just this rule of that tool may drop it.
 fn expect(node: &Node, tool: &str, rule: &str) -> Value {
     assert!(!node.passes(), "{rule} drops nothing");
     let object = node.expect(POD, &[], &["Routed; the firewall may drop it: ", rule]);
@@ -55,7 +55,7 @@ fn iptables_that_ends_in_a_reject() {
         iptables(&format!("{related}\n-A FORWARD {pods} -j ACCEPT\n{REJECT}"));
         expect_none(&node, pods);
     }
-    // A rule for others is none.
+    // A rule for other packets does not count.
     iptables(&format!("-A FORWARD -d 10.244.1.9 -j DROP\n-A FORWARD -i eth1 -j DROP\n{related}"));
     expect_none(&node, "rules for others");
     for one in ["-A FORWARD -d 10.244.1.5/32 -j DROP", "-A FORWARD -i eth0 -o cali1 -j DROP"] {
@@ -178,7 +178,7 @@ fn drops_of_invalid_packets_are_suspects_while_they_count() {
     let invalid = "-A FORWARD -m conntrack --ctstate INVALID -j DROP";
     iptables(invalid);
     expect_none(&node, "nothing is dropped");
-    // Segments of a connection that nobody opened are invalid, unless nf_conntrack picks such up.
+    // Segments of a connection that was never opened are invalid, unless nf_conntrack picks such up.
     sysctl_write("net/netfilter/nf_conntrack_tcp_loose", "0");
     let send = "import socket,struct,time\n\
         s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)\n\

@@ -77,7 +77,7 @@ fn the_answer_may_go_by_a_rule() {
     run("ip rule add from 10.244.0.0/16 lookup 100");
     run("ip route add default via 10.9.0.2 table 100");
     node.expect(&format!("{POD} --from 203.0.113.9 --in eth0"), &[], &["Forwarded"]);
-    // The way there, too, where another route stands in the main table.
+    // The way there is right, too, where the main table has another route.
     run("ip route add 10.250.0.0/16 via 10.8.0.99");
     run("ip rule add iif eth0 lookup 200");
     run(&format!("ip route add 10.250.0.1 via {POD} table 200"));
@@ -144,7 +144,7 @@ fn routes_from_router_advertisements() {
     let object = node.expect(pod, &["forwarding-off"], &["net.ipv6.conf.eth0.accept_ra first"]);
     assert_eq!(object["mend"], "sysctl -w net.ipv6.conf.eth0.accept_ra=2 net.ipv6.conf.all.forwarding=1");
     node.mends(pod, &object);
-    // With the route gone, what can't be reached may be so for that.
+    // Without the route, a destination may be unreachable for that reason.
     sysctl_write("net/ipv6/conf/eth0/accept_ra", "1");
     let (object, _) = node.diagnose(pod);
     assert!(object["warnings"][0].as_str().is_some_and(|text| text.contains("eth0 has from router")), "{object:#}");

@@ -1,4 +1,4 @@
-//! Rules and rp_filter that go by a packet's mark, tables that no rule leads to, and other neighbours of the incident.
+//! Rules and rp_filter that depend on a packet's mark, tables that no rule leads to, and other neighbours of the incident.
 
 use crate::common::*;
 use crate::node::*;
@@ -89,7 +89,7 @@ fn routes_in_a_table_that_no_rule_leads_to() {
         (text(&object["faults"][0], "route"), text(&object, "mend")),
         (route, "ip rule add to 10.250.0.1 lookup 100")
     );
-    // A wider one is taken instead.
+    // The kernel uses a wider route instead.
     run("ip route add default via 10.9.0.2");
     let object = node.expect("10.250.0.1", &[], &["leaves by eth0"]);
     assert!(warned(&object, route), "{object:#}");
@@ -119,7 +119,7 @@ fn a_pod_that_cant_resolve_its_gateway() {
     run("ip route add 169.254.1.1 dev eth1");
     node.mends(POD, &object);
     assert!(node.passes());
-    // A pod that is told its gateway's address does not ask (as Amazon's CNI does it).
+    // A pod that has its gateway's link address sends no ARP request (as with Amazon's CNI).
     sysctl_write("net/ipv4/conf/cali1/proxy_arp", "0");
     let shown = run("ip -o link show cali1");
     let mac = shown.split("link/ether ").nth(1).and_then(|rest| rest.split(' ').next()).expect("a link address");

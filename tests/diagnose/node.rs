@@ -55,7 +55,7 @@ impl Node {
         (String::from_utf8(stdout).expect("UTF-8"), status.code().expect("no signal"))
     }
 
-    /// Insists on exactly these faults, in this order, and on all of `said` in the verdict.
+    /// Asserts exactly these faults, in this order, and each text of `said` in the verdict.
     pub fn expect(&self, arguments: &str, faults: &[&str], said: &[&str]) -> Value {
         let (object, status) = self.diagnose(arguments);
         let found: Vec<&str> = list(&object, "faults").iter().filter_map(|fault| fault["fault"].as_str()).collect();
@@ -68,7 +68,7 @@ impl Node {
         object
     }
 
-    /// Whether a connection from the client to the pod's closed port is refused by the pod, and by nobody before it.
+    /// Whether the pod, and no hop before it, refuses a connection from the client to the pod's closed port.
     pub fn passes(&self) -> bool {
         let connect = format!("echo >/dev/tcp/{POD}/9");
         let mut client = std::process::Command::new("timeout");
@@ -76,13 +76,13 @@ impl Node {
         String::from_utf8_lossy(&client.output().expect("bash runs").stderr).contains("Connection refused")
     }
 
-    /// The client and the pod know the node as their gateway.
+    /// The node becomes the gateway of the client and the pod.
     pub fn connect(&self) {
         run("ip -n client route add default via 10.9.0.1");
         run("ip -n pod route add default via 10.244.1.1");
     }
 
-    /// The command that it names mends it.
+    /// The command that diagnose names repairs the fault.
     pub fn mends(&self, arguments: &str, object: &Value) {
         let mended = std::process::Command::new("sh").args(["-c", text(object, "mend")]).output().expect("sh runs");
         assert!(mended.status.success(), "{object:#}");

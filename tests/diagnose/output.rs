@@ -67,7 +67,7 @@ fn a_hostile_name_forges_nothing() {
     assert!(!table.contains(['\x1b', '\u{202e}']) && table.contains("e\\u{1b}[31m"), "{table}");
 }
 
-/// A folder with one program that says `text`, before all others.
+/// A folder with one program that prints `text`, before all others.
 fn instead(node: &Node, program: &str, text: &str) -> (String, std::path::PathBuf) {
     let folder = node.ns.path("bin");
     fs::create_dir_all(&folder).expect("a folder");
@@ -106,7 +106,7 @@ fn a_hanging_program_is_not_awaited() {
 #[test]
 fn it_needs_no_root() {
     let _node = Node::new();
-    // Where anybody may run it.
+    // In a folder where every user may run it.
     fs::copy(env!("CARGO_BIN_EXE_fwdguard"), "/run/fwdguard").expect("a copy");
     fs::set_permissions("/run/fwdguard", fs::Permissions::from_mode(0o755)).expect("a mode");
     let nobody = |arguments: &[&str]| {

@@ -8,7 +8,7 @@ use crate::common::{Namespace, Running, messages, sysctl_write, wait_sysctl};
 
 const LONG: usize = 64 << 10;
 const MEMORY_KIB: u64 = 8 << 10;
-/// What the bus says itself, and may be faked.
+/// The interface of the bus's own signals, which a peer may fake.
 const DRIVER: &str = "org.freedesktop.DBus";
 
 fn resident_kib(guard: &Running) -> u64 {
@@ -41,7 +41,7 @@ fn long_texts_wrong_types_and_floods_are_no_news() {
     assert_it_repairs();
     bus.flood(&target, MANAGER, "PrepareForSleep", 10_000);
     assert_it_repairs();
-    // logind itself: what it says wrongly is no sleep.
+    // From logind itself, too, a malformed signal is no sleep.
     logind.say("PrepareForSleep", &long);
     logind.say("PrepareForSleep", &7_u32);
     assert_it_repairs();
@@ -70,7 +70,7 @@ fn a_logind_that_refuses_with_a_long_text_is_one_short_record() {
     let record = guard.wait_record("logind", |record| record.contains_key("SOURCE"));
     assert!(record["MESSAGE"].len() < 2048 && !record["MESSAGE"].contains(char::is_control), "{record:.200?}");
     assert_it_repairs();
-    // It is asked again, and that is not told again.
+    // The guard asks again, and does not log that again.
     logind.wait_refused(2);
     logind.refuse(None);
     logind.wait_inhibitors(1, 1);
@@ -89,13 +89,13 @@ fn a_logind_that_answers_with_no_lock_or_never_is_one_short_record() {
         let what = answer.as_ref().map_or("never".into(), |text| format!("{} bytes", text.len()));
         let false_one = bus.false_logind(answer);
         let mut guard = bus.guard(&ns);
-        // Before the answer, or in place of it.
+        // The guard repairs before the answer comes, or without one.
         assert_it_repairs();
         let lost = guard.wait_record(&what, |record| record.get("SOURCE").is_some_and(|s| s == "the sleep inhibitor"));
         assert!(lost["MESSAGE"].len() < 2048 && !lost["MESSAGE"].contains(char::is_control), "{what}: {lost:.200?}");
         guard.wait_notified("lost: the sleep inhibitor");
         assert_it_repairs();
-        // A logind that keeps to its interface is as good as ever.
+        // A logind that follows its interface works as ever.
         let logind = bus.logind(false);
         logind.wait_inhibitors(1, 1);
         guard.wait_message("Available again: the sleep inhibitor");

@@ -35,7 +35,7 @@ fn files(folder: &Path, found: &mut BTreeSet<PathBuf>) {
     }
 }
 
-/// All that there is, and the test's own `more`.
+/// All files that exist, and the test's own `more`.
 fn all_files(ns: &Namespace, more: &[&str]) -> BTreeSet<PathBuf> {
     let mut found: BTreeSet<_> = more.iter().map(PathBuf::from).collect();
     files(Path::new("/run"), &mut found);

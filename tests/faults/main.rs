@@ -26,7 +26,7 @@ const WRONG: [(&str, &str, &str); 4] = [
 ];
 const NOTIFY: &str = "/run/notify-of-faults";
 
-/// A namespace with two interfaces and a policy that is not kept.
+/// A namespace with two interfaces and a policy that does not hold.
 fn broken() -> Namespace {
     let ns = Namespace::enter();
     ns.veth("a0", "b0");
@@ -53,15 +53,15 @@ fn injecting<'c>(command: &'c mut Command, calls: &str, what: &str) -> &'c mut C
     })
 }
 
-/// What came of a start.
+/// The outcome of a start.
 struct Outcome {
     child: Child,
-    /// How it ended, unless it is READY.
+    /// The exit status, unless the guard is READY.
     ended: Option<ExitStatus>,
 }
 
 impl Outcome {
-    /// One line that says why it ended.
+    /// One line with the reason why it ended.
     fn reason(mut self) -> String {
         let output = std::io::read_to_string(self.child.stderr.take().expect("piped")).expect("text");
         assert_eq!(output.lines().count(), 1, "one line: {output}");
@@ -99,7 +99,7 @@ fn attempt(ns: &Namespace, adjust: impl FnOnce(&mut Command) -> &mut Command) ->
     }
 }
 
-/// What is said to be lost, but for the bus, which is not there.
+/// The sources that are logged as lost, except for the bus, which is not there.
 fn lost(records: &[Record]) -> Vec<&str> {
     let sources = records.iter().filter_map(|record| record.get("SOURCE").map(String::as_str));
     sources.filter(|source| *source != "the system bus").collect()

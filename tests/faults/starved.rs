@@ -34,7 +34,7 @@ fn few_descriptors_are_enough_or_one_line_reports_it() {
     assert_eq!((ended, ready), (4, 4), "ended, and READY");
 }
 
-/// More settings than there is room for: what only tells who wrote, or how soon, leaves room for repairs and the policy.
+/// More settings than descriptors: files that serve only the writer's name or the latency leave room for repairs and the policy.
 #[test]
 fn few_descriptors_are_for_repairs_first() {
     for limit in [64, 100, 400] {
@@ -64,7 +64,7 @@ fn few_descriptors_are_for_repairs_first() {
     }
 }
 
-/// However many repairs the start takes: files that stay open after them leave room for the word to the service manager.
+/// However many repairs the start takes: files that stay open after them leave room for the notification to the service manager.
 #[test]
 fn few_descriptors_are_enough_for_ready() {
     let ns = Namespace::enter();
@@ -120,7 +120,7 @@ fn little_memory_is_enough_or_it_ends() {
     assert!(ended > 0 && ready > 2, "{ended} ended, {ready} READY");
 }
 
-/// So many changes that its socket overruns, and a table of interfaces that has to grow, while the kernel gives no page more.
+/// So many changes that the socket overruns, and a table of interfaces that has to grow, while the kernel gives no page more.
 #[test]
 fn out_of_memory_is_survived_or_repaired_by_the_next_start() {
     let ns = broken();
@@ -144,14 +144,14 @@ fn out_of_memory_is_survived_or_repaired_by_the_next_start() {
     let mended = mended.into_iter().chain([("net/ipv4/conf/b0/rp_filter", "0"), ("net/ipv4/conf/m99/rp_filter", "0")]);
     let deadline = std::time::Instant::now() + crate::common::PATIENCE;
     let of_overrun = |record: &Record| record.get("CAUSE").is_some_and(|cause| cause == "overrun");
-    // It may end between what it mends and what it says of that, too.
+    // The guard may also end between a repair and its record.
     let mut survived = false;
     while !survived && guard.is_running() {
         let holds = mended.clone().all(|(key, right)| sysctl_read(key) == right);
         survived = holds && guard.records().iter().any(of_overrun);
         assert!(
             std::time::Instant::now() < deadline,
-            "it runs, and something is wrong, or not told ({holds}): {:?}",
+            "it runs, and a setting is wrong, or a repair not logged ({holds}): {:?}",
             guard.stderr
         );
         std::thread::sleep(std::time::Duration::from_millis(5));
@@ -164,7 +164,7 @@ fn out_of_memory_is_survived_or_repaired_by_the_next_start() {
     }
 }
 
-/// Files written without end beside the policy's, and beside its folders, leave the event loop its time.
+/// Files that are written without end beside the policy's, and beside its folders, leave the event loop its time.
 #[test]
 fn files_that_are_written_without_end_hold_nothing_up() {
     let ns = broken();
@@ -192,7 +192,7 @@ fn files_that_are_written_without_end_hold_nothing_up() {
     });
 }
 
-/// Has the writers end with the test, however it ends.
+/// Ends the writers with the test, however it ends.
 struct Ends<'o>(&'o AtomicBool);
 
 impl Drop for Ends<'_> {

@@ -24,11 +24,11 @@ case ${2-} in
         ;;
 esac
 
-# What a virtual machine without screen and disks has no use for; a small disk is made and booted sooner.
+# Files that a virtual machine without screen and disks does not use; a small disk is made and booted sooner.
 unused=(sound drivers/{gpu,media,infiniband,scsi,staging,iio,usb,input,hid,mtd,bluetooth,mmc,md,ata,net/{wireless,ethernet}}
     fs/{xfs,btrfs,ocfs2,nfs,nfsd,ceph,smb,f2fs,jfs})
 
-# Not the kernel's package makes the initrd, with every module, but finish. An emulated processor takes minutes for it.
+# finish makes the initrd, and not the kernel's package, which adds every module. An emulated processor takes minutes for it.
 export INITRD=No
 
 finish() {
@@ -53,7 +53,7 @@ finish() {
     echo node2 >"$1/etc/hostname"
     echo '127.0.0.1 localhost node2' >"$1/etc/hosts"
     : >"$1/etc/fstab"
-    # What is tried comes on the second disk, as a tar archive, and is unpacked at every start. Not in /run: that is noexec.
+    # The programs under test come on the second disk, as a tar archive, unpacked at every start. Not in /run: that is noexec.
     cat >"$1/etc/systemd/system/incident.service" <<'UNIT'
 [Unit]
 Description=The node's set-up, its traffic, and what is done to it
@@ -78,8 +78,8 @@ UNIT
     mv "$1.parts" "$1"
 }
 
-# label FOLDER: Debian calls its policy "default", CentOS "targeted". What runs the tests may do anything; it may also enter
-# the guard's domain, once there is one, and read what programs say there.
+# label FOLDER: Debian calls its policy "default", CentOS "targeted". The domain that runs the tests may do anything; it may also
+# enter the guard's domain, once there is one, and read what programs print there.
 label() {
     ln -s default "$1/etc/selinux/targeted"
     ln -s default "$1/var/lib/selinux/targeted"

@@ -12,7 +12,7 @@ readonly limit=480
 mkdir -p "$folder"
 cd "$folder"
 mkfifo control.in control.out qmp.in qmp.out
-# Both ends, so that nobody waits for the other to open it.
+# Both ends, so that neither side waits for the other to open it.
 exec {to_node}<>control.in {from_node}<>control.out {to_qemu}<>qmp.in
 
 qemu "$accelerator" "$image" "incident=$scenario,$variant" \

@@ -55,7 +55,7 @@ fn now(clock: ClockId) -> Duration {
 }
 
 fn tell(kind: &str, at: Duration, what: &str) -> Result<()> {
-    // One write a line, so that whoever is killed leaves whole lines.
+    // One write a line, so that a probe that is killed leaves whole lines.
     io::stdout().write_all(format!("{kind}\t{}\t{what}\n", at.as_micros()).as_bytes())?;
     Ok(())
 }
@@ -66,7 +66,7 @@ fn tell_answer(kind: &str, sent: Duration, answered: Option<Duration>) -> Result
 
 fn serve(address: SocketAddr) -> Result<()> {
     for stream in TcpListener::bind(address).with_context(|| address.to_string())?.incoming() {
-        // A client that went away is no fault of the server's.
+        // A client that disconnects is no fault of the server's.
         thread::spawn(move || stream.and_then(|stream| answer(&stream)));
     }
     Ok(())
@@ -131,7 +131,7 @@ fn echo_request(number: u16) -> [u8; 8] {
 fn hear_pings(socket: &UdpSocket, unanswered: &Mutex<BTreeMap<u16, Duration>>) -> Result<()> {
     let mut message = [0; 64];
     loop {
-        // What errors such as "no route" mean for a ping, its missing answer says.
+        // Errors such as "no route" show as a missing answer.
         let Ok(length) = socket.recv(&mut message) else { continue };
         if let [ECHO_REPLY, _, _, _, _, _, high, low, ..] = message[..length] {
             let number = u16::from_be_bytes([high, low]);

@@ -1,8 +1,8 @@
 # How the machine is started. To be sourced.
 # shellcheck shell=bash
 
-# qemu ACCELERATOR IMAGE APPEND ARGUMENT... &: only in the background, for it becomes qemu. That goes with the shell that
-# started it, also if this is killed, and what it writes to its disk goes with it. Its console is the file "console".
+# qemu ACCELERATOR IMAGE APPEND ARGUMENT... &: only in the background, for it becomes qemu. qemu ends with the shell
+# that started it, also if this is killed, and what it has written to its disk is dropped. Its console is the file "console".
 # The accelerator is kvm, tcg, or aarch64: tcg for that processor, and two of them, since it is the slowest.
 qemu() {
     local accelerator=$1 image=$2 append=$3

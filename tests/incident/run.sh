@@ -31,7 +31,7 @@ clean_up() {
     local -a children
     trap '' INT TERM HUP
     mapfile -t children < <(jobs -p)
-    # Each takes its machine along.
+    # Each child's machine ends with it.
     kill -KILL "${children[@]}" 2>/dev/null || :
     wait
     rm -rf "$work"
@@ -39,7 +39,7 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 130' INT TERM HUP
 
-# in_background COMMAND...: it goes with this script, also if this is killed outright.
+# in_background COMMAND...: it ends with this script, also if this is killed outright.
 in_background() { setpriv --pdeathsig KILL -- "$@" & }
 
 # Where a scenario names no suite of Debian's, its machine has the one that fwdguard is built on.

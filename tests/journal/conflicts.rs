@@ -13,7 +13,7 @@ fn a_line_of_sysctl_d_against_the_policy_is_named_once() {
     assert!(record["CONFLICT_FILE"].ends_with("/etc/sysctl.d/99-hardening.conf"));
     assert_eq!((&*record["CONFLICT_LINE"], &*record["POLICY_LINE"], &*record["PRIORITY"]), ("3", "1", "4"));
     assert!(record["MESSAGE"].ends_with("or by udev; remove or correct the line"), "{record:?}");
-    // A new one is named when it comes, and the old one not again.
+    // A new line is logged when it appears, and the old one not again.
     ns.write("etc/sysctl.d/98-more.conf", "net.ipv4.conf.all.rp_filter = 1\n");
     guard.wait_message("98-more.conf:1 sets net.ipv4.conf.all.rp_filter = 1");
     let conflicts = guard.records().into_iter().filter(|record| record.contains_key("CONFLICT_FILE")).count();
@@ -38,7 +38,7 @@ fn lines_of_ufw_and_the_command_line_are_named_when_they_come() {
         record["MESSAGE"].contains("; it will be applied when ufw starts, at boot or by 'ufw enable'"),
         "{record:?}"
     );
-    // Another file is named, and what stands there counts.
+    // Another file is configured, and its lines count.
     ns.write("etc/other.conf", "\nnet/ipv4/ip_forward=0\n");
     ns.write("etc/default/ufw", "IPT_SYSCTL=/etc/other.conf\n");
     guard.wait_message("other.conf:2 sets");
@@ -52,7 +52,7 @@ fn lines_of_ufw_and_the_command_line_are_named_when_they_come() {
     assert!(record["MESSAGE"].contains("or by udev if 30.conf:1 is removed; remove"), "{record:?}");
 }
 
-/// RHEL's 50-default.conf is such a file, on each node, and a package's to mend.
+/// RHEL's 50-default.conf is such a file: it is on every node, and belongs to a package.
 #[test]
 fn against_a_vendors_line_the_record_names_the_line_to_add() {
     let ns = Namespace::enter();
@@ -69,7 +69,7 @@ fn against_a_vendors_line_the_record_names_the_line_to_add() {
     says(&guard.wait_message("50-default.conf:2 sets net.ipv4.conf.all.rp_filter = 1"), all, "k8s-forward.conf");
     let zz = guard.wait_message("zz.conf:1 sets net.ipv4.conf.tunl0.rp_filter = 2");
     says(&zz, "'net.ipv4.conf.tunl0.rp_filter = 0'", "zz_k8s-forward.conf");
-    // One record for all that a vendor's pattern is against.
+    // One record for all settings that a vendor's pattern conflicts with.
     std::fs::remove_file(ns.path("usr/lib/sysctl.d/50-default.conf")).expect("remove");
     ns.write("usr/lib/sysctl.d/zz.conf", "\nnet.ipv4.conf.*.rp_filter = 2\n");
     let both = format!("{all} and 'net.ipv4.conf.tunl0.rp_filter = 0'");

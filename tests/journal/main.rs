@@ -10,7 +10,7 @@ use std::os::unix::net::UnixDatagram;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// Each kind's MESSAGE_ID, which people's filters name: they never change.
+/// Each kind's MESSAGE_ID. Administrators' filters name them, so they never change.
 const STARTED: &str = "76e75cac59024da9acf0a977822090b6";
 const POLICY_LOADED: &str = "79040de9f5c345cb8f524bbda805a2e0";
 const POLICY_ERROR: &str = "acea1772d3a84dd7b76effd46d601b6b";
@@ -78,7 +78,7 @@ fn every_record_has_the_fields_of_its_kind() {
     assert_eq!((&*started["PRIORITY"], fields(&started)), (INFO, vec!["CAUSE"]));
     assert_eq!(started["CAUSE"], "start");
 
-    // Found by reading everything: nothing was heard, so there is no latency and nothing is known of before.
+    // The guard found it by reading everything: it received no message, so there is no latency, and the value before is unknown.
     let at_start = guard.wait_record("ip_forward", |r| is(r, REPAIRED));
     assert_eq!(at_start["SYSCTL"], "net.ipv4.ip_forward");
     assert_eq!(at_start["CAUSE"], "start");
@@ -92,7 +92,7 @@ fn every_record_has_the_fields_of_its_kind() {
     assert_eq!(failed["ERRNO"], libc::EINVAL.to_string());
     assert_eq!(failed["POLICY_LINE"], "4");
 
-    // Heard.
+    // The kernel announced it.
     sysctl_write("net/ipv4/conf/a0/forwarding", "0");
     let write = guard.wait_record("a write", |r| is(r, REPAIRED) && r["CAUSE"] == "write");
     assert_eq!(write["PRIORITY"], WARNING);
@@ -136,7 +136,7 @@ fn every_record_has_the_fields_of_its_kind() {
     }
 }
 
-/// Also where the guard's first look is over long before all of the policy is told.
+/// Also where the guard's first check ends long before all of the policy is logged.
 #[test]
 fn the_policy_is_logged_before_its_settings() {
     let ns = Namespace::enter();
@@ -153,7 +153,7 @@ fn the_policy_is_logged_before_its_settings() {
 fn a_repair_by_an_audit_has_no_latency() {
     let ns = Namespace::enter();
     ns.write("etc/fwdguard.d/10.conf", "net.ipv4.ip_local_reserved_ports = 5000\n");
-    // It holds at the start: what the guard had written, it would look at again by itself.
+    // The setting holds at the start: what the guard had written, it would check again by itself.
     sysctl_write("net/ipv4/ip_local_reserved_ports", "5000");
     let often = |word: OsString| if word == "86400" { "1".into() } else { word };
     let guard = Running::start(&ns, |command| reworded(command, |words| words.into_iter().map(often).collect()));
@@ -210,8 +210,8 @@ fn wait_line(lines: &Arc<Mutex<Vec<String>>>, text: &str) -> String {
     }
 }
 
-/// What is larger than a datagram goes by memfd(2), which journald may not read under SELinux, and of which this journal hears
-/// nothing; what is not ASCII, systemd 219 shows as garbage.
+/// A record larger than a datagram is sent by memfd(2), which journald may not read under SELinux, and which this journal does
+/// not receive; systemd 219 shows text that is not ASCII as garbage.
 #[test]
 fn every_record_is_ascii_and_one_datagram() {
     // With net.core.wmem_default as old guides to tuning have it.
@@ -264,14 +264,14 @@ fn narrow_journal() -> UnixDatagram {
 #[test]
 fn a_journal_that_does_not_read_holds_up_no_repair() {
     const INTERFACES: usize = 100;
-    const ROUNDS: usize = 20; // more than there is room for, though two may be told of at once
+    const ROUNDS: usize = 20; // more than there is room for, though two may be logged at once
     let ns = Namespace::enter();
     ns.write("etc/fwdguard.d/10.conf", "net.ipv4.conf.d*.forwarding = 1\nnet.ipv4.conf.d*.rp_filter = 0\n");
     let batch: String = (0..INTERFACES).map(|n| format!("link add d{n} type veth peer name e{n}\n")).collect();
     ns.write("batch", &batch);
     run(&format!("ip -batch {}", ns.path("batch").display()));
     let journal = narrow_journal();
-    // Many settings, so that none of them is fought over.
+    // Many settings, so that none of them is contested.
     let keys: Vec<String> = (0..INTERFACES)
         .flat_map(|n| ["forwarding", "rp_filter"].map(|key| format!("net/ipv4/conf/d{n}/{key}")))
         .collect();
@@ -284,7 +284,7 @@ fn a_journal_that_does_not_read_holds_up_no_repair() {
             wait_sysctl(key, &ours);
         }
     }
-    // Now it reads.
+    // Now the journal is read.
     guard.read_journal(journal);
     guard.wait_record("unsaid records", |record| is(record, UNSAID));
     let (status, records) = guard.stop();
@@ -292,8 +292,8 @@ fn a_journal_that_does_not_read_holds_up_no_repair() {
     let repairs = records.iter().filter(|r| is(r, REPAIRED)).count();
     let unsaid: usize = records.iter().filter(|r| is(r, UNSAID)).map(unsaid_count).sum();
     assert!(unsaid > 0 && repairs > 0);
-    assert!(repairs + unsaid >= keys.len() * ROUNDS, "{repairs} told and {unsaid} not");
-    assert!(repairs + unsaid <= keys.len() * ROUNDS + repaired_at_start + 10, "{repairs} told and {unsaid} not");
+    assert!(repairs + unsaid >= keys.len() * ROUNDS, "{repairs} logged and {unsaid} not");
+    assert!(repairs + unsaid <= keys.len() * ROUNDS + repaired_at_start + 10, "{repairs} logged and {unsaid} not");
     let first = records.iter().find(|r| is(r, UNSAID)).expect("seen above");
     assert_eq!((&*first["PRIORITY"], fields(first)), (WARNING, vec![]));
 }

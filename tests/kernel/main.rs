@@ -24,7 +24,7 @@ fn every_flip_of_ip_forward_has_one_repair_and_one_record() {
         for name in ["all", "default", "lo", "a0", "b0", "c0", "d0"] {
             wait_sysctl(&format!("net/ipv4/conf/{name}/forwarding"), "1");
         }
-        // Let the guard hear the last of its own fan-out, so that the next flip is one of its own.
+        // Let the guard receive the last messages of its own fan-out, so that the next flip is a drift of its own.
         if flip % 10 == 0 {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -119,7 +119,7 @@ fn writers_that_wait_for_the_rtnl_lock_undo_nothing_for_good() {
     sysctl_write("net/ipv4/conf/closed0/forwarding", "0");
     let _guard = ns.guard();
     for _ in 0..3 {
-        // Somebody who holds the lock again and again, so that writers have to wait for it.
+        // A thread that holds the RTNL lock again and again, so that writers have to wait for it.
         let mut others = vec![std::thread::spawn(|| {
             for _ in 0..20 {
                 run("ip link add churn0 type veth peer name churn1");
@@ -136,7 +136,7 @@ fn writers_that_wait_for_the_rtnl_lock_undo_nothing_for_good() {
             })
         }));
         others.into_iter().for_each(|thread| thread.join().expect("a thread"));
-        // Nothing is announced any more: only looking again finds what the last of them undid.
+        // The kernel announces nothing more: only a new check finds what the last of them undid.
         for (name, value) in [("all", "1"), ("a0", "1"), ("b0", "1"), ("closed0", "0")] {
             wait_sysctl(&format!("net/ipv4/conf/{name}/forwarding"), value);
         }
@@ -174,7 +174,7 @@ fn the_silent_fan_out_of_default_rp_filter() {
     ns.write("etc/fwdguard.d/10.conf", RP_FILTER_POLICY);
     let _guard = ns.guard();
     sysctl_write("net/ipv4/conf/default/rp_filter", "2");
-    assert_eq!(sysctl_read("net/ipv4/conf/t1/rp_filter"), "2", "the kernel fans out in silence");
+    assert_eq!(sysctl_read("net/ipv4/conf/t1/rp_filter"), "2", "the kernel fans out without an announcement");
     wait_sysctl("net/ipv4/conf/tunl0/rp_filter", "0");
     assert_eq!(sysctl_read("net/ipv4/conf/default/rp_filter"), "2", "not the policy's");
 }

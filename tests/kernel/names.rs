@@ -6,7 +6,7 @@ use super::*;
 fn born_remade_and_renamed() {
     let ns = Namespace::enter();
     let guard = ns.guard();
-    // Born while the guard could not look, already closed and strict.
+    // Created while the guard is stopped, already closed and strict.
     guard.signal("STOP");
     ns.veth("tunl0", "t1");
     sysctl_write("net/ipv4/conf/tunl0/rp_filter", "1");
@@ -14,7 +14,7 @@ fn born_remade_and_renamed() {
     guard.signal("CONT");
     wait_sysctl("net/ipv4/conf/tunl0/rp_filter", "0");
     wait_sysctl("net/ipv4/conf/tunl0/forwarding", "1");
-    // Remade: the new one is made with default's values, here strict.
+    // Created again: the new one has default's values, here strict.
     run("ip link del tunl0");
     sysctl_write("net/ipv4/conf/default/rp_filter", "1");
     ns.veth("tunl0", "t1");
@@ -26,7 +26,7 @@ fn born_remade_and_renamed() {
     run("ip link set x0 down");
     run("ip link set x0 name tunl0");
     wait_sysctl("net/ipv4/conf/tunl0/rp_filter", "0");
-    // And what lost the name is left alone.
+    // The interface that lost the name is left alone.
     run("ip link set tunl0 name z0");
     sysctl_write("net/ipv4/conf/z0/rp_filter", "2");
     sysctl_write("net/ipv4/ip_forward", "0");

@@ -43,7 +43,7 @@ fn wait_line(line: &str) -> String {
     }
 }
 
-/// The exporter, as somebody who may read only what all may, on this namespace's loopback.
+/// The exporter on this namespace's loopback, as a user without rights of its own.
 struct Exporter(Child);
 
 impl Exporter {
@@ -55,7 +55,7 @@ impl Exporter {
         Exporter(command.spawn().expect("setpriv runs"))
     }
 
-    /// What it answers, once it does.
+    /// The exporter's answer, once there is one.
     fn scrape(&self) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -81,7 +81,7 @@ impl Drop for Exporter {
     }
 }
 
-/// promtool's exit status and what it says.
+/// promtool's exit status and output.
 fn promtool(arguments: &[&str], input: &str) -> (bool, String) {
     let mut command = Command::new("promtool");
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -133,7 +133,7 @@ fn an_exporter_shows_what_the_journal_tells() {
     assert_eq!(fs::metadata(FILE).expect("the file").permissions().mode() & 0o777, 0o644);
     assert_eq!(fs::read_dir("/run/fwdguard").expect("the folder").count(), 1, "nothing is left beside the file");
 
-    // What works against the policy, and that it is gone.
+    // A line that conflicts with the policy, and its removal.
     ns.write("etc/sysctl.d/99-hardening.conf", "net.ipv4.ip_forward = 0\n");
     wait_line("fwdguard_conflicting_lines 1");
     fs::remove_file(ns.path("etc/sysctl.d/99-hardening.conf")).expect("remove");
@@ -142,7 +142,7 @@ fn an_exporter_shows_what_the_journal_tells() {
     wait_line("fwdguard_policy_errors 1");
 
     guard.stop();
-    assert!(!Path::new(FILE).exists(), "a guard that has ended says nothing");
+    assert!(!Path::new(FILE).exists(), "a guard that has ended leaves no file");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What is looked at: the settings that sequences write, and every other below net.
+//! Checks of the settings that sequences write, and of every other setting below net.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub fn two_seconds() {
     (0..20).for_each(|_| std::thread::sleep(Duration::from_millis(100)));
 }
 
-/// What is not as it may be.
+/// The settings whose value is not allowed.
 pub fn wrong(allowed: &Allowed, observed: &BTreeMap<String, String>, policy: &Policy) -> Vec<String> {
     let wrong = |(key, values): (&String, &BTreeSet<String>)| {
         let found = observed.get(key).filter(|value| !values.contains(*value))?;
@@ -38,7 +38,7 @@ pub fn rest() -> HashMap<PathBuf, Vec<u8>> {
     settings
 }
 
-/// What changed of the rest, but for interfaces that came, went or were renamed.
+/// The changes of the other settings, but for those of interfaces that came, went or were renamed.
 pub fn changed(
     before: &HashMap<PathBuf, Vec<u8>>,
     now: &HashMap<PathBuf, Vec<u8>>,
@@ -49,7 +49,7 @@ pub fn changed(
         let key = key(path);
         let stirred = key.split('/').any(|part| but.contains(part));
         let is = now.get(path).filter(|is| *is != was && !stirred)?;
-        Some(format!("{key} changed from {} to {}, and nobody wrote it", text(was), text(is)))
+        Some(format!("{key} changed from {} to {}, and no process wrote it", text(was), text(is)))
     };
     before.iter().filter_map(changed).collect()
 }

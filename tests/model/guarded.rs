@@ -1,4 +1,4 @@
-//! What must come of a step: the kernel's rules, then the guard's, one thing after the other or many at once.
+//! The outcome that a step must have: the kernel's rules, then the guard's, for one event after the other or many at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,26 +7,26 @@ use super::policy::Policy;
 use super::settings::{self, ATTRIBUTES, FANNED_OUT, FORWARDING, V6, all_redirects, apart, canonical};
 use super::tally::Tally;
 
-/// The values that a setting may have; any, where it is not named.
+/// The values that a setting may have; a setting that is not named may have any.
 pub type Allowed = BTreeMap<String, BTreeSet<String>>;
 
-/// Writes that happen at once, or while the guard stands still.
+/// Writes that happen at once, or while the guard is stopped.
 #[derive(Debug, Default)]
 pub struct Many {
     /// By process, in order: key and value.
     pub writes: Vec<Vec<(String, String)>>,
-    /// Interfaces that came, went or were renamed meanwhile: of their settings nothing is known.
+    /// Interfaces that came, went or were renamed meanwhile: the model knows nothing of their settings.
     pub touched: BTreeSet<String>,
     pub guard_stopped: bool,
     /// How often all of it was written.
     pub times: u64,
 }
 
-/// What the guard knows of the time before.
+/// What the guard knows of the values before.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Knows {
     All,
-    /// It has read another policy: of forwarding all, but of IPv6's only if it guarded some before; of the rest nothing.
+    /// It has read another policy: it knows all of forwarding, but IPv6's only if it guarded some before; of the rest nothing.
     Reloaded {
         guarded_v6: bool,
     },
@@ -39,8 +39,8 @@ pub struct Model {
     pub kernel: Kernel,
     pub policy: Policy,
     pub tally: Tally,
-    /// Interfaces that have just come or been renamed. The guard looks at them by itself, and may do so just as their
-    /// forwarding goes with `all`, of which it has not heard yet.
+    /// Interfaces that have just come or been renamed. The guard checks them by itself, and may do so just as their forwarding
+    /// changes with `all`, before it has received that change.
     pub fresh: BTreeSet<String>,
 }
 
@@ -58,7 +58,7 @@ impl Model {
         self.kernel.values.iter().map(|(key, value)| (key.clone(), BTreeSet::from([value.clone()]))).collect()
     }
 
-    /// One write, and then the guard has its time.
+    /// One write, after which the guard has time to repair.
     pub fn write(&mut self, key: &str, value: &str) -> Allowed {
         let before = self.kernel.clone();
         let unsure = self.kernel.write(key, value);
@@ -74,7 +74,7 @@ impl Model {
         allowed
     }
 
-    /// Has the guard put right what is wrong. `before`: what was there before the drift.
+    /// The guard repairs what is wrong. `before`: the values before the drift.
     pub fn repair(&mut self, before: &Kernel, knows: Knows) -> Allowed {
         let mut alternatives = Allowed::new();
         for (folder, name) in FANNED_OUT {
@@ -87,7 +87,7 @@ impl Model {
             self.tally.expect(key, 1, 1);
             for fan in self.kernel.fan_out(key) {
                 match self.wanted(&fan) {
-                    // Mended with default or by itself.
+                    // Repaired with default or by itself.
                     Some(right) => {
                         self.tally.expect(&fan, 0, 1);
                         self.kernel.values.insert(fan.clone(), right);
@@ -119,9 +119,9 @@ impl Model {
             let was = before.values[&fan].clone();
             match self.wanted(&fan) {
                 Some(right) => {
-                    // What held before goes with `all` and comes back with it; accept_redirects is a setting like any other.
+                    // A right value changes with `all` and is restored with it; accept_redirects is a setting like any other.
                     let is_fresh = apart(&fan).is_some_and(|(_, place, _)| self.fresh.contains(place));
-                    // At the start nothing is known of before, so what goes with the guard's own first write of IPv6's `all` is told.
+                    // At the start the guard knows no earlier value, and logs what changes with its first write of IPv6's `all`.
                     let at_start = knows == Knows::Nothing && name != FORWARDING;
                     let by_itself = was != right || is_fresh || at_start || fan == all_redirects();
                     self.tally.expect(&fan, 0, u64::from(by_itself));
@@ -142,7 +142,7 @@ impl Model {
         }
     }
 
-    /// An interface came, in the place of nothing or of others.
+    /// An interface came, and may have taken the place of others.
     pub fn come(&mut self, link: &str) -> Allowed {
         let unknown = self.kernel.come(link);
         let before = self.kernel.clone();
@@ -156,11 +156,11 @@ impl Model {
         allowed
     }
 
-    /// Many things at once.
+    /// Many events at once.
     pub fn at_once(&mut self, many: &Many) -> Allowed {
         let before = self.kernel.clone();
         let mut after = self.kernel.clone();
-        // Exact only where one thing came after the other.
+        // Exact only where one write came after the other.
         for (key, value) in many.writes.iter().flatten() {
             after.write(key, value);
         }
@@ -239,21 +239,21 @@ impl Model {
             }
             if !many.guard_stopped {
                 for (all, value) in &fanned {
-                    // The guard undoes what `all` took along, unless it was the policy's value that somebody wrote.
+                    // The guard undoes what `all` changed, unless a process wrote the policy's value.
                     let undone = goes_with_all.is_some() && self.wanted(all).as_ref() != Some(value);
                     let value = if key == all_redirects() { super::kernel::opposite(value) } else { value };
                     may.extend((!undone).then(|| value.to_string()));
                 }
             }
             if both {
-                // Both the kernel and somebody wrote it, and nobody can say who came first.
+                // Both the kernel and a process wrote it, in an order that is not known.
                 may.extend(["0", "1"].map(String::from));
             }
         }
         may
     }
 
-    /// What was uncertain is known now.
+    /// What was uncertain is known from the observed values now.
     pub fn know(&mut self, observed: BTreeMap<String, String>, links: Vec<String>) {
         self.kernel.values = observed;
         self.kernel.links = links;

@@ -1,4 +1,4 @@
-//! What Linux makes of a write, an interface that comes and one that goes (net/ipv4/devinet.c, net/ipv6/addrconf.c).
+//! What Linux does at a write, at an interface that comes and at one that goes (net/ipv4/devinet.c, net/ipv6/addrconf.c).
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -25,7 +25,7 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// What this namespace is, with interfaces none of whose settings has been written.
+    /// The settings of this namespace, with interfaces none of whose settings has been written.
     pub fn fresh() -> Kernel {
         let mut kernel = Kernel { values: observe(), bits: BTreeMap::new(), links: links() };
         for name in follow_default().keys() {
@@ -48,7 +48,7 @@ impl Kernel {
         }
     }
 
-    /// Of an interface that came unseen nothing is known.
+    /// The model knows nothing of an interface that came unseen.
     pub fn know_bits(&mut self) {
         for link in &self.links {
             for name in follow_default().keys() {
@@ -57,7 +57,7 @@ impl Kernel {
         }
     }
 
-    /// What else a write of `key` can change.
+    /// The other settings that a write of `key` can change.
     pub fn fan_out(&self, key_written: &str) -> Vec<String> {
         let everywhere = |folder, name| {
             let of_links = self.links.iter().map(move |link| key(folder, link, name));
@@ -77,7 +77,7 @@ impl Kernel {
         }
     }
 
-    /// A write that the kernel takes. Returns what it may have changed or may not.
+    /// A write that the kernel accepts. Returns the settings that it may have changed or not.
     pub fn write(&mut self, key: &str, value: &str) -> Vec<String> {
         let key = canonical(key);
         let Some(before) = self.values.insert(key.clone(), value.to_string()) else {
@@ -109,7 +109,7 @@ impl Kernel {
         unsure
     }
 
-    /// An interface comes, and gets what `default` has. Returns what is not known of it.
+    /// An interface comes, and gets the values of `default`. Returns the settings whose value is not known.
     pub fn come(&mut self, link: &str) -> Vec<String> {
         let mut unknown = Vec::new();
         for attribute in &ATTRIBUTES {
@@ -149,7 +149,7 @@ impl Kernel {
         }
     }
 
-    /// The IPv6 settings of an interface are made anew, as after a small MTU.
+    /// The kernel makes the IPv6 settings of an interface again, as after a small MTU.
     pub fn renew_v6(&mut self, link: &str) {
         for attribute in ATTRIBUTES.iter().filter(|attribute| attribute.folder == V6) {
             let default = self.values[&key(V6, "default", attribute.name)].clone();
@@ -183,7 +183,7 @@ fn follow_default() -> &'static BTreeMap<&'static str, Bit> {
     })
 }
 
-/// The `all` that a setting goes with.
+/// The `all` with which a setting changes.
 pub fn all_of(key: &str) -> Option<String> {
     match apart(key)? {
         (V4, "all", "accept_redirects") => Some(all_forwarding(V4)),

@@ -1,4 +1,4 @@
-//! What sysctl.d(5) and fwdguard.d(5) say of a folder of policy files, without the program's code.
+//! What sysctl.d(5) and fwdguard.d(5) define for a folder of policy files, without the program's code.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -62,7 +62,7 @@ impl Files {
         }
     }
 
-    /// `None`: there is something to read, and nothing of it is usable.
+    /// `None`: there are files, and nothing in them is usable.
     pub fn merged(&self) -> Option<Policy> {
         let mut counting = BTreeMap::new();
         // The first folder that has a name counts.
@@ -181,7 +181,7 @@ impl Policy {
         self.0.iter().find(|known| known.key == key).map(|rule| rule.value.as_deref())
     }
 
-    /// Excluded patterns that stand for a setting of forwarding; of others they mean nothing.
+    /// Excluded patterns that stand for a setting of forwarding; for other settings they have no meaning.
     fn exclusions<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a Rule> {
         self.0.iter().filter(move |rule| {
             let excludes = is_pattern(&rule.key) && !rule.is_every() && rule.value.is_none();
@@ -204,7 +204,7 @@ impl Policy {
         self.0.iter().rev().find(counts).and_then(|rule| rule.value.as_deref())
     }
 
-    /// What a setting must be, if the kernel takes it.
+    /// The value that a setting must have, if the kernel accepts it.
     pub fn wanted(&self, key: &str) -> Option<&str> {
         self.line_for(key).filter(|value| *value != REFUSED)
     }

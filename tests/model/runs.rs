@@ -26,7 +26,7 @@ const LANES: usize = 20;
 /// A candidate may have to be played more than once until it fails, and shrinking must end some day.
 const TRIES: usize = 4;
 const CANDIDATES: u32 = 40;
-/// After so many failures the rest tells nothing new.
+/// After this many failures the rest shows nothing new.
 const FAILURES_MAX: u64 = 5;
 
 pub fn run() {
@@ -80,7 +80,7 @@ pub fn run() {
     let earlier = &state.failed;
     assert!(
         earlier.is_empty(),
-        "seeds that failed in earlier runs: {earlier:?}; mend that and remove {:?}",
+        "seeds that failed in earlier runs: {earlier:?}; repair that and remove {:?}",
         state.file
     );
 }
@@ -112,7 +112,7 @@ fn play_apart(sequence: Sequence) -> Result<(), String> {
     })
 }
 
-/// The first failure of a sequence that is played so many times side by side.
+/// The first failure of a sequence that is played this many times side by side.
 fn fail_somehow(sequence: &Sequence, times: usize) -> Option<(Sequence, String)> {
     let threads: Vec<_> = (0..times)
         .map(|_| {

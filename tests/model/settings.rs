@@ -18,7 +18,7 @@ const fn attribute(folder: &'static str, name: &'static str, values: &'static [&
 pub const V4: &str = "net/ipv4/conf";
 pub const V6: &str = "net/ipv6/conf";
 pub const FORWARDING: &str = "forwarding";
-/// So many come first, which are what the program is for.
+/// This many come first: the settings that the program is for.
 pub const FORWARDING_AND_RP_FILTER: u8 = 3;
 pub const DISABLE_IPV6: &str = "disable_ipv6";
 pub const WITH_LINKDOWN: &str = "ignore_routes_with_linkdown";
@@ -81,7 +81,7 @@ pub fn all_redirects() -> String {
     key(V4, "all", "accept_redirects")
 }
 
-/// What the kernel says of all these settings now.
+/// The kernel's values of all these settings now.
 pub fn observe() -> BTreeMap<String, String> {
     let mut values = BTreeMap::new();
     let mut read = |key: String| {

@@ -33,7 +33,7 @@ pub enum LinkStep {
     SmallMtu(Place),
 }
 
-/// What `ip link add` is told.
+/// Arguments of `ip link add`.
 pub const KINDS: [&str; 5] = [
     "v0 type veth peer name v1",
     "w0 type veth peer name w1",
@@ -45,10 +45,10 @@ pub const NEW_NAMES: [&str; 3] = ["br7", "tunl0", "v9"];
 
 #[derive(Clone, Copy, Debug)]
 pub enum BusStep {
-    /// The bus dies, or comes, or comes anew.
+    /// The bus is killed, started or restarted.
     Bus(bool),
     Logind(bool),
-    /// PrepareForSleep, so many times; the other one may never come.
+    /// PrepareForSleep, this many times; the opposite one may never come.
     Sleep(bool, u8),
 }
 
@@ -56,16 +56,16 @@ pub enum BusStep {
 pub enum Step {
     Write(Write),
     Link(LinkStep),
-    /// Folder, name and content; whether SIGHUP says so too.
+    /// Folder, name and content; whether SIGHUP follows, too.
     Policy(u8, u8, Option<File>, bool),
     /// SIGHUP, or SIGUSR1.
     Signal(bool),
     Bus(BusStep),
     /// Several processes at once, and one that changes interfaces.
     Burst(Vec<Vec<Write>>, Vec<LinkStep>),
-    /// All this while the guard is stopped; whether the kernel also says more than the guard's socket holds.
+    /// All this while the guard is stopped; whether the kernel also sends more than the guard's socket holds.
     Stopped(Vec<Write>, Vec<LinkStep>, bool),
-    /// One setting as fast as it goes, for so many times 10 ms.
+    /// One setting as fast as possible, for this many times 10 ms.
     Flood(Write, u8),
     Quiet,
 }

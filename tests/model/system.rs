@@ -15,7 +15,7 @@ const OTHER: &str = "other";
 /// More messages than the guard's socket holds (16 MiB, which setsockopt(2) doubles, some 700 bytes each).
 const OVERRUN_WRITES: u32 = 80_000;
 
-/// Within this the guard has heard of a write, on a busy machine, too.
+/// Within this time the guard has received a write, on a busy machine, too.
 const HEARD: Duration = Duration::from_millis(30);
 
 /// `ip ARGUMENTS`; whether that worked.
@@ -25,18 +25,18 @@ pub fn ip(arguments: &str) -> bool {
     command.status().expect("ip runs").success()
 }
 
-/// A process of its own, which does `script`.
+/// A separate process, which runs `script`.
 pub fn shell(script: &str) -> Child {
     Command::new("sh").args(["-c", script]).stderr(Stdio::null()).spawn().expect("sh runs")
 }
 
-/// Whether the kernel takes this now: the setting is there and the value is none that it refuses.
+/// Whether the kernel accepts this now: the setting is there and the value is none that it refuses.
 pub fn is_taken((key, value): &(String, String)) -> bool {
     value != REFUSED && path(key).exists()
 }
 
-/// Writes, from here; whether the kernel took it. What is written next comes a moment later: of IPv6, `default` written to
-/// 1 and `all` right after it say the same as `all` alone (addrconf_fixup_forwarding), if nobody has heard in between.
+/// Writes, from here; whether the kernel accepted it. The next write comes a moment later: of IPv6, `default` written to 1 and
+/// `all` right after it are announced as `all` alone (addrconf_fixup_forwarding), unless the guard reads in between.
 pub fn write(key: &str, value: &str) -> bool {
     let taken = std::fs::write(path(key), value).is_ok();
     std::thread::sleep(HEARD);
@@ -49,7 +49,7 @@ pub fn writer(writes: &[(String, String)]) -> Child {
     shell(&writes.iter().map(line).collect::<String>())
 }
 
-/// Writes as fast as it goes for so long, and says how often.
+/// Writes as fast as possible for this long, and returns how often.
 pub fn flood(key: &str, value: &str, duration: Duration) -> u64 {
     let Ok(file) = std::fs::OpenOptions::new().write(true).open(path(key)) else { return 0 };
     let (end, mut times) = (Instant::now() + duration, 0);
@@ -59,7 +59,7 @@ pub fn flood(key: &str, value: &str, duration: Duration) -> u64 {
     times
 }
 
-/// Has the kernel say more of `link` than a socket that nobody reads takes. In the end it is as it was.
+/// Makes the kernel send more about `link` than an unread socket holds. In the end the setting is as it was.
 pub fn overrun(link: &str) {
     let key = key(V4, link, "rp_filter");
     let was = sysctl_read(&key);
@@ -80,7 +80,7 @@ fn path(key: &str) -> std::path::PathBuf {
     Path::new("/proc/sys").join(key)
 }
 
-/// What `ip` has to be told for a step, by the interfaces that are here and those that are away; nothing if there is none.
+/// The arguments of `ip` for a step, by the interfaces that are here and those that are away; nothing if there is none.
 pub fn link_commands(step: LinkStep, links: &[String], away: &[String]) -> Vec<String> {
     let links: Vec<&String> = links.iter().filter(|link| *link != "lo").collect();
     let here = |place: u8| links.get(usize::from(place) % links.len().max(1)).copied();

@@ -34,7 +34,7 @@ impl Tally {
             let (least, most) = self.0.get(key).copied().unwrap_or_default();
             let count = came.get(key).copied().unwrap_or_default();
             (count < least || count > most)
-                .then(|| format!("{key}: {count} repairs are told of, not {least} to {most}"))
+                .then(|| format!("{key}: {count} repairs were logged, not {least} to {most}"))
         };
         keys.filter_map(differs).collect()
     }
@@ -50,7 +50,7 @@ fn repairs(record: &Record) -> Option<(String, u64)> {
     Some((canonical(&record["SYSCTL"].replace('.', "/")), count))
 }
 
-/// What a journal must not have, whatever happened; `end`: the guard was stopped, and its last word counts all repairs.
+/// What a journal must not have in any case; `end`: the guard was stopped, and its last record counts all repairs.
 pub fn faults(records: &[Record], end: bool) -> Vec<String> {
     let refused = |record: &&Record| record["OURVALUE"] == super::settings::REFUSED;
     let bad =
@@ -61,7 +61,7 @@ pub fn faults(records: &[Record], end: bool) -> Vec<String> {
         let last = records.iter().find_map(|record| record["MESSAGE"].strip_prefix("Stopping after "));
         let counted = last.and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
         if counted != Some(told) {
-            faults.push(format!("records and summaries tell of {told} repairs, the last record of {counted:?}"));
+            faults.push(format!("records and summaries count {told} repairs, the last record of {counted:?}"));
         }
     }
     faults

@@ -14,9 +14,9 @@ use super::system::{Bus, flood, ip, is_taken, link_commands, overrun, shell, wri
 use super::tally;
 use crate::common::{Namespace, Record, Running, messages, stop};
 
-/// What is not right by then never will be.
+/// A setting that is not right by then never will be.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Of the guard's records, those that a failure shows.
+/// How many of the guard's records a failure shows.
 const LAST_RECORDS: usize = 40;
 const RESYNCHRONISED: &str = "b90d6a12c4a44e1483f4b76ccdf9a44a";
 
@@ -38,14 +38,14 @@ pub struct World {
 /// Carries a sequence out in namespaces of the calling thread's own.
 ///
 /// # Errors
-/// What was not as it should be, and what had been done until then.
+/// What was not as it should be, and the steps until then.
 pub fn play(sequence: &Sequence) -> Result<(), String> {
     let mut world = World::start(sequence)?;
     let done = world.play(&sequence.steps);
     let log = world.log.join("\n  ");
     let records = world.guard.records();
     let said = messages(&records[records.len().saturating_sub(LAST_RECORDS)..]).join("\n  ");
-    done.and_then(|()| world.stop()).map_err(|error| format!("{error}\nafter\n  {log}\nlast told\n  {said}"))
+    done.and_then(|()| world.stop()).map_err(|error| format!("{error}\nafter\n  {log}\nlast records\n  {said}"))
 }
 
 impl World {
@@ -92,7 +92,7 @@ impl World {
         self.quiet(None)
     }
 
-    /// SIGTERM, and the last word.
+    /// SIGTERM, and the last records.
     fn stop(self) -> Result<(), String> {
         let (status, records) = self.guard.stop();
         let mut faults = tally::faults(&records, true);
@@ -207,7 +207,7 @@ impl World {
         }
         self.files.put(self.ns.root(), at, file);
         if !hup {
-            // Applied with what was written just now, it says that this was read.
+            // Once the guard has applied this line, it has also read what was written just now.
             self.marks += 1;
             let mark = Line::Set(key(V4, "lo", "tag"), (100 + self.marks).to_string());
             self.files.put(self.ns.root(), MARK, Some(File::Text(vec![mark])));
@@ -253,7 +253,7 @@ impl World {
         self.log.push(format!("while stopped{with}: {writes:?}"));
         stop(self.guard.pid());
         if overrun_too {
-            // Flipped, and back to what it was. What comes after it is lost.
+            // The setting is flipped, and ends as it was. Later messages are lost.
             overrun("lo");
             let lo = key(V4, "lo", "rp_filter");
             let value = observe()[&lo].clone();
@@ -303,7 +303,7 @@ impl World {
 
     /// Waits until all is as it should be: the guard is quick, and nothing else happens meanwhile.
     ///
-    /// What may have one value or another is known from the second look in a row: the first may have seen `all` while the
+    /// A setting that may have one value or another is known after two reads in a row: the first may have read `all` while the
     /// kernel was still on its way through the interfaces.
     fn reach(&mut self, allowed: &Allowed, patience: Duration) -> Result<(), String> {
         let deadline = Instant::now() + patience;
@@ -323,13 +323,13 @@ impl World {
         }
     }
 
-    /// Two seconds in which nobody does anything, and then everything is looked at.
+    /// Two seconds in which no process does anything, and then everything is checked.
     fn quiet(&mut self, allowed: Option<Allowed>) -> Result<(), String> {
         self.log.push("quiet".into());
         check::two_seconds();
         let observed = observe();
         let mut allowed = allowed.unwrap_or_else(|| self.model.exactly());
-        // Interfaces that came while many things happened.
+        // Interfaces that came while many events happened.
         let new = observed.keys().filter(|key| !allowed.contains_key(*key));
         let new: Vec<_> =
             new.filter_map(|key| Some((key.clone(), self.model.policy.wanted(key)?.to_string()))).collect();

@@ -14,7 +14,7 @@ fn logind_goes_and_comes_back() {
     };
     let lost = wait_source(&guard, "logind", "Lost logind: ", 1);
     assert_eq!(lost["PRIORITY"], "4");
-    // Nobody but logind speaks for logind, whether it is there or not.
+    // Only logind's own signals count, whether it is there or not.
     bus.lie_about_sleep(&target, false);
     sysctl_write_unseen("net/ipv4/ip_local_reserved_ports", "6000");
 
@@ -103,7 +103,7 @@ fn no_bus_at_start() {
     wait_source(&guard, "the system bus", "Available again: the system bus", 1);
     logind.wait_inhibitors(1, 1);
     let lost = guard.records().iter().filter(|r| r["MESSAGE"].contains("Lost the system bus")).count();
-    assert_eq!(lost, 1, "told once, however often it was tried");
+    assert_eq!(lost, 1, "logged once, however often it was tried");
 }
 
 #[test]

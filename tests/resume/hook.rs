@@ -33,13 +33,13 @@ fn the_sleep_hook_announces_a_sleep_without_logind() {
     ns.write("etc/fwdguard.d/10.conf", &format!("net.ipv4.ip_forward = 1\n{PORTS_POLICY}"));
     let guard = ns.guard();
     let hook = SleepHook::to(&ns, &guard);
-    // As the hook of another, which runs beside this one.
+    // As another package's hook does, which runs beside this one.
     sysctl_write("net/ipv4/ip_forward", "0");
     wait_sysctl("net/ipv4/ip_forward", "1");
     hook.runs("pre");
     change_ports_unseen();
     hook.runs("post");
-    assert_eq!(wait_ports_repaired(&guard)["CAUSE"], "resume", "at once, long before it is told");
+    assert_eq!(wait_ports_repaired(&guard)["CAUSE"], "resume", "at once, long before it is logged");
     assert_eq!(wakes(&guard).len(), 0);
     let record = guard.wait_message("Resumed after ");
     let message = &record["MESSAGE"];
@@ -87,11 +87,11 @@ fn one_sleep_is_one_record_whatever_announces_it() {
         if logind_first {
             hook.runs("post");
         }
-        // What runs late.
+        // A hook that runs late.
         std::thread::sleep(std::time::Duration::from_millis(400));
         sysctl_write("net/ipv4/ip_local_reserved_ports", "6000");
         wait_sysctl("net/ipv4/ip_local_reserved_ports", "5000");
-        // And the next sleep, which is told of apart.
+        // The next sleep has a record of its own.
         logind.sleep(true);
         logind.wait_inhibitors(2 * round + 2, 0);
         assert_eq!(sysctl_read("net/ipv4/ip_forward"), "1");

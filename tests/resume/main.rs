@@ -25,7 +25,7 @@ const PORTS_POLICY: &str = "net.ipv4.ip_local_reserved_ports = 5000\n";
 /// Changes a setting that netconf does not announce, through another procfs, where inotify(7) on ours sees nothing either.
 fn change_ports_unseen() {
     run("unshare --pid --fork --mount-proc sysctl -qw net.ipv4.ip_local_reserved_ports=6000");
-    assert_eq!(sysctl_read(PORTS), "6000", "nothing looks yet");
+    assert_eq!(sysctl_read(PORTS), "6000", "nothing is checked yet");
 }
 
 fn wait_ports_repaired(guard: &Running) -> Record {
@@ -48,13 +48,13 @@ fn a_resume_names_the_settings_that_had_changed() {
     let inhibitor = logind.wait_inhibitors(1, 1).remove(0);
     assert_eq!((&*inhibitor.what, &*inhibitor.who, &*inhibitor.mode), ("sleep", "fwdguard", "delay"));
     assert!(!inhibitor.why.is_empty());
-    // Before the sleep, so not of it.
+    // This is before the sleep, so it does not count for it.
     sysctl_write("net/ipv4/conf/b0/forwarding", "0");
     wait_sysctl("net/ipv4/conf/b0/forwarding", "1");
 
     logind.sleep(true);
     logind.wait_inhibitors(1, 0);
-    // The node sleeps; what happens in the meantime is announced or is not.
+    // The node sleeps; some of the changes meanwhile are announced, and some are not.
     guard.signal("STOP");
     sysctl_write("net/ipv4/conf/a0/forwarding", "0");
     sysctl_write_unseen("net/ipv4/ip_local_reserved_ports", "6000");
@@ -63,7 +63,7 @@ fn a_resume_names_the_settings_that_had_changed() {
 
     let record = guard.wait_message("Resumed after ");
     wait_sysctl("net/ipv4/conf/a0/forwarding", "1");
-    assert_eq!(sysctl_read("net/ipv4/ip_local_reserved_ports"), "5000", "repaired before it is told");
+    assert_eq!(sysctl_read("net/ipv4/ip_local_reserved_ports"), "5000", "repaired before it is logged");
     assert_eq!((&*record["CAUSE"], &*record["PRIORITY"]), ("resume", "6"));
     assert!(record["SLEEP_USEC"].parse::<u64>().is_ok_and(|usec| usec > 0), "{record:?}");
     let message = &record["MESSAGE"];
@@ -97,7 +97,7 @@ fn a_resume_that_is_announced_twice_is_one_record() {
     logind.sleep(false);
     logind.sleep(false);
     logind.wait_inhibitors(3, 1);
-    // A sleep of its own marks the end of what there is to wait for.
+    // Another sleep marks the end of what the test has to wait for.
     logind.sleep(true);
     logind.wait_inhibitors(3, 0);
     logind.sleep(false);
@@ -154,7 +154,7 @@ fn only_logind_is_believed() {
     for name in ["org.freedesktop.login1", "org.freedesktop.NetworkManager", "org.freedesktop.network1"] {
         bus.lie(&target, "org.freedesktop.DBus", "NameOwnerChanged", &(name, name, ""));
     }
-    assert_eq!(sysctl_read(PORTS), "6000", "nobody but the bus tells of a manager");
+    assert_eq!(sysctl_read(PORTS), "6000", "only the bus announces a manager");
     logind.sleep(false);
     logind.wait_inhibitors(2, 1);
     assert_eq!(wait_ports_repaired(&guard)["CAUSE"], "resume");

@@ -1,4 +1,4 @@
-//! The settings, their drifts, and what the journal says of each.
+//! The settings, their drifts, and the journal's records of each.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -44,7 +44,7 @@ pub struct Drifts {
     pub made: u64,
     churned: u64,
     missed: Vec<String>,
-    /// Of each setting: records of its own, repairs that summaries count, and summaries.
+    /// For each setting: records of its own, repairs that summaries count, and summaries.
     told: BTreeMap<String, (u64, u64, u64)>,
     due: BTreeMap<String, u64>,
     others: Vec<String>,
@@ -136,7 +136,7 @@ impl Drifts {
             if own + counted != *due {
                 faults.push(format!("{key}: {due} drifts, {own} records and {counted} repairs in summaries"));
             }
-            // What is made anew is another interface, with limits of its own.
+            // An interface that is made again is another one, with limits of its own.
             let churned = CHURN.iter().any(|link| key.contains(link));
             if !churned && (own > RECORDS + RECORDS_A_MINUTE * minutes || summaries > SUMMARIES_A_MINUTE * minutes) {
                 faults.push(format!("{key}: {own} records and {summaries} summaries in {minutes} min are too many"));
@@ -144,7 +144,7 @@ impl Drifts {
         }
         let repairs = |key: &String| !self.due.contains_key(key) && self.told[key].0 > 0;
         faults.extend(
-            self.told.keys().filter(|key| repairs(key)).map(|key| format!("{key} was repaired, and nobody wrote it")),
+            self.told.keys().filter(|key| repairs(key)).map(|key| format!("{key} was repaired, and nothing wrote it")),
         );
         if self.others.len() as u64 > OTHER_RECORDS {
             faults.push(format!("records of other kinds: {:?}", self.others));

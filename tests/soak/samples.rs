@@ -2,8 +2,8 @@
 
 use std::fs;
 
-/// Memory after so many seconds is what memory after [`LATER`] is held to; a run that does not last so long is held to that
-/// after a third of it.
+/// Memory after [`LATER`] seconds is compared with memory after this many; a run that is shorter than that, with memory after
+/// a third of it.
 const REFERENCE: u64 = 60;
 const LATER: u64 = 600;
 const MEMORY_PERCENT: u64 = 5;

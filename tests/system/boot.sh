@@ -39,7 +39,7 @@ boot() {
     leader=
     local tries
     for ((tries = 0; tries < 100; tries++)); do
-        # Before the exec of systemd it is called otherwise, and not in its namespaces yet.
+        # Before the exec of systemd the process has another name, and is not in its namespaces yet.
         leader=$(pgrep --parent "$supervisor" --exact systemd) && break
         kill -0 "$supervisor" 2>/dev/null || break
         sleep 0.1
@@ -49,7 +49,7 @@ boot() {
         echo "boot: systemd-nspawn did not boot" >&2
         return 1
     fi
-    # It says "degraded" and 1 when a unit failed; the test goes on, and asserts that elsewhere.
+    # It prints "degraded" and returns 1 when a unit failed; the test goes on, and asserts that elsewhere.
     for ((tries = 0; tries < 100; tries++)); do
         inside systemctl is-system-running --wait >/run/state 2>&1
         grep -qxE 'running|degraded' /run/state && return 0
@@ -70,7 +70,7 @@ inside() {
     )
 }
 
-# Ends it and all in it at once; nobody needs its files.
+# Ends it and all in it at once; its files are not needed any more.
 pull_the_plug() {
     kill -KILL "$supervisor" 2>/dev/null
     wait "$supervisor" 2>/dev/null

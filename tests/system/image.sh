@@ -24,7 +24,7 @@ finish() {
     rm -rf "$1/var/log/journal"
 
     # The power states that logind and systemd-sleep look for, in files that put nothing to sleep. Before logind, which
-    # gets a view of /sys of its own, and before what looks whether /sys can be written: else udevd starts, and
+    # gets a view of /sys of its own, and before the units that check whether /sys can be written: else udevd starts, and
     # NetworkManager waits for it.
     cat >"$1/usr/lib/systemd/system/power-states.service" <<'UNIT'
 [Unit]

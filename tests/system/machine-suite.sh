@@ -5,7 +5,7 @@ export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 HOME=/root TERM=dumb SY
 here=/opt/incident/tests/system
 results=/run/results
 suite=$(uname -m)
-# What another takes a second for, this one may take ten.
+# This machine may take ten seconds for what takes another a second.
 export patience=180 flips=200
 mkdir -p "$results"
 exec > >(tee "$results/assertions") 2>&1
@@ -18,7 +18,7 @@ done
 
 # shellcheck disable=SC2034 # the checks use it
 rpm=(rpm --force-debian)
-# The machine sleeps in earnest, so a clock has to wake it. Before the watchdog's time is over: as this machine sleeps (s2idle
+# The machine really sleeps, so a clock has to wake it. Before the watchdog's time is over: as this machine sleeps (s2idle
 # without a cpuidle driver), CLOCK_MONOTONIC goes on, and the service manager counts by it.
 cat >/usr/lib/systemd/system-sleep/wake <<'HOOK'
 #!/bin/sh

@@ -7,7 +7,7 @@ package=$(realpath "$1")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# tag FORMAT: what rpm says of the package; a percent sign in it must not be a macro of the new one.
+# tag FORMAT: what rpm reports of the package; a percent sign in it must not be a macro of the new one.
 tag() { rpm -qp --nosignature --queryformat "$1" "$package" | sed 's/%/%%/g'; }
 
 mkdir "$work/tree"

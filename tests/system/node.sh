@@ -53,7 +53,7 @@ holds() { is "$2" value "$1"; } # holds KEY VALUE
 # upset KEY VALUE: writes it as an administrator would.
 upset() { inside sysctl -w "$1=$2" >/dev/null; }
 
-# repaired WHAT KEY WRONG RIGHT COMMAND...: the command sets KEY to WRONG; RIGHT holds again, and a record says so.
+# repaired WHAT KEY WRONG RIGHT COMMAND...: the command sets KEY to WRONG; RIGHT holds again, and a record reports it.
 repaired() {
     local what=$1 key=$2 wrong=$3 right=$4
     shift 4
@@ -66,7 +66,7 @@ repaired() {
     soon "$what: the journal tells of $key" record repaired "SYSCTL=$key" "NEWVALUE=$wrong" "OURVALUE=$right"
 }
 
-# What the policy says holds, on every kind of interface.
+# The policy's values hold, on every kind of interface.
 settings_hold() {
     local setting
     for setting in ip_forward=1 conf.default.forwarding=1 conf.uplink.forwarding=1 conf.wire.forwarding=1 \

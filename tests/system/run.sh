@@ -60,7 +60,7 @@ for suite in "${suites[@]}"; do
     status=0
     wait "$container" || status=$?
     container=
-    # 137: timeout and the kernel say so of what was killed.
+    # 137: the status that timeout and the kernel give for what was killed.
     ((status == 137)) && echo "FAIL $suite: it did not come to its end within $suite_limit s"
     ((status == 0)) || failed+=("$suite")
     echo "     $suite: $((SECONDS - started)) s"

@@ -58,8 +58,8 @@ NFT
     mark set-up
 }
 
-# By NetworkManager, which takes it up as soon as it is there. A scenario without it says otherwise.
-# The default route is what the node answers the pod's ARP by.
+# NetworkManager brings it up as soon as it is there. A scenario without NetworkManager overrides this. The node answers the pod's
+# ARP requests because it has the default route.
 bring_uplink_up() {
     nmcli connection modify uplink ipv4.gateway 192.0.2.1
     until nmcli --wait 20 connection up uplink; do sleep 0.2; done
@@ -73,8 +73,8 @@ set_up_tunnel() {
     ip -n node1 route replace "$pod/32" via 192.0.2.2 dev tunl0 onlink
 }
 
-# What kube-proxy, dockerd and others set once, when they start, and an administrator after his night. A scenario in which
-# a file does so says otherwise.
+# What kube-proxy, dockerd and others set once, when they start, and an administrator after the incident. A scenario in which a
+# file does so overrides this.
 routing_settings() { sysctl -q -w net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.tunl0.rp_filter=0; }
 
 start_traffic() {

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Runs one scenario on the node: lays the node out, starts the traffic, strikes, watches, and hands the results to the
-# host. The kernel's command line says which one, and whether with the guard: incident=NAME,guarded or incident=NAME,bare.
+# host. The kernel's command line names it, and whether it runs with the guard: incident=NAME,guarded or incident=NAME,bare.
 set -u
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 HOME=/root
 here=/opt/incident/node
 results=/run/results
 # Survives a reboot.
 kept=/var/lib/incident
-# How long nothing comes back before it counts as broken for good, in seconds.
+# How long traffic gets no answer before it counts as broken for good, in seconds.
 watched=20
 
 for part in layout says; do
@@ -17,7 +17,7 @@ done
 
 read -r scenario variant < <(sed -nE 's/.*\bincident=([a-z-]+),([a-z]+).*/\1 \2/p' /proc/cmdline)
 mkdir -p "$results" "$kept"
-# What a scenario need not have.
+# Functions that a scenario need not have.
 prepare() { :; }
 after_reboot() { :; }
 # shellcheck source=/dev/null

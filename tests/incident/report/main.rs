@@ -34,7 +34,7 @@ pub struct Scenario {
     pub bare: Run,
 }
 
-/// What one row says.
+/// The content of one row.
 struct Verdict {
     control: String,
     outage: String,

@@ -17,7 +17,7 @@ const LANE: f64 = 24.0;
 const ROW: f64 = 88.0;
 const TOP: f64 = 46.0;
 
-/// An SVG with dark text on white, so that it reads on any page; lanes say in words what colours say.
+/// An SVG with dark text on white, so that it reads on any page; words in the lanes repeat what the colours mean.
 pub fn svg(scenarios: &[Scenario]) -> String {
     let height = TOP + ROW * scenarios.len() as f64 + 30.0;
     let total = LEFT + WIDTH + 20.0;

@@ -44,23 +44,23 @@ pub struct Record {
     /// Why the writer is not known.
     pub unknown: Option<String>,
     pub pid: Option<String>,
-    /// Of a wake-up.
+    /// In the record of a wake-up: the source that noticed it.
     noticed_by: Option<String>,
 }
 
-/// One sleep or pause: who should have noticed it, and a setting that had changed over it.
+/// One sleep or pause: the source that should have noticed it, and a setting that had changed over it.
 struct Slept {
     setting: String,
     noticed_by: String,
 }
 
-/// What a record should say; `None` where nobody can know.
+/// What a record should contain; `None` where that cannot be known.
 struct Truth {
     setting: String,
     cause: Option<String>,
     writer: Option<String>,
     pid: Option<String>,
-    /// Nobody wrote while the guard was there.
+    /// No process wrote the setting while the guard was running.
     nobody: bool,
     /// The writer may have come before the files of a new interface were watched.
     perhaps_early: bool,
@@ -79,7 +79,7 @@ pub struct Run {
     records: Vec<Record>,
     truths: Vec<Truth>,
     sleeps: Vec<Slept>,
-    /// What the scenario itself found wrong.
+    /// Faults that the scenario itself found.
     pub found: Vec<String>,
 }
 
@@ -141,7 +141,7 @@ impl Run {
         self.end - last
     }
 
-    /// Those of either kind that were not over before the event.
+    /// The outages of either kind of request that were not over before the event.
     pub fn outages(&self) -> Vec<Outage> {
         let mut outages = Vec::new();
         for kind in [Kind::Http, Kind::Ping] {
@@ -182,7 +182,7 @@ impl Run {
         self.records_since_strike().filter(|record| self.truths.iter().any(|truth| truth.setting == record.setting))
     }
 
-    /// What is missing in the records, or is not as it was.
+    /// The records that are missing or not true.
     pub fn untrue(&self) -> Vec<String> {
         let mut faults = Vec::new();
         if self.truths.is_empty() {
@@ -223,7 +223,7 @@ impl Truth {
             && self.agrees_with(record)
     }
 
-    /// Whoever is named, wrote it.
+    /// A writer that the record names really wrote the setting.
     fn agrees_with(&self, record: &Record) -> bool {
         if self.nobody {
             return record.pid.is_none();

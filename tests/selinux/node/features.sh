@@ -14,7 +14,7 @@ mark
 ip link set late name later && ip link set later up
 repaired "an interface that was renamed" net.ipv4.conf.later.forwarding 0 1 upset net.ipv4.conf.later.forwarding 0
 
-# Two that the kernel announces to nobody: inotify hears of them. The second has a type of its own.
+# Two settings that the kernel does not announce: inotify reports their writes. The second has a type of its own.
 mark
 printf '%s\n' 'net.core.somaxconn = 4096' 'net.unix.max_dgram_qlen = 512' >/etc/fwdguard.d/60-site.conf
 soon "a new policy file is read" record policy-loaded

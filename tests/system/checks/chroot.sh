@@ -1,7 +1,7 @@
 # Installing and erasing where no systemd runs, as an image build does. To be sourced by suite.sh.
 # shellcheck shell=bash
 
-# Everything in the copy but what keeps rpm's and the catalog's books.
+# Everything in the copy but rpm's database and the catalog's.
 files() {
     find "$copy" -xdev -path "$copy/var/lib/rpm" -prune -o -path "$copy/var/lib/systemd/catalog" -prune -o -print | sort
 }

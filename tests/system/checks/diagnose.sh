@@ -1,4 +1,4 @@
-# What check and diagnose say of a node that forwards, and of one that does not. To be sourced by suite.sh.
+# What check and diagnose report of a node that forwards, and of one that does not. To be sourced by suite.sh.
 # shellcheck shell=bash
 
 check "fwdguard check, while every setting holds" inside fwdguard check

@@ -1,8 +1,8 @@
-# Every drift of the incident, and what the journal says of it. To be sourced by suite.sh.
+# Every drift of the incident, and its records in the journal. To be sourced by suite.sh.
 # shellcheck shell=bash
 
-# named WHAT FIELD COMMAND...: a record about ip_forward has that field. The kernel does not wait for anybody to look who
-# writes, so it may take more than one try.
+# named WHAT FIELD COMMAND...: a record about ip_forward has that field. The kernel does not wait until the guard has examined the
+# writer, so it may take more than one try.
 named() {
     local what=$1 field=$2 try
     shift 2
@@ -15,7 +15,7 @@ named() {
     check "its record: $what (try $try)" record repaired SYSCTL=net.ipv4.ip_forward "$field"
 }
 
-# The interface that NetworkManager manages, one that nobody does, and the tunnel, or one with its name: the kernel of the
+# The interface that NetworkManager manages, one that is not managed, and the tunnel, or one with its name: the kernel of the
 # machine may have no ipip.
 inside ip link add uplink type veth peer name wire
 inside modprobe --quiet ipip || inside ip link add tunl0 type veth peer name tunl0-peer

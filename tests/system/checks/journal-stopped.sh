@@ -1,4 +1,4 @@
-# journald takes nothing while settings are flipped 2,000 times, or as often as who sources it says. To be sourced by suite.sh.
+# journald reads nothing while settings are flipped 2,000 times, or $flips times if the caller sets it. To be sourced by suite.sh.
 # shellcheck shell=bash
 
 [[ ${flips-} ]] || readonly flips=2000
@@ -7,7 +7,7 @@ for link in {1..5}; do inside ip link add "veth$link" type veth peer name "peer$
 soon "new interfaces forward" holds net.ipv4.conf.peer5.forwarding 1
 
 # flip TIMES: writes one setting after the other, and waits each time until all are right again: the kernel opens one
-# interface after the other when the guard puts ip_forward back, and would undo a flip in the midst of that itself.
+# interface after the other when the guard puts ip_forward back, and would itself undo a flip in the middle of that.
 flip() {
     # shellcheck disable=SC2016 # it is the inner bash that expands
     inside bash -c '
@@ -22,7 +22,7 @@ flip() {
         done' flip "$1"
 }
 
-# repairs: how many there were since the guard started, as its status says.
+# repairs: how many there were since the guard started, from its status.
 repairs() { property StatusText | sed -nE 's/.*; ([0-9]+) repairs? since start.*/\1/p'; }
 
 repairs_since() { # repairs_since COUNT: as many as there were flips, and one
@@ -39,7 +39,7 @@ pings() { # pings SINCE: the watchdog was fed after that
     ((at > $1))
 }
 
-# told: repairs with a record of their own, in summaries, and in what could not be told.
+# told: repairs with a record of their own, in summaries, and among the records that were dropped.
 told() {
     repaired=$(records repaired | wc -l)
     summed=$(sum journal --output=cat --output-fields=COUNT \

@@ -1,7 +1,7 @@
-# Signals: a guard that hangs or dies is back, and HUP and USR1 do what they say. To be sourced by suite.sh.
+# Signals: a guard that hangs or dies is started again, and HUP and USR1 work as documented. To be sourced by suite.sh.
 # shellcheck shell=bash
 
-# back WHAT PID: another process than that guards, and has put right what was wrong meanwhile.
+# back WHAT PID: a process other than PID guards, and has repaired what was wrong meanwhile.
 back() {
     soon "$1: it is back" another "$2"
     soon "$1: net.ipv4.ip_forward is 1 again" holds net.ipv4.ip_forward 1
@@ -16,7 +16,7 @@ another() { # another PID
     return 1
 }
 
-# A shorter watchdog than the package's, so that nobody has to wait for it.
+# A shorter watchdog than the package's, so that the test need not wait for it.
 inside sh -c 'mkdir -p /run/systemd/system/fwdguard.service.d
     printf "%s\n" "[Service]" WatchdogSec=3s LimitCORE=0 >/run/systemd/system/fwdguard.service.d/quick.conf'
 inside systemctl daemon-reload
@@ -56,7 +56,7 @@ check "systemctl reload after a new file" inside systemctl reload fwdguard
 soon "a new policy file holds" holds net.ipv4.conf.wire.rp_filter 2
 inside rm /etc/fwdguard.d/60-site.conf
 
-# open-vm-tools runs this after a resume that nobody else tells of.
+# open-vm-tools runs this after a resume that nothing else announces.
 hook=/etc/vmware-tools/scripts/resume-vm-default.d/fwdguard
 mark
 silent "VMware's resume hook" inside "$hook"
@@ -65,7 +65,7 @@ inside systemctl stop fwdguard
 silent "VMware's resume hook with the service stopped" inside "$hook"
 check "systemctl start" inside systemctl start fwdguard
 
-# A mistake in the options is told, and not tried again every second.
+# A mistake in the options is reported, and the service is not started again every second.
 inside sh -c 'cp -p /etc/sysconfig/fwdguard /root/; echo OPTIONS=--audit-intervall 5 >/etc/sysconfig/fwdguard'
 check "a mistake in OPTIONS=: systemctl restart fails" not inside systemctl --quiet restart fwdguard
 check "a mistake in OPTIONS=: failed, and not to be started again" is failed property ActiveState

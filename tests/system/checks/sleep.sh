@@ -26,7 +26,7 @@ soon "an inhibitor after the sleep" inhibitor
 mark
 check "systemctl start suspend.target" inside systemctl start suspend.target
 soon "awake past logind: the journal says so" record resumed CAUSE=resume "NOTICED_BY=the sleep hook"
-# What is put right within 30 s of the first sleep may be told as that one's, when the next begins.
+# What is repaired within 30 s of the first sleep may be logged as that one's, when the next begins.
 check "awake past logind: one record" one_record resumed "NOTICED_BY=the sleep hook"
 check "awake past logind: the record names what had changed" prints net.ipv4.ip_forward records resumed
 soon "awake past logind: every setting holds" settings_hold

@@ -37,7 +37,7 @@ strike() {
     set_up_tunnel
     strike_setting net.ipv4.conf.tunl0.rp_filter 1 0
 
-    # Linux before 5.12 tells of a module before its settings are there, which are 1.
+    # Linux before 5.12 announces a module before its settings are there, which are 1.
     for _ in 1 2; do
         modprobe br_netfilter
         comes_to net.bridge.bridge-nf-call-iptables 0

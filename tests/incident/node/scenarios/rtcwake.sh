@@ -1,4 +1,4 @@
-# (b) The node sleeps and logind hears nothing of it; the writer comes a second after the wake-up.
+# (b) The node sleeps and logind receives no notice of it; the writer comes a second after the wake-up.
 # shellcheck shell=bash disable=SC2034
 title="rtcwake -m mem, past logind; ip_forward=0 a second after the wake-up"
 

@@ -1,4 +1,4 @@
-# (e) The tunnel is gone and comes anew, and udev applies to it what an update has put into sysctl.d.
+# (e) The tunnel is removed and made again, and udev applies to it what an update has put into sysctl.d.
 # shellcheck shell=bash disable=SC2034
 title="the tunnel made anew; net.ipv4.conf.*.rp_filter = 1 in sysctl.d"
 

@@ -6,7 +6,7 @@ prepare() {
     systemctl disable --now NetworkManager
     # Where it is, the scripts take systemd-networkd for the service to stop.
     rm /usr/lib/systemd/system/{systemd-networkd.service,NetworkManager.service}
-    # They look for "not-found" in what systemctl says, as systemd 219 of CentOS 7 does, and 252 no more.
+    # They search for "not-found" in what systemctl prints, as systemd 219 of CentOS 7 does, and 252 no more.
     cat >/usr/local/bin/systemctl <<'SYSTEMCTL'
 #!/bin/sh
 if [ "$1" = status ] && ! /usr/bin/systemctl cat "$2" >/dev/null 2>&1; then
