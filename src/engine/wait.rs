@@ -10,7 +10,7 @@ use super::{Engine, Mailbox, Sink};
 use crate::kernel::sysctl::now_usec;
 
 /// Events of writes wake the guard this often at most: a process that writes without end must not wake it without end.
-const PAUSE_USEC: u64 = 10_000;
+const PAUSE_USEC: u64 = 20_000;
 
 /// What has woken the guard, besides the kernel's notifications, which are always received.
 pub(super) struct Woken {
