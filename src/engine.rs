@@ -38,9 +38,9 @@ use crate::state::{Repair, SettingId, State, Summary};
 
 /// After this many messages or repairs in a row, the other threads' commands (a reload, the watchdog's ping) get their turn.
 const TURN: usize = 256;
-/// A repair is published so long after it, if nothing else is received until then. The kernel wakes the guard on the processor of
-/// the process that wrote the setting (`select_task_rq_fair`), and waking the other threads takes half as long as a
-/// repair: so that process, and whatever else waits there, continues first.
+/// A repair is published so long after it. The kernel wakes the guard on the processor of the process that wrote the setting
+/// (`select_task_rq_fair`), and waking the other threads takes half as long as a repair: so that process, and whatever else
+/// waits there, continues first.
 const LINGER_USEC: u64 = 1_000;
 
 /// The state with its sockets and `/proc/sys`.
@@ -53,7 +53,7 @@ pub struct Engine<O> {
     writes: io::Result<Writes>,
     /// Until when events of writes do not wake the guard (monotonic microseconds).
     paused_until: Option<u64>,
-    /// When the last repair is published at the latest ([`LINGER_USEC`]).
+    /// When the guard no longer sleeps before it publishes a repair ([`LINGER_USEC`]).
     publish_at: Option<u64>,
     heartbeat: Arc<Heartbeat>,
     sink: O,
@@ -140,7 +140,7 @@ impl<O: Sink> Engine<O> {
                 self.apply_filter();
             }
             self.paused_until.take_if(|until| *until <= now_usec());
-            let woken = self.sleep(mailbox, self.timeout(quiet))?;
+            let woken = self.sleep(mailbox, self.timeout(quiet, lingers))?;
             if woken.by_mailbox {
                 mailbox.clear();
             }
@@ -286,7 +286,7 @@ impl<O: Sink> Engine<O> {
     }
 
     /// How long the guard may sleep if nothing is received, in microseconds.
-    fn timeout(&self, quiet: bool) -> Option<u64> {
+    fn timeout(&self, quiet: bool, lingers: bool) -> Option<u64> {
         let due = self
             .rechecks
             .due()
@@ -294,9 +294,11 @@ impl<O: Sink> Engine<O> {
             .chain(self.state.links_due())
             .chain(self.state.contest_due())
             .chain(self.paused_until)
-            .chain(self.publish_at)
             .min();
-        if !quiet || self.state.is_busy() || self.state.awaits_idle() {
+        if lingers {
+            // What is due before waits for that, too, and must not keep the guard awake.
+            self.publish_at.map(|at| at.saturating_sub(now_usec()))
+        } else if !quiet || self.state.is_busy() || self.state.awaits_idle() {
             Some(0)
         } else {
             due.map(|due| due.saturating_sub(now_usec()))

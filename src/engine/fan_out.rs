@@ -40,7 +40,7 @@ impl<O: Sink> Engine<O> {
             }
             let was_wrong = std::mem::replace(&mut wrong, self.state.is_all_reported_wrong(family));
             if wrong && !was_wrong {
-                // It is old and repaired already, or a process writes faster than this receives: then repair first.
+                // The message is old and its drift repaired already, or a process writes faster than this receives: repair first.
                 if self.sysctl.read(&all()).is_ok_and(|value| !self.state.all_holds(family, &value)) {
                     break;
                 }

@@ -45,7 +45,7 @@ impl Outcomes {
         self.written.remove(id);
     }
 
-    /// Forgets a setting that was written back, if that was to a value which is not `ours` any more.
+    /// Forgets a setting that was written back, if its value is another than that by now (`is_other`).
     pub fn forget_written_back(&mut self, id: &SettingId, is_other: impl Fn(&Arc<str>) -> bool) {
         if self.written.get(id).is_some_and(|written_back| written_back.as_ref().is_some_and(is_other)) {
             self.written.remove(id);
