@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use super::{Engine, Sink};
+use crate::kernel::sysctl::now_usec;
 use crate::setting::Key;
 
 /// After a write, each time from the last check: a process that waits for the RTNL lock may undo it unannounced within the
@@ -44,6 +46,29 @@ impl Rechecks {
         let spacing = written as u64 * SPACING_USEC;
         self.due = AFTER_USEC.get(self.done).map(|after| now + (*after).max(spacing));
         self.due.is_none()
+    }
+}
+
+impl<O: Sink> Engine<O> {
+    /// Reads what was written lately, if that is due.
+    pub(super) fn recheck(&mut self) {
+        if self.rechecks.due().is_none_or(|due| due > now_usec()) {
+            return;
+        }
+        let written = self.state.written();
+        let (count, mut suspects) = (written.len(), HashSet::new());
+        for repair in written {
+            if self.sysctl.read(&repair.key).is_ok_and(|value| !repair.holds(&value)) {
+                if self.rechecks.is_suspect(&repair.key) {
+                    self.execute(repair);
+                } else {
+                    suspects.insert(repair.key);
+                }
+            }
+        }
+        if self.rechecks.note_checked(now_usec(), count, suspects) {
+            self.state.forget_written();
+        }
     }
 }
 
