@@ -19,6 +19,8 @@ use crate::text::{count, why};
 /// A socket that fails this often in a row has to be made anew.
 const RECEIVE_ERRORS_MAX: u32 = 16;
 const SUBSCRIBE_RETRY: Duration = Duration::from_secs(1);
+/// NETDEV_HASHENTRIES (include/linux/netdevice.h).
+const INDEX_LISTS: i32 = 256;
 /// `all` and `default`.
 const PSEUDO_INTERFACES: usize = 2;
 
@@ -96,8 +98,12 @@ impl<O: Sink> Engine<O> {
         if !lost && self.state.knows_just(&indices) {
             return Ok((None, netconf));
         }
+        // The kernel looks for an index in one of 256 lists (`dev_index_hash`, net/core/dev.c): one after the other, each is in the
+        // processor's cache but the first time.
+        indices.sort_unstable_by_key(|ifindex| ifindex % INDEX_LISTS);
         // The kernel announces those that have gone meanwhile.
-        let links = indices.iter().filter_map(|ifindex| self.ask_link(*ifindex, lost)).collect();
+        let mut links: Vec<Link> = indices.iter().filter_map(|ifindex| self.ask_link(*ifindex, lost)).collect();
+        links.sort_unstable_by_key(|link| link.ifindex);
         Ok((Some(links), netconf))
     }
 

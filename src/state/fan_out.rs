@@ -141,6 +141,9 @@ impl State {
     /// kernel opened all interfaces again.
     pub(super) fn apply_to_fan_out(&mut self, id: &SettingId, value: i32, cause: Cause, at: Option<u64>) -> bool {
         let SettingId::Announced(family, Attribute::Forwarding, ifindex) = *id else { return false };
+        if family == Family::V4 && ifindex != ALL && !self.fan_outs.is_on(family) {
+            return false; // IPv4 announces `all` first
+        }
         let Some(cell) = self.settings.cell(id).copied() else { return false };
         let changed = cell.current != Some(value);
         let wrong = cell.entry.is_some_and(|entry| !self.wants(entry, value));
