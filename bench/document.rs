@@ -164,11 +164,13 @@ impl Document {
              limits, niceness and control group, and with journald beside it. Each run is a container of its own. All others are units of\n\
              the same systemd at the same niceness, without a sandbox; beside busy loops they are at 0. The floor is the least that a\n\
              program can do that waits for netconf messages: a loop of direct system calls that receives one and writes, without a\n\
-             policy, a record or a second setting (`bench/floor.rs`). A change of `ip_forward` is told of while it still holds the\n\
-             RTNL lock, so who hears of it later, as an inotify loop does, may be quicker with it. Drifts come at least 10 ms apart. A\n\
-             time runs from the beginning of the write that breaks the setting. An audit is the processor's time that the guard thread\n\
-             takes for one, a dump that of a bare one of RTM_GETNETCONF. From start to READY is what the service takes longer than its unit\n\
-             with a program that says READY at once.\n",
+             policy, a record or a second setting (`bench/floor.rs`). The kernel announces a change of `ip_forward` while it still holds\n\
+             the RTNL lock, so a program that learns of it later, as an inotify loop does, may be quicker. Drifts come at least 10 ms\n\
+             apart. A time runs from the beginning of the write that breaks the setting. An audit is the processor's time that the guard\n\
+             thread takes for one, a dump that of a bare one of RTM_GETNETCONF. From start to READY is what the service takes longer than\n\
+             its unit with a program that says READY at once. Beside busy loops p99 is a matter of luck on this kernel (EEVDF, a tick of\n\
+             4 ms): it gives a woken thread the average progress of its group, whatever its niceness, and a loop that has made less and\n\
+             whose deadline is earlier runs first, until the next tick. That befalls some 1 to 4 % of all repairs.\n",
             self.0.len(),
             self.0[0].notes.join(" ")
         );
