@@ -19,7 +19,7 @@ const OTHER: &str = "bench-contender.service";
 /// As in the service's unit file.
 const NICENESS: &str = "Nice=-15";
 /// How long a contender needs to become idle.
-const SETTLED: Duration = Duration::from_millis(300);
+const START_TIME: Duration = Duration::from_millis(300);
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Contender {
@@ -78,7 +78,7 @@ pub struct Running(String);
 impl Running {
     pub fn service(unit: &str) -> Result<Running> {
         run(&format!("systemctl start {unit}"))?;
-        sleep(SETTLED);
+        sleep(START_TIME);
         Ok(Running(unit.into()))
     }
 
@@ -90,7 +90,7 @@ impl Running {
             .args(command)
             .status()?;
         ensure!(status.success(), "systemd-run {unit}: {status}");
-        sleep(SETTLED);
+        sleep(START_TIME);
         Ok(Running(unit.into()))
     }
 

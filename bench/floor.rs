@@ -16,7 +16,7 @@ const NLMSG_ERROR: u8 = 2;
 const NLMSG_DONE: u8 = 3;
 const NETCONFA_IFINDEX: u16 = 1;
 /// The receive timeout; after it, `Flips::once` reads the setting.
-const HEARS_FOR: Duration = Duration::from_secs(1);
+const RECEIVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// `struct nlmsghdr` and the padded `struct netconfmsg`.
 const ATTRIBUTES: usize = 16 + 4;
 
@@ -55,7 +55,7 @@ pub fn dump() -> io::Result<()> {
     }
 }
 
-/// A socket that receives what the kernel announces to a group. A read waits up to [`HEARS_FOR`] for a message.
+/// A socket that receives what the kernel announces to a group. A read waits up to [`RECEIVE_TIMEOUT`] for a message.
 pub fn listen(group: u32) -> io::Result<OwnedFd> {
     fn option<T>(socket: &OwnedFd, name: libc::c_int, value: &T) -> io::Result<libc::c_int> {
         let (pointer, length) = ((&raw const *value).cast(), size_of_val(value) as u32);
@@ -64,7 +64,7 @@ pub fn listen(group: u32) -> io::Result<OwnedFd> {
     }
     let socket = netlink()?;
     option(&socket, libc::SO_RCVBUFFORCE, &(64_i32 << 20))?;
-    option(&socket, libc::SO_RCVTIMEO, &libc::timeval { tv_sec: HEARS_FOR.as_secs() as i64, tv_usec: 0 })?;
+    option(&socket, libc::SO_RCVTIMEO, &libc::timeval { tv_sec: RECEIVE_TIMEOUT.as_secs() as i64, tv_usec: 0 })?;
     // SAFETY: all zero is a valid sockaddr_nl.
     let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
     (address.nl_family, address.nl_groups) = (libc::AF_NETLINK as u16, 1 << (group - 1));
@@ -90,11 +90,11 @@ fn kind(message: &[u8]) -> Option<u16> {
 }
 
 /// Waits for a message that announces this value of the target. False: none came in time.
-pub fn hear(socket: &OwnedFd, target: &Target, value: &str) -> io::Result<bool> {
-    let said = Some((target.ifindex, value.parse().map_err(io::Error::other)?));
+pub fn receive_value(socket: &OwnedFd, target: &Target, value: &str) -> io::Result<bool> {
+    let announced = Some((target.ifindex, value.parse().map_err(io::Error::other)?));
     let mut buffer = [0; 4096];
     while let Some(message) = receive(socket, &mut buffer)? {
-        if setting(message, target.attribute) == said {
+        if setting(message, target.attribute) == announced {
             return Ok(true);
         }
     }
@@ -107,7 +107,7 @@ pub fn floor(target: &Target) -> io::Result<()> {
     let socket = listen(RTNLGRP_IPV4_NETCONF)?;
     let file = OpenOptions::new().write(true).open(target.path())?;
     loop {
-        if hear(&socket, target, &target.wrong)? {
+        if receive_value(&socket, target, &target.wrong)? {
             // SAFETY: one byte is read of a live constant.
             checked(unsafe { libc::pwrite(file.as_raw_fd(), target.right.as_ptr().cast(), 1, 0) } as libc::c_long)?;
         }

@@ -16,7 +16,7 @@ use crate::document::{Run, percentile};
 use crate::floor;
 use crate::node::{Node, What, output, run as run_line};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// A guard thread that has not run for this long has finished its work.
 const DONE: Duration = Duration::from_millis(40);
 /// The service pings the watchdog after every third of the unit's `WatchdogSec=`.
@@ -70,8 +70,8 @@ fn of_threads<T>(pid: u32, file: &str, read: impl Fn(&str) -> Option<T>) -> Resu
     let mut all = Vec::new();
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
         let thread = thread?.path();
-        let said = read(&fs::read_to_string(thread.join(file))?).with_context(|| file.to_owned())?;
-        all.push((fs::read_to_string(thread.join("comm"))?.trim().to_owned(), said));
+        let value = read(&fs::read_to_string(thread.join(file))?).with_context(|| file.to_owned())?;
+        all.push((fs::read_to_string(thread.join("comm"))?.trim().to_owned(), value));
     }
     Ok(all)
 }
@@ -105,7 +105,7 @@ impl Ip {
         Ok(Ip(Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn()?))
     }
 
-    fn tell(&mut self, line: &str) -> Result<()> {
+    fn command(&mut self, line: &str) -> Result<()> {
         Ok(writeln!(self.0.stdin.as_mut().context("piped")?, "{line}")?)
     }
 }
@@ -126,10 +126,10 @@ pub fn storm(run: &mut Run, pods: usize) -> Result<()> {
     let (since, before) = (Instant::now(), processor_time(pid)?);
     let mut ip = Ip::start()?;
     for pod in 0..pods {
-        ip.tell(&format!("link add newpod{pod} type veth peer name pod{pod}"))?;
-        ip.tell(&format!("link set newpod{pod} up"))?;
+        ip.command(&format!("link add newpod{pod} type veth peer name pod{pod}"))?;
+        ip.command(&format!("link set newpod{pod} up"))?;
         if pod >= STAY {
-            ip.tell(&format!("link del newpod{}", pod - STAY))?;
+            ip.command(&format!("link del newpod{}", pod - STAY))?;
         }
         sleep((Duration::from_millis(30) * pod as u32).saturating_sub(since.elapsed()));
     }
@@ -138,8 +138,8 @@ pub fn storm(run: &mut Run, pods: usize) -> Result<()> {
     for pod in pods.saturating_sub(STAY)..pods {
         let path = format!("/proc/sys/net/ipv4/conf/newpod{pod}/rp_filter");
         while fs::read_to_string(&path)?.trim() != "2" {
-            if since.elapsed() > took + PATIENCE {
-                bail!("newpod{pod} was not put right within {PATIENCE:?}");
+            if since.elapsed() > took + TIMEOUT {
+                bail!("newpod{pod} was not put right within {TIMEOUT:?}");
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::floor;
 use crate::node::{Node, Target, What};
 
 /// A contender that takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// How many turns each contender takes, so that other load on the machine falls on all of them.
 const TURNS: usize = 2;
 
@@ -26,7 +26,7 @@ pub struct Flips {
     last_target: Target,
     last: File,
     /// The socket on which the kernel announces the repair; without it, a busy loop reads the setting, on a processor of its own.
-    told: Option<OwnedFd>,
+    announcements: Option<OwnedFd>,
 }
 
 /// How the benchmark learns that a setting is right.
@@ -35,7 +35,7 @@ pub enum Look {
     /// It reads the setting in a busy loop.
     Always,
     /// It waits for the kernel's announcement, so that it takes no processor time from the program that repairs.
-    Told,
+    Announced,
 }
 
 impl Flips {
@@ -45,8 +45,9 @@ impl Flips {
         // A change of `all` is complete when the last interface has it.
         let last_target = if what == What::IpForward { node.target(What::OneInterface) } else { target.clone() };
         let (file, last) = (open(&target)?, open(&last_target)?);
-        let told = (look == Look::Told).then(|| floor::listen(floor::RTNLGRP_IPV4_NETCONF)).transpose()?;
-        let flips = Flips { target, file, last_target, last, told };
+        let announcements =
+            (look == Look::Announced).then(|| floor::listen(floor::RTNLGRP_IPV4_NETCONF)).transpose()?;
+        let flips = Flips { target, file, last_target, last, announcements };
         flips.file.write_at(flips.target.right.as_bytes(), 0)?;
         Ok(flips)
     }
@@ -56,11 +57,11 @@ impl Flips {
         let since = Instant::now();
         self.file.write_at(self.target.wrong.as_bytes(), 0)?;
         while !(self.is_right(&self.file)? && self.is_right(&self.last)?) {
-            if let Some(told) = &self.told {
-                floor::hear(told, &self.last_target, &self.last_target.right)?;
+            if let Some(announcements) = &self.announcements {
+                floor::receive_value(announcements, &self.last_target, &self.last_target.right)?;
             }
-            if since.elapsed() > PATIENCE {
-                bail!("{} was not put right within {PATIENCE:?}", self.target.key);
+            if since.elapsed() > TIMEOUT {
+                bail!("{} was not put right within {TIMEOUT:?}", self.target.key);
             }
         }
         Ok(since.elapsed())
@@ -89,8 +90,8 @@ impl Flips {
             self.file.write_at(self.target.wrong.as_bytes(), 0)?;
             sleep(between);
             while !(self.is_right(&self.file)? && self.is_right(&self.last)?) {
-                if since.elapsed() > PATIENCE {
-                    bail!("{} was not put right within {PATIENCE:?}", self.target.key);
+                if since.elapsed() > TIMEOUT {
+                    bail!("{} was not put right within {TIMEOUT:?}", self.target.key);
                 }
                 sleep(between);
             }
@@ -143,7 +144,7 @@ pub fn busy(node: &Node, slice: &str, run: &mut Run, rounds: usize) -> Result<()
     let processors = std::thread::available_parallelism()?.get();
     let loops = loops(slice, processors * BUSY_LOOPS)?;
     real_time()?;
-    let flips = Flips::new(node, What::IpForward, Look::Told)?;
+    let flips = Flips::new(node, What::IpForward, Look::Announced)?;
     let mut times = [(Contender::Floor, Vec::new()), (Contender::Guard, Vec::new())];
     let mut waited = Duration::ZERO;
     let before = processors_time()?;

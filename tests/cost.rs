@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use common::{Namespace, PATIENCE, Running, run, sysctl_write, wait_sysctl};
+use common::{Namespace, Running, TIMEOUT, run, sysctl_write, wait_sysctl};
 use fwdguard::kernel::message::Link;
 use fwdguard::kernel::netconf::NetconfMessage;
 use fwdguard::kernel::sysctl::Outcome;
@@ -113,7 +113,7 @@ fn system_calls(interfaces: usize, key: &str) -> (f64, usize) {
     let attach = ["--quiet=all", "--attach", thread.file_name().unwrap().to_str().unwrap(), "--output"];
     let mut strace =
         Command::new("strace").args(attach).arg(&trace).spawn().expect("strace is installed: run 'make test'");
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while fs::read_to_string(thread.join("status")).unwrap().contains("TracerPid:\t0\n") {
         assert!(Instant::now() < deadline, "strace can't trace here");
         std::thread::sleep(Duration::from_millis(5));

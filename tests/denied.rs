@@ -90,8 +90,8 @@ fn every_interface_is_guarded_where_rtnetlink_answers_nothing() {
     guard.signal("HUP");
     guard.wait_notified("READY=1");
     let (_, records) = guard.stop();
-    let told = records.iter().filter(|record| record.get("SOURCE").is_some_and(|source| source == "rtnetlink dumps"));
-    assert_eq!(told.count(), 1, "once, however often everything is read: {:#?}", messages(&records));
+    let logged = records.iter().filter(|record| record.get("SOURCE").is_some_and(|source| source == "rtnetlink dumps"));
+    assert_eq!(logged.count(), 1, "once, however often everything is read: {:#?}", messages(&records));
 }
 
 #[test]
@@ -197,8 +197,8 @@ fn unreadable_files_are_logged() {
         ("etc/fwdguard.d/20.conf", "cannot be read (Permission denied; "),
         ("run/fwdguard.d", "the directory is refused: "),
     ] {
-        let told = stderr.lines().any(|line| line.contains(&format!("{path}: {end}")));
-        assert!(told, "{path}: {stderr}");
+        let logged = stderr.lines().any(|line| line.contains(&format!("{path}: {end}")));
+        assert!(logged, "{path}: {stderr}");
     }
     assert_eq!(status, Some(1), "{stderr}");
 }

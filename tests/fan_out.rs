@@ -32,8 +32,8 @@ fn interfaces_that_went_with_all_of_ipv6_are_as_they_were() {
         record["MESSAGE"].contains("static IPv6 addresses that were lost with it must be added again"),
         "{record:?}"
     );
-    let blamed = guard.repairs().into_iter().filter(|record| record["MESSAGE"].contains("writer unknown")).count();
-    assert_eq!(blamed, 0, "{:?}", messages(&guard.repairs()));
+    let unknown = guard.repairs().into_iter().filter(|record| record["MESSAGE"].contains("writer unknown")).count();
+    assert_eq!(unknown, 0, "{:?}", messages(&guard.repairs()));
     // A value that the administrator writes, even if the guard does not see the write, is the one that is restored from then on.
     sysctl_write(&v6("b0"), "0");
     std::thread::sleep(std::time::Duration::from_millis(50));
@@ -94,12 +94,12 @@ fn changes_by_the_guards_own_write_of_default_have_no_other_writer() {
             &format!("net.ipv4.conf.default.{name} = {other}\nnet.ipv4.conf.a0.{name} = {is}\n"),
         );
         let applied = ns.fwdguard(&["apply"]);
-        let said = String::from_utf8_lossy(&applied.stdout).into_owned();
+        let printed = String::from_utf8_lossy(&applied.stdout).into_owned();
         assert_eq!(
             (applied.status.code(), sysctl_read(&key("default")), sysctl_read(&key("a0"))),
             (Some(0), other.into(), is.clone())
         );
-        assert!(said.contains("cause: start") && !said.contains("cause: write"), "{said}");
+        assert!(printed.contains("cause: start") && !printed.contains("cause: write"), "{printed}");
     }
     // The same with the service.
     ns.veth("c0", "d0");

@@ -136,16 +136,16 @@ fn a_hostile_interface_is_one_well_formed_record_and_no_other_setting() {
         let holds = || fs::read_to_string(&file).expect("a setting").trim() == "1";
         wait(&holds, name);
         // The repairs of a new interface are made and logged.
-        let settled = guard.repairs().len();
+        let before = guard.repairs().len();
         fs::write(&file, "0").expect("a write");
         wait(&holds, name);
         let dots_changed = fwdguard::setting::printable(&swapped(name));
         let dots_changed = fwdguard::text::ascii(&dots_changed, 99);
         let key = format!("net.ipv4.conf.{dots_changed}.forwarding");
-        guard.wait_record(&key, |_| guard.repairs().iter().skip(settled).any(|r| r["SYSCTL"] == key));
-        let told: Vec<Record> = guard.repairs().into_iter().skip(settled).filter(|r| r["SYSCTL"] == key).collect();
-        assert_eq!(told.len(), 1, "{told:#?}");
-        assert_well_formed(&told[0]);
+        guard.wait_record(&key, |_| guard.repairs().iter().skip(before).any(|r| r["SYSCTL"] == key));
+        let logged: Vec<Record> = guard.repairs().into_iter().skip(before).filter(|r| r["SYSCTL"] == key).collect();
+        assert_eq!(logged.len(), 1, "{logged:#?}");
+        assert_well_formed(&logged[0]);
         for arguments in [["check", "--json"], ["apply", "--json"], ["policy", "--json"]] {
             assert_plain(&ns.fwdguard(&arguments), name);
             assert_plain(&ns.fwdguard(&arguments[..1]), name);
@@ -167,7 +167,7 @@ fn swapped(name: &OsStr) -> std::ffi::OsString {
 }
 
 fn wait(holds: &dyn Fn() -> bool, what: &OsStr) {
-    let deadline = std::time::Instant::now() + PATIENCE;
+    let deadline = std::time::Instant::now() + TIMEOUT;
     while !holds() {
         assert!(std::time::Instant::now() < deadline, "{what:?} is not put right");
         std::thread::sleep(std::time::Duration::from_millis(1));
@@ -226,11 +226,11 @@ fn a_hostile_policy_and_sysctl_d_print_no_escape_and_no_second_line() {
             assert!(errors.lines().all(|line| line.starts_with("fwdguard: ")), "{errors}");
             assert!(!errors.contains(|c| obeyed(c) && c != '\n'), "{errors:?}");
             let object = serde_json::from_slice::<serde_json::Value>(&output.stdout).ok();
-            let told = object
+            let logged = object
                 .map_or(errors.lines().filter(|line| !line.contains("Failed to set ")).count(), |object| {
                     object["errors"].as_array().expect("a list").len()
                 });
-            assert_eq!(told, 13, "{arguments:?}: {errors}");
+            assert_eq!(logged, 13, "{arguments:?}: {errors}");
         }
     }
     assert_plain_on_a_terminal(&ns, what);

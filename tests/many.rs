@@ -24,8 +24,8 @@ fn interfaces_that_went_with_all_are_known_all_the_same() {
     sysctl_write(&of("if7"), "0");
     let guard = ns.guard();
     // An interface that is changed before the record is made counts separately.
-    let told = |count: usize| -> Vec<Record> {
-        let deadline = Instant::now() + PATIENCE;
+    let wait_records = |count: usize| -> Vec<Record> {
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let mut records = guard.repairs();
             records.retain(|record| record["MESSAGE"].starts_with("Restored net.ipv4.ip_forward to 1: it was 0"));
@@ -41,7 +41,7 @@ fn interfaces_that_went_with_all_are_known_all_the_same() {
         for (name, value) in [("if7", "0"), ("if8", "0"), ("if9", "1"), ("default", "1")] {
             wait_sysctl(&of(name), value);
         }
-        told(round);
+        wait_records(round);
         // The guard compares new messages with the values that it knows.
         for (name, wrong, right) in [("if9", "0", "1"), ("if8", "1", "0")] {
             sysctl_write(&of(name), wrong);
@@ -55,7 +55,7 @@ fn interfaces_that_went_with_all_are_known_all_the_same() {
     run("ip link del if20");
     wait_sysctl(&of("new0"), "1");
     sysctl_write("net/ipv4/ip_forward", "0");
-    let records = told(4);
+    let records = wait_records(4);
     // `lo`, and all of the others but if7 and if8.
     let with_it = format!("; {} interfaces restored with it", 1 + MANY - 2);
     assert!(records.iter().all(|record| record["MESSAGE"].contains(&with_it)), "{:#?}", messages(&records));

@@ -181,7 +181,7 @@ fn every_link_leads_to_a_file() {
 }
 
 #[test]
-fn the_readme_is_for_who_arrives() {
+fn the_readme_is_for_newcomers() {
     let lines = read("README.md").lines().count();
     assert!(lines <= README_LINES_MAX, "README.md has {lines} lines; what is reference stands in the man pages");
 }

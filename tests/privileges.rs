@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bus::{Bus, Call, Logind};
-use common::{Namespace, PATIENCE, Running, left_out, reworded, run, sysctl_write, wait_sysctl};
+use common::{Namespace, Running, TIMEOUT, left_out, reworded, run, sysctl_write, wait_sysctl};
 
 const POLICY: &str = "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.rp_filter = 0\nnet.core.somaxconn = 4000\n";
 const CALLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/system-calls.md");
@@ -100,7 +100,7 @@ fn no_socket_listens_and_no_child_is_started() {
 fn the_bus_gets_only_the_listed_calls() {
     let ns = prepared();
     let mut bus = Bus::start(&ns);
-    let heard = bus.monitor();
+    let monitor = bus.monitor();
     let logind = bus.logind(false);
     let mut guard = bus.guard(&ns);
     let own = logind.wait_inhibitors(1, 1).remove(0).holder;
@@ -110,7 +110,7 @@ fn the_bus_gets_only_the_listed_calls() {
     logind.wait_inhibitors(2, 1);
     guard.wait_message("Resumed");
     guard.notifications();
-    let calls: BTreeSet<String> = heard
+    let calls: BTreeSet<String> = monitor
         .calls()
         .into_iter()
         .filter(|call| call.sender == own)
@@ -154,7 +154,10 @@ fn what_came_after_linux_3_10_has_a_way_without() {
             let (since, without) = cells[2].split_once(": ").unwrap_or((cells[2], ""));
             let since: Vec<u32> = since.split('.').map(|part| part.parse().expect(row)).collect();
             assert!(since.len() >= 2 && cells.iter().all(|cell| !cell.is_empty()), "{row}");
-            assert!(since[..] <= [3, 10][..] || !without.is_empty(), "nothing is said of what is done without: {row}");
+            assert!(
+                since[..] <= [3, 10][..] || !without.is_empty(),
+                "the row does not say what happens without it: {row}"
+            );
             later += u32::from(since[..] > [3, 10][..]);
         }
     }
@@ -221,7 +224,7 @@ fn each_call_of_one_processor_has_its_match_on_the_other() {
 }
 
 fn system_calls(trace: &Path) -> BTreeSet<String> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     // strace writes for a moment longer.
     let text = loop {
         let text = fs::read_to_string(trace).expect("a trace");

@@ -163,8 +163,8 @@ fn the_service_logs_it_and_recovers_once_it_is_fixed() {
     mode(&ns, "etc/fwdguard.d/20.conf", 0o666);
     let guard = ns.guard();
     assert_eq!(sysctl_read(KEY), "1001");
-    let told = guard.wait_message("20.conf: refused: users other than root can write ");
-    assert_eq!((&*told["PRIORITY"], &*told["POLICY_LINE"]), ("4", "0"));
+    let logged = guard.wait_message("20.conf: refused: users other than root can write ");
+    assert_eq!((&*logged["PRIORITY"], &*logged["POLICY_LINE"]), ("4", "0"));
     mode(&ns, "etc/fwdguard.d/20.conf", 0o644);
     wait_sysctl(KEY, "1002");
     mode(&ns, "etc/fwdguard.d", 0o777);

@@ -105,7 +105,7 @@ fn a_service_manager_that_hangs_holds_nothing_up() {
     for round in 1..=3 {
         sysctl_write("net/ipv4/ip_forward", "0");
         wait_sysctl("net/ipv4/ip_forward", "1");
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while guard.repairs().len() < round + 1 {
             assert!(Instant::now() < deadline, "repaired, and not logged: {:?}", messages(&guard.records()));
             std::thread::sleep(Duration::from_millis(5));
@@ -120,7 +120,7 @@ fn a_service_manager_that_hangs_holds_nothing_up() {
     guard.wait_notified("READY=1");
     guard.fill_notifications();
     guard.signal("TERM");
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while guard.is_running() {
         assert!(Instant::now() < deadline, "it does not stop");
         std::thread::sleep(Duration::from_millis(5));
@@ -212,7 +212,7 @@ impl Drop for Traced {
 
 /// Waits until `text` has been logged `times` times.
 fn wait_times(guard: &Running, text: &str, times: usize) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while guard.records().iter().filter(|r| r["MESSAGE"].contains(text)).count() < times {
         assert!(Instant::now() < deadline, "not {times} times {text:?}: {:#?}", messages(&guard.records()));
         std::thread::sleep(Duration::from_millis(5));
@@ -338,8 +338,8 @@ fn a_policy_that_can_t_be_read_leaves_the_last_good_one() {
     let mut guard = ns.guard();
     fs::remove_file(ns.path("etc/fwdguard.d/10.conf")).expect("remove");
     symlink("/nowhere", ns.path("etc/fwdguard.d/10.conf")).expect("a link");
-    let told = guard.wait_message("10.conf: cannot be read");
-    assert_eq!((&*told["PRIORITY"], &*told["POLICY_LINE"]), ("4", "0"));
+    let logged = guard.wait_message("10.conf: cannot be read");
+    assert_eq!((&*logged["PRIORITY"], &*logged["POLICY_LINE"]), ("4", "0"));
     // A reload by SIGHUP changes nothing.
     guard.signal("HUP");
     guard.wait_notified("RELOADING=1");

@@ -216,7 +216,7 @@ fn announced_changes_are_repaired_at_once() {
 }
 
 /// The kernel's own message, which it accepts from root of the namespace as well (uevent_net_rcv_skb, lib/kobject_uevent.c).
-fn tell_uevent(text: &[u8]) {
+fn send_uevent(text: &[u8]) {
     use rustix::net::{AddressFamily, SendFlags, SocketType, netlink, sendto, socket};
     let socket = socket(AddressFamily::NETLINK, SocketType::RAW, Some(netlink::KOBJECT_UEVENT)).expect("a socket");
     let length = 16 + text.len() as u32;
@@ -230,18 +230,18 @@ fn settings_of_a_loaded_module_are_checked() {
     ns.write("etc/fwdguard.d/10.conf", "net.core.somaxconn = 5000\n");
     let guard = ns.guard();
     sysctl_write_unseen("net/core/somaxconn", "100");
-    tell_uevent(b"add@/devices/virtual/net/a0\0ACTION=add\0");
-    tell_uevent(b"remove@/module/br_netfilter\0ACTION=remove\0");
+    send_uevent(b"add@/devices/virtual/net/a0\0ACTION=add\0");
+    send_uevent(b"remove@/module/br_netfilter\0ACTION=remove\0");
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(sysctl_read("net/core/somaxconn"), "100", "no other event causes a check");
-    tell_uevent(b"add@/module/br_netfilter\0ACTION=add\0DEVPATH=/module/br_netfilter\0SUBSYSTEM=module\0");
+    send_uevent(b"add@/module/br_netfilter\0ACTION=add\0DEVPATH=/module/br_netfilter\0SUBSYSTEM=module\0");
     wait_sysctl("net/core/somaxconn", "5000");
     let record = guard.wait_message("Restored net.core.somaxconn to 5000: it was 100");
     assert_eq!(record["CAUSE"], "module");
     assert!(record["MESSAGE"].contains("it was last seen correct "), "{record:?}");
     assert!(record["WRONG_USEC"].parse::<u64>().is_ok_and(|usec| usec > 300_000), "{record:?}");
     // Before Linux 5.12 a module is announced before its settings are there.
-    tell_uevent(b"add@/module/br_netfilter\0ACTION=add\0");
+    send_uevent(b"add@/module/br_netfilter\0ACTION=add\0");
     std::thread::sleep(Duration::from_millis(5));
     sysctl_write_unseen("net/core/somaxconn", "100");
     wait_sysctl("net/core/somaxconn", "5000");

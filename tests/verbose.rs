@@ -46,8 +46,12 @@ fn each_event_is_logged_before_its_decision() {
     let (_ns, guard) = logged(&["-vv"]);
     let records = debug(&guard);
     let at = |text: &str| messages(&records).iter().position(|message| message.starts_with(text));
-    let heard = at("netconf: ipv4 a0 forwarding 0");
-    assert!(heard.is_some() && heard < at("net.ipv4.conf.a0.forwarding 0, wanted 1"), "{:#?}", messages(&records));
+    let received = at("netconf: ipv4 a0 forwarding 0");
+    assert!(
+        received.is_some() && received < at("net.ipv4.conf.a0.forwarding 0, wanted 1"),
+        "{:#?}",
+        messages(&records)
+    );
     guard.signal("HUP");
     guard.wait_message("request: apply the reloaded policy");
     run("ip link set a0 down");
@@ -64,7 +68,7 @@ fn a_deferred_repair_is_logged_with_delay_and_reason() {
                 sysctl_write("net/ipv4/conf/a0/forwarding", "0");
             }
         });
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let is = |message: &str| {
             message.starts_with("net.ipv4.conf.a0.forwarding 0, wanted 1, deferred ")
                 && message.ends_with("s: over its budget")

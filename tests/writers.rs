@@ -187,7 +187,7 @@ impl Cgroup {
 impl Drop for Cgroup {
     fn drop(&mut self) {
         // It is busy until the last killed process is gone. Folders only: its files can't be removed.
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while self.0.exists() && Instant::now() < deadline {
             let _ = Command::new("find").arg(&self.0).args(["-depth", "-type", "d", "-delete"]).output();
         }
@@ -226,7 +226,7 @@ fn no_thread_keeps_more_than_net_admin() {
     let ns = Namespace::enter();
     let guard = ns.guard();
     // A thread sets its name shortly after its start.
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let names = thread_names(&guard);
         let known = ["guard", "reporter", "writers"].map(|name| names.contains(&name.to_string()));

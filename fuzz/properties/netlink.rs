@@ -13,11 +13,11 @@ const FIRST_OF_RTNETLINK: u16 = 16;
 const LONGEST_NAME: usize = 15;
 
 pub fn holds(data: &[u8]) {
-    let mut heard = Vec::new();
-    let whole = receive(data, data.len(), &mut heard);
+    let mut events = Vec::new();
+    let whole = receive(data, data.len(), &mut events);
     assert!(receive(data, data.len() + 1, &mut Vec::new()).is_err(), "truncated");
-    assert!(heard.len() <= data.len() / HEADER);
-    for message in &heard {
+    assert!(events.len() <= data.len() / HEADER);
+    for message in &events {
         match message {
             Event::Netconf(message) => assert!(message.ifindex.is_some()),
             Event::Link(link) => {
@@ -30,22 +30,22 @@ pub fn holds(data: &[u8]) {
                 }
             }
             Event::LinkGone { .. } | Event::Other => {}
-            Event::Broken => panic!("it is told as a loss"),
+            Event::Broken => panic!("it is a loss"),
         }
     }
     if let Some(expected) = decode(data) {
-        assert_eq!(whole.is_ok().then_some(&heard), expected.as_ref());
+        assert_eq!(whole.is_ok().then_some(&events), expected.as_ref());
     }
     if whole.is_ok() && data.len().is_multiple_of(4) {
         let mut twice = Vec::new();
         assert!(receive(&data.repeat(2), data.len() * 2, &mut twice).is_ok());
-        assert_eq!(twice, [heard.clone(), heard].concat());
+        assert_eq!(twice, [events.clone(), events].concat());
     }
 }
 
 /// The decoded events, or nothing if something was lost. `None`: there is a control message, which this decoder does not know.
 fn decode(data: &[u8]) -> Option<Option<Vec<Event>>> {
-    let (mut at, mut heard) = (0, Vec::new());
+    let (mut at, mut events) = (0, Vec::new());
     while at < data.len() {
         let Some((length, kind)) = u32_at(data, at).zip(u16_at(data, at + 4)) else { return Some(None) };
         let length = length as usize;
@@ -56,10 +56,10 @@ fn decode(data: &[u8]) -> Option<Option<Vec<Event>>> {
             return None;
         }
         let Some(message) = message(kind, &data[at + HEADER..at + length]) else { return Some(None) };
-        heard.push(message);
+        events.push(message);
         at += length.div_ceil(4) * 4;
     }
-    Some(Some(heard))
+    Some(Some(events))
 }
 
 fn message(kind: u16, payload: &[u8]) -> Option<Event> {

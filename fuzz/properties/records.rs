@@ -13,7 +13,7 @@ use fwdguard::journal;
 use fwdguard::journal::status::Status;
 use fwdguard::kernel::process::{Process, cmdline, place};
 use fwdguard::policy::Source;
-use fwdguard::policy::conflicts::{Mend, Origin};
+use fwdguard::policy::conflicts::{Origin, Remedy};
 use fwdguard::report::record::{Cause, Record, Subject};
 use fwdguard::report::writer::{Writer, name, short};
 use fwdguard::setting::{Key, printable};
@@ -88,7 +88,7 @@ pub fn holds(data: &[u8]) {
             source: source.clone(),
             origin: [Origin::SysctlD, Origin::Ufw, Origin::CommandLine, Origin::Tuned][usize::from(kind / 64)],
             behind: Some(source).filter(|_| kind % 5 == 0),
-            mend: Some(Mend { file: Path::new(OsStr::from_bytes(file)).into(), lines: writers })
+            remedy: Some(Remedy { file: Path::new(OsStr::from_bytes(file)).into(), lines: writers })
                 .filter(|_| kind % 24 == 1),
         },
         2 => Record::Contested { subject, key, repairs: 9, since: 0, writers, conflicts: vec![reason] },

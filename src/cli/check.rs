@@ -15,7 +15,7 @@ use super::advice::{self, Idle, KernelValues, Warning, summary};
 use super::load;
 use super::table::{Table, Tone, print_json, print_line};
 use crate::kernel::sysctl::{CONF_FOLDER, interfaces, is_absent};
-use crate::policy::conflicts::{self, Conflict, Mend, Origin};
+use crate::policy::conflicts::{self, Conflict, Origin, Remedy};
 use crate::policy::value::means;
 use crate::policy::{Policy, PolicyError, Source, Wanted};
 use crate::setting::{Attribute, Family, Key, printable};
@@ -238,7 +238,7 @@ impl Report {
         print_line(&summary(unmatched, holding, &absent, bad, apply_helps));
     }
 
-    /// The conflicting lines of one configuration with the remedy, and the interfaces that sysctl.d exempts from the vendor's pattern.
+    /// The conflicting lines of one configuration with the advice, and the interfaces that sysctl.d exempts from the vendor's pattern.
     fn print_conflicts(&self, origin: Origin, title: &str, when: &str, [remove, how]: [&str; 2]) {
         let mut table = Table::new(&[title, "SAYS", "POLICY", "WHERE"]);
         for (interface, source) in self.policy.exempt.iter().filter(|_| origin == Origin::SysctlD) {
@@ -260,20 +260,23 @@ impl Report {
         if conflicts.is_empty() {
             return;
         }
-        let mut mends = BTreeMap::<&Path, Mend>::new();
-        for mend in conflicts.iter().filter_map(|conflict| conflict.mend.as_ref()) {
-            mends.entry(&mend.file).and_modify(|known| known.add(mend.clone())).or_insert_with(|| mend.clone());
+        let mut remedies = BTreeMap::<&Path, Remedy>::new();
+        for remedy in conflicts.iter().filter_map(|conflict| conflict.remedy.as_ref()) {
+            remedies
+                .entry(&remedy.file)
+                .and_modify(|known| known.add(remedy.clone()))
+                .or_insert_with(|| remedy.clone());
         }
-        let remedy = match (conflicts.iter().any(|conflict| conflict.mend.is_none()), mends.is_empty()) {
+        let advice = match (conflicts.iter().any(|conflict| conflict.remedy.is_none()), remedies.is_empty()) {
             (true, true) => format!("; {remove} them{how}"),
             (true, false) => format!("; {remove} your own{how}"),
             (false, _) => String::new(),
         };
-        print_line(&format!("{when}{remedy}"));
+        print_line(&format!("{when}{advice}"));
         if conflicts.iter().any(|conflict| conflict.behind.is_some()) {
             print_line("An indented line takes effect once those above it are removed");
         }
-        for Mend { file, lines } in mends.values() {
+        for Remedy { file, lines } in remedies.values() {
             print_line(&format!("Do not edit those in /usr/lib; add to {}:", printable(file.as_os_str())));
             lines.iter().for_each(|line| print_line(&one_line(&format!("  {line}"))));
         }

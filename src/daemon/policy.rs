@@ -76,14 +76,18 @@ impl Daemon {
                 }
                 // A vendor's pattern is one record, with all lines that are needed against it.
                 Entry::Occupied(line) => {
-                    found[*line.get()].mend.iter_mut().zip(conflict.mend).for_each(|(mend, more)| mend.add(more));
+                    found[*line.get()]
+                        .remedy
+                        .iter_mut()
+                        .zip(conflict.remedy)
+                        .for_each(|(remedy, more)| remedy.add(more));
                 }
             }
         }
         self.reporter.status.get().conflicts = by_key;
         self.reporter.status_changed(); // a line that is gone has no record
         found.retain(|conflict| !self.conflicts.contains(&against(conflict)));
-        for Conflict { key, entry, says, source, origin, behind, mend } in found {
+        for Conflict { key, entry, says, source, origin, behind, remedy } in found {
             self.reporter.report(Record::Conflict {
                 key: self.policy.name(&key, entry),
                 ours: self.policy.value(entry).into(),
@@ -92,7 +96,7 @@ impl Daemon {
                 source,
                 origin,
                 behind,
-                mend,
+                remedy,
             });
         }
         self.conflicts = lines.into_keys().collect();

@@ -33,7 +33,7 @@ pub struct Lookup {
 
 pub struct Node {
     dumps: Dumps,
-    door: Sysctl,
+    sysctl: Sysctl,
     pub family: Family,
     pub links: BTreeMap<i32, Link>,
     /// Sorted by interface.
@@ -74,7 +74,7 @@ impl Node {
         }
         let mut node = Node {
             dumps,
-            door: Sysctl::new(Default::default()),
+            sysctl: Sysctl::new(Default::default()),
             family,
             links: BTreeMap::new(),
             addresses: Vec::new(),
@@ -172,13 +172,13 @@ impl Node {
 
     /// A setting by its key. `None`: it does not exist, or may not be read.
     pub fn setting(&mut self, key: &str) -> Option<String> {
-        self.door.read(&Key::parse(key).ok()?).ok()
+        self.sysctl.read(&Key::parse(key).ok()?).ok()
     }
 
     /// A setting of an interface of this family's `conf`.
     pub fn conf(&mut self, interface: i32, name: &str) -> Option<String> {
         let interface = self.links.get(&interface)?.name.clone();
-        self.door.read(&Key::in_table(self.family.folder(), "conf", &interface, name)).ok()
+        self.sysctl.read(&Key::in_table(self.family.folder(), "conf", &interface, name)).ok()
     }
 
     /// A setting of this family that is on if it is so for all or for the interface (`IN_DEV_ORCONF`).

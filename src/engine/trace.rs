@@ -40,10 +40,10 @@ impl<O: Sink> Engine<O> {
             Event::Netconf(netconf) => {
                 let family = if i32::from(netconf.family) == libc::AF_INET { "ipv4" } else { "ipv6" };
                 let values = [("forwarding", netconf.forwarding), ("rp_filter", netconf.rp_filter)];
-                let said = values.iter().filter_map(|(what, value)| Some(format!(" {what} {}", (*value)?)));
+                let shown = values.iter().filter_map(|(what, value)| Some(format!(" {what} {}", (*value)?)));
                 let other = netconf.other.map(|number| format!(" attribute {number}"));
-                let said: String = said.chain(other).collect();
-                format!("netconf: {family} {}{said}", netconf.ifindex.map_or("?".into(), name))
+                let shown: String = shown.chain(other).collect();
+                format!("netconf: {family} {}{shown}", netconf.ifindex.map_or("?".into(), name))
             }
             Event::Link(link) => {
                 let up = link.up.map_or("", |up| if up { ", up" } else { ", down" });

@@ -56,7 +56,7 @@ fn sample(last: Option<&Record>, writer: &Writer) -> Option<Record> {
             source: source(),
             origin: Origin::SysctlD,
             behind: None,
-            mend: None,
+            remedy: None,
         },
         Some(Record::Conflict { .. }) => Record::Repaired {
             subject: subject(),

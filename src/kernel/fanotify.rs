@@ -11,7 +11,7 @@ use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags, MarkFlags, MaskFlags}
 use rustix::fs::CWD;
 
 use super::descriptors::is_one_of_the_last;
-use super::sysctl::{path, says_absent};
+use super::sysctl::{is_absent_error, path};
 use crate::setting::Key;
 
 /// At most so many files are watched for writers; each takes a descriptor and two marks. `all`, `default` and what the policy
@@ -87,7 +87,7 @@ impl Marks {
             // fanotify_mark(2): no more marks are granted, or no more descriptors.
             Err(error) => match error.raw_os_error() {
                 Some(libc::ENOSPC | libc::ENOMEM | libc::EMFILE | libc::ENFILE) => Ok(false),
-                _ if says_absent(&error) => Ok(false),
+                _ if is_absent_error(&error) => Ok(false),
                 _ => Err(error),
             },
         }

@@ -252,7 +252,7 @@ pub fn is_absent(errno: Errno) -> bool {
 }
 
 /// The same of an error of the library's.
-pub fn says_absent(error: &io::Error) -> bool {
+pub fn is_absent_error(error: &io::Error) -> bool {
     Errno::from_io_error(error).is_some_and(is_absent)
 }
 

@@ -54,7 +54,7 @@ pub struct Conflict {
     /// The line that is in effect instead of this one, until it is removed.
     pub behind: Option<Source>,
     /// For a vendor's line, which should not be edited.
-    pub mend: Option<Mend>,
+    pub remedy: Option<Remedy>,
 }
 
 impl Conflict {
@@ -62,20 +62,20 @@ impl Conflict {
     fn new(wanted: &Wanted, own: &Key, says: &Arc<str>, source: &Source, origin: Origin) -> Conflict {
         let (key, entry) = wanted.clone();
         let says = in_unit_of(&key, own, says);
-        Conflict { key, entry, says, source: source.clone(), origin, behind: None, mend: None }
+        Conflict { key, entry, says, source: source.clone(), origin, behind: None, remedy: None }
     }
 }
 
 /// Lines to add to a file of the administrator's, which override a vendor's.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mend {
+pub struct Remedy {
     pub file: PathBuf,
     pub lines: Vec<String>,
 }
 
-impl Mend {
+impl Remedy {
     /// Adds lines for the same file, each once: a pattern of the policy is one line, however many interfaces it matches.
-    pub fn add(&mut self, more: Mend) {
+    pub fn add(&mut self, more: Remedy) {
         for line in more.lines {
             if !self.lines.contains(&line) {
                 self.lines.push(line);
@@ -85,7 +85,7 @@ impl Mend {
 }
 
 /// `'net.ipv4.ip_forward = 1' to /etc/sysctl.d/k8s-forward.conf`
-impl fmt::Display for Mend {
+impl fmt::Display for Remedy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "'{}' to {}", self.lines.join("' and '"), printable(self.file.as_os_str()))
     }
@@ -182,13 +182,13 @@ pub fn unread(root: &Path) -> Option<String> {
 /// would be in effect if it were removed.
 pub fn find(policy: &Policy, root: &Path, settings: &[Wanted]) -> Vec<Conflict> {
     let is_vendors = |source: &Source| source.file.starts_with(files::below(root, Path::new(VENDORS)));
-    let mend = |file: &Path, line: String| Some(Mend { file: files::below(root, file), lines: vec![line] });
+    let remedy = |file: &Path, line: String| Some(Remedy { file: files::below(root, file), lines: vec![line] });
     let sysctl_d = sysctl_d(root);
     let mut found = in_files(policy, settings, &sysctl_d, Origin::SysctlD, is_vendors);
     for conflict in found.iter_mut().filter(|conflict| is_vendors(&conflict.source)) {
         let Conflict { key, entry, source, .. } = &*conflict;
         let by_pattern = sysctl_d.lines_for(key).iter().any(|line| line.1 == source && line.2.names().is_none());
-        conflict.mend = mend(&applied_after(&source.file), own_line(policy, key, *entry, by_pattern));
+        conflict.remedy = remedy(&applied_after(&source.file), own_line(policy, key, *entry, by_pattern));
     }
     if let Some(file) = ufw_sysctl(root) {
         let known: HashSet<Source> = found.iter().map(|conflict| conflict.source.clone()).collect();
@@ -224,7 +224,7 @@ pub fn find(policy: &Policy, root: &Path, settings: &[Wanted]) -> Vec<Conflict> 
         let is_refused = value::is_refused(&name, says.trim_start_matches(['<', '>']));
         let mut conflict = Conflict::new(setting, &name, says, source, Origin::Tuned);
         if is_vendors(source) && !tuned.keeps_its_lines {
-            conflict.mend = mend(&Path::new(FOLDERS[0]).join(OWN_FILE), own_line(policy, key, setting.1, false));
+            conflict.remedy = remedy(&Path::new(FOLDERS[0]).join(OWN_FILE), own_line(policy, key, setting.1, false));
         }
         (is_otherwise && !is_refused).then_some(conflict)
     }));

@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::Error;
-use crate::kernel::sysctl::says_absent;
+use crate::kernel::sysctl::is_absent_error;
 use crate::setting::printable;
 use crate::text::why;
 
@@ -76,7 +76,7 @@ pub fn chase(root: &Path, path: &Path) -> Chased {
                 let metadata = match next.symlink_metadata() {
                     Ok(metadata) => metadata,
                     Err(error) => {
-                        chased.refused = (!says_absent(&error)).then(|| why(&error));
+                        chased.refused = (!is_absent_error(&error)).then(|| why(&error));
                         return chased;
                     }
                 };

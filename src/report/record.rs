@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use super::woke::Woke;
 use super::writer::Writer;
 use crate::policy::Source;
-use crate::policy::conflicts::{Mend, Origin};
+use crate::policy::conflicts::{Origin, Remedy};
 use crate::setting::Key;
 
 /// The source whose loss leaves every interface unguarded.
@@ -100,7 +100,7 @@ pub enum Record {
         origin: Origin,
         /// The line that overrides this one for as long as it exists.
         behind: Option<Source>,
-        mend: Option<Mend>,
+        remedy: Option<Remedy>,
     },
     Repaired {
         subject: Subject,

@@ -34,7 +34,7 @@ impl Record {
             }
             Record::PolicyNotice { text, .. } => format!("Policy notice: {text}"),
             Record::PolicyError { text, .. } => format!("Policy error: {text}"),
-            Record::Conflict { key, ours, policy, says, source, origin, behind, mend } => {
+            Record::Conflict { key, ours, policy, says, source, origin, behind, remedy } => {
                 let (when, own) = match origin {
                     Origin::SysctlD => ("at boot, by 'sysctl --system' or by udev", "remove or correct the line"),
                     Origin::Ufw => ("when ufw starts, at boot or by 'ufw enable'", "remove or correct the line"),
@@ -50,7 +50,7 @@ impl Record {
                     "Conflict: {}:{} sets {key} = {says}, but the policy requires {ours} ({policy}); it will be applied {when}{once}; {}",
                     printable(source.file.as_os_str()),
                     source.line,
-                    mend.as_ref().map_or(own.into(), |mend| format!("add {mend}"))
+                    remedy.as_ref().map_or(own.into(), |remedy| format!("add {remedy}"))
                 )
             }
             Record::Repaired { subject, new, received, finished, interfaces, last_good, writer, .. } => {
@@ -247,7 +247,7 @@ mod tests {
                 source: source("/f"),
                 origin,
                 behind,
-                mend: None,
+                remedy: None,
             };
             let text = "Conflict: /f:1 sets net.ipv4.ip_forward = 0, but the policy requires 1 (50-kubernetes.conf:9); it will be applied ";
             assert_eq!(record.text(), format!("{text}{says}"));

@@ -84,7 +84,7 @@ impl State {
             SettingId::Announced(family, Attribute::Forwarding, _) => Some((family, all_forwarding(family))),
             _ => None,
         };
-        let blamed = match all_of {
+        let contested = match all_of {
             _ if self.contests.waits(id, now) => id.clone(),
             Some((family, ref all)) if all != id => {
                 let calm = self.fan_outs.calm_at(family);
@@ -99,11 +99,11 @@ impl State {
         if let Some((family, _)) = all_of.filter(|(_, all)| all == id) {
             self.fan_outs.expect(family, job.cause, job.received);
         }
-        let due = self.contests.not_before(&blamed).filter(|due| *due > now);
-        let reason = if blamed == *id { "over its budget" } else { "all.forwarding of its family is contested" };
+        let due = self.contests.not_before(&contested).filter(|due| *due > now);
+        let reason = if contested == *id { "over its budget" } else { "all.forwarding of its family is contested" };
         let usec = due.or(self.fan_outs.calm_due()).unwrap_or(now).saturating_sub(now);
         self.note_decision(id, job.new.as_deref(), Verdict::Deferred { usec, reason });
-        self.queue.defer(id, job, blamed);
+        self.queue.defer(id, job, contested);
         true
     }
 

@@ -18,7 +18,7 @@ use zbus::fdo::RequestNameFlags;
 use zbus::message::{Header, Type};
 use zbus::{Connection, MessageStream, fdo};
 
-use crate::common::{Namespace, PATIENCE, Running};
+use crate::common::{Namespace, Running, TIMEOUT};
 
 pub const ADDRESS: &str = "unix:path=/run/bus.socket";
 const CONFIG: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
@@ -187,8 +187,8 @@ impl Bus {
             let monitoring = fdo::MonitoringProxy::new(&connection).await.expect("the bus");
             monitoring.become_monitor(&[], 0).await.expect("a monitor");
         });
-        let heard = Monitor::default();
-        let calls = heard.0.clone();
+        let monitor = Monitor::default();
+        let calls = monitor.0.clone();
         self.runtime.spawn(async move {
             while let Some(Ok(message)) = stream.next().await {
                 let header = message.header();
@@ -204,7 +204,7 @@ impl Bus {
                 });
             }
         });
-        heard
+        monitor
     }
 
     /// A peer that is not logind announces a sleep or its end.
@@ -274,14 +274,14 @@ impl Logind {
     /// Goes to sleep (`true`) or wakes (`false`), and announces it.
     pub fn sleep(&self, start: bool) {
         self.manager.0.lock().unwrap().preparing = start;
-        let said = self.connection.emit_signal(None::<&str>, LOGIND_PATH, MANAGER, "PrepareForSleep", &start);
-        self.runtime.block_on(said).expect("a signal");
+        let emitted = self.connection.emit_signal(None::<&str>, LOGIND_PATH, MANAGER, "PrepareForSleep", &start);
+        self.runtime.block_on(emitted).expect("a signal");
     }
 
     /// Emits any signal.
     pub fn say(&self, member: &str, body: &(impl serde::Serialize + zbus::DynamicType)) {
-        let said = self.connection.emit_signal(None::<&str>, LOGIND_PATH, MANAGER, member, body);
-        self.runtime.block_on(said).expect("a signal");
+        let emitted = self.connection.emit_signal(None::<&str>, LOGIND_PATH, MANAGER, member, body);
+        self.runtime.block_on(emitted).expect("a signal");
     }
 
     /// Every lock that was ever taken, in order.
@@ -291,7 +291,7 @@ impl Logind {
 
     /// Waits until `taken` locks have been taken in all and exactly the last `held` of them are held.
     pub fn wait_inhibitors(&self, taken: usize, held: usize) -> Vec<Inhibitor> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let inhibitors = self.inhibitors();
             let holds = |(n, inhibitor): (usize, &Inhibitor)| inhibitor.held == (n + held >= taken);
@@ -305,7 +305,7 @@ impl Logind {
 
     /// Waits until a peer has asked whether a sleep is in preparation.
     pub fn wait_asked(&self) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while self.manager.0.lock().unwrap().asked == 0 {
             assert!(Instant::now() < deadline, "no peer asks for PreparingForSleep");
             std::thread::sleep(Duration::from_millis(2));
@@ -319,7 +319,7 @@ impl Logind {
 
     /// Waits until this many requests have been refused.
     pub fn wait_refused(&self, times: usize) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while self.refused() < times {
             assert!(Instant::now() < deadline, "not refused {times} times");
             std::thread::sleep(Duration::from_millis(5));

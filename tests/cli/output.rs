@@ -144,17 +144,21 @@ fn the_service_exits_with_2_only_for_invalid_options_and_names_their_file() {
     const SAYS: &str = "; the options of the service are in /etc/sysconfig/fwdguard (OPTIONS=)";
     let ns = Namespace::enter();
     let notify = std::os::unix::net::UnixDatagram::bind(NOTIFY_SOCKET).expect("a notify socket");
-    notify.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    notify.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
     let ended = |arguments: &[&str]| {
         let output =
             ns.command().arg("run").args(arguments).env("NOTIFY_SOCKET", NOTIFY_SOCKET).output().expect("runs");
-        let mut told = [0; 4096];
-        let length = notify.recv(&mut told).expect("a status");
-        let told = String::from_utf8_lossy(&told[..length]).into_owned();
-        let said = stderr(&output);
-        assert_eq!((said.lines().count(), stdout(&output)), (1, String::new()), "{arguments:?}: {said}");
-        assert_eq!(format!("fwdguard: {}", told.strip_prefix("STATUS=").expect("a status")), said, "{arguments:?}");
-        (output.status.code().expect("an exit status"), said)
+        let mut buffer = [0; 4096];
+        let length = notify.recv(&mut buffer).expect("a status");
+        let status_line = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        let message = stderr(&output);
+        assert_eq!((message.lines().count(), stdout(&output)), (1, String::new()), "{arguments:?}: {message}");
+        assert_eq!(
+            format!("fwdguard: {}", status_line.strip_prefix("STATUS=").expect("a status")),
+            message,
+            "{arguments:?}"
+        );
+        (output.status.code().expect("an exit status"), message)
     };
     for (arguments, wrong) in [
         (&["--audit-intervall", "5"][..], "'--audit-intervall' found; a similar argument exists: '--audit-interval'; "),
@@ -167,11 +171,11 @@ fn the_service_exits_with_2_only_for_invalid_options_and_names_their_file() {
         (&["--help"], "--help"),
         (&["--version"], "unexpected argument '--version' found"),
     ] {
-        let (status, said) = ended(arguments);
-        assert_eq!(status, 2, "{arguments:?}: {said}");
+        let (status, message) = ended(arguments);
+        assert_eq!(status, 2, "{arguments:?}: {message}");
         assert!(
-            said.is_ascii() && said.contains(wrong) && said.ends_with(&format!("{SAYS}\n")),
-            "{arguments:?}: {said}"
+            message.is_ascii() && message.contains(wrong) && message.ends_with(&format!("{SAYS}\n")),
+            "{arguments:?}: {message}"
         );
     }
     // After any other failure the status is 1, and systemd starts the service again.

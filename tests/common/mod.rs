@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 pub use sysctl::*;
 
 /// Long enough for a busy two-core machine; a test that passes never waits for it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 pub const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
 /// The MESSAGE_ID of a repair.
 pub const REPAIRED: &str = "02a3fbd85f774dd6911132d4e66f40b6";
@@ -130,7 +130,7 @@ impl Running {
     ) -> Running {
         let _ = fs::remove_file(NOTIFY_SOCKET);
         let notify = UnixDatagram::bind(NOTIFY_SOCKET).expect("a notify socket");
-        notify.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        notify.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
         let mut command = ns.command();
         command.args(["run", "--audit-interval", "86400", "--root"]).arg(ns.root());
         command.env("NOTIFY_SOCKET", NOTIFY_SOCKET).stderr(Stdio::piped());
@@ -222,7 +222,7 @@ impl Running {
 
     /// Waits for a record for which `is` holds.
     pub fn wait_record(&self, what: &str, is: impl Fn(&Record) -> bool) -> Record {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             if let Some(record) = self.records().into_iter().find(|record| is(record)) {
                 return record;
@@ -255,7 +255,7 @@ impl Running {
         let sender = UnixDatagram::unbound().expect("a socket");
         let is_read = Arc::strong_count(&self.journal) > 1;
         let is_sent = is_read && sender.send_to(format!("MESSAGE={LAST}\n").as_bytes(), JOURNAL_SOCKET).is_ok();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while is_sent && !self.records().iter().any(is_last) {
             assert!(Instant::now() < deadline, "the journal is not read");
             std::thread::sleep(Duration::from_millis(1));
@@ -290,11 +290,11 @@ pub fn reworded(command: &mut Command, reword: impl FnOnce(Vec<OsString>) -> Vec
 /// Waits until `source` has been logged as lost (or available again) `times` times.
 pub fn wait_source(guard: &Running, source: &str, text: &str, times: usize) -> Record {
     let is = |record: &Record| record.get("SOURCE").is_some_and(|s| s == source) && record["MESSAGE"].contains(text);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
-        let mut told: Vec<_> = guard.records().into_iter().filter(is).collect();
-        if told.len() >= times {
-            return told.swap_remove(times - 1);
+        let mut logged: Vec<_> = guard.records().into_iter().filter(is).collect();
+        if logged.len() >= times {
+            return logged.swap_remove(times - 1);
         }
         assert!(Instant::now() < deadline, "no {text:?} of {source}: {:?}", messages(&guard.records()));
         std::thread::sleep(Duration::from_millis(5));

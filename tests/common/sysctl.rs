@@ -24,7 +24,7 @@ pub fn sysctl_write_unseen(key: &str, value: &str) {
 /// Waits until `key` is `value`. Tests share the kernel's RTNL lock across their namespaces, and one that writes `ip_forward`
 /// in a loop keeps another's guard waiting for seconds.
 pub fn wait_sysctl(key: &str, value: &str) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while sysctl_read(key) != value {
         assert!(Instant::now() < deadline, "{key} is {}, not {value}", sysctl_read(key));
         std::thread::sleep(Duration::from_millis(1));

@@ -15,7 +15,7 @@ fn ip_forward_off() {
         assert_eq!(object["mend"], "sysctl -w net.ipv4.ip_forward=1");
     }
     let object = node.diagnose(POD).0;
-    node.mends(POD, &object);
+    node.remedy_works(POD, &object);
 }
 
 #[test]
@@ -30,7 +30,7 @@ fn one_interface_does_not_forward() {
     node.expect(&format!("{POD} --in eth1"), &[], &["eth1"]);
     node.expect(&format!("{POD} --from {FAR}"), &[], &["eth1"]);
     let object = node.diagnose(POD).0;
-    node.mends(POD, &object);
+    node.remedy_works(POD, &object);
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn the_pods_interface_does_not_forward_the_answer() {
     sysctl_write("net/ipv4/conf/cali1/forwarding", "0");
     let object = node.expect(POD, &["forwarding-off"], &["on the way back", "net.ipv4.conf.cali1.forwarding is 0"]);
     assert_eq!(object["faults"][0]["way"], "back");
-    node.mends(POD, &object);
+    node.remedy_works(POD, &object);
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn an_interface_with_a_dot_in_its_name() {
     run("ip link set eth0 name eth0.100");
     sysctl_write("net/ipv4/conf/eth0.100/forwarding", "0");
     let object = node.expect(POD, &["forwarding-off"], &["net.ipv4.conf.eth0/100.forwarding is 0"]);
-    node.mends(POD, &object);
+    node.remedy_works(POD, &object);
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn strict_rp_filter_on_an_asymmetric_path() {
         // The path is right where the packet comes in by the interface that its answer leaves by.
         node.expect(&format!("{POD} --from {FAR}"), &[], &["eth1"]);
         node.expect(POD, &[], &[]);
-        node.mends(&arguments, &object);
+        node.remedy_works(&arguments, &object);
     }
     // Loose mode is enough, and the kernel uses the higher of the two values.
     sysctl_write("net/ipv4/conf/all/rp_filter", "2");
@@ -101,7 +101,7 @@ fn routes_that_let_nothing_through() {
         let route = format!("{kind} 10.244.1.0/28");
         let object = node.expect(POD, &["refusing-route"], &[&route]);
         assert_eq!(object["faults"][0]["route"], *route);
-        node.mends(POD, &object);
+        node.remedy_works(POD, &object);
     }
 }
 
@@ -117,7 +117,7 @@ fn a_rule_has_the_node_keep_what_arrives() {
         assert_eq!((&object["faults"][0]["route"], &object["arrivals"][0]["there"]), (&route.into(), &kept));
     }
     let object = node.diagnose(&format!("{POD} --in eth0")).0;
-    node.mends(&format!("{POD} --in eth0"), &object);
+    node.remedy_works(&format!("{POD} --in eth0"), &object);
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn the_egress_is_down() {
     // With another route left, the packet would go astray.
     run("ip route add default via 10.9.0.2");
     node.expect(POD, &["egress-down"], &["cali1", "is down"]);
-    node.mends(POD, &object);
+    node.remedy_works(POD, &object);
     // As Calico has it: no address, and the route goes with the link.
     run("ip route del default");
     run("ip address flush dev cali1");
@@ -157,10 +157,10 @@ fn the_remote_of_a_vxlan_has_no_route() {
     if !node.has_vxlan("") {
         return;
     }
-    let said = ["vx0", "192.0.2.9", "no route leads to it"];
-    node.expect("10.245.0.7", &["tunnel"], &said);
+    let texts = ["vx0", "192.0.2.9", "no route leads to it"];
+    node.expect("10.245.0.7", &["tunnel"], &texts);
     run("ip neighbour replace 10.245.0.7 lladdr 02:00:00:00:00:07 dev vx0");
-    node.expect("10.245.0.7", &["tunnel"], &said);
+    node.expect("10.245.0.7", &["tunnel"], &texts);
     run("ip route add blackhole 192.0.2.0/24");
     node.expect("10.245.0.7", &["tunnel"], &["blackhole 192.0.2.0/24"]);
     // The outer route is there; now its next hop is not.
@@ -211,9 +211,9 @@ fn two_faults_are_both_named_the_one_that_drops_first_first() {
     let arguments = format!("{POD} --from {FAR} --in eth0");
     sysctl_write("net/ipv4/conf/all/rp_filter", "1");
     sysctl_write("net/ipv4/ip_forward", "0");
-    let said = ["net.ipv4.ip_forward is 0", "net.ipv4.conf.all.rp_filter is 1"];
-    let object = node.expect(&arguments, &["forwarding-off", "rp-filter"], &said);
-    node.mends(&arguments, &object);
+    let texts = ["net.ipv4.ip_forward is 0", "net.ipv4.conf.all.rp_filter is 1"];
+    let object = node.expect(&arguments, &["forwarding-off", "rp-filter"], &texts);
+    node.remedy_works(&arguments, &object);
     // InAddrErrors counts it although no route is there either (ip_error).
     sysctl_write("net/ipv4/ip_forward", "0");
     node.expect("10.250.0.1", &["forwarding-off", "no-route"], &["net.ipv4.ip_forward is 0", "no route leads"]);
@@ -223,7 +223,7 @@ fn two_faults_are_both_named_the_one_that_drops_first_first() {
 }
 
 #[test]
-fn what_rp_filter_drops_meanwhile_tells_where_it_arrives() {
+fn what_rp_filter_drops_meanwhile_shows_where_it_arrives() {
     let node = Node::new();
     sysctl_write("net/ipv4/conf/all/rp_filter", "1");
     run(&format!("ip -n client address add {FAR} dev eth0"));
@@ -238,8 +238,8 @@ fn what_rp_filter_drops_meanwhile_tells_where_it_arrives() {
     sender.args(["--net=/run/netns/client", "bash", "-c", &send]);
     let silent = sender.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut sender = silent.spawn().expect("nsenter runs");
-    let said = ["net.ipv4.conf.all.rp_filter is 1", "on eth0", "leads to eth1"];
-    node.expect(&format!("{POD} --from {FAR}"), &["rp-filter"], &said);
+    let texts = ["net.ipv4.conf.all.rp_filter is 1", "on eth0", "leads to eth1"];
+    node.expect(&format!("{POD} --from {FAR}"), &["rp-filter"], &texts);
     let object = node.expect(POD, &[], &["Forwarded"]);
     assert!(object["warnings"][0].as_str().is_some_and(|text| text.contains("rp_filter is dropping")), "{object:#}");
     sender.kill().and_then(|()| sender.wait()).expect("its end");

@@ -55,15 +55,15 @@ impl Node {
         (String::from_utf8(stdout).expect("UTF-8"), status.code().expect("no signal"))
     }
 
-    /// Asserts exactly these faults, in this order, and each text of `said` in the verdict.
-    pub fn expect(&self, arguments: &str, faults: &[&str], said: &[&str]) -> Value {
+    /// Asserts exactly these faults, in this order, and each text of `texts` in the verdict.
+    pub fn expect(&self, arguments: &str, faults: &[&str], texts: &[&str]) -> Value {
         let (object, status) = self.diagnose(arguments);
         let found: Vec<&str> = list(&object, "faults").iter().filter_map(|fault| fault["fault"].as_str()).collect();
         assert_eq!(found, faults, "{object:#}");
         let dropped = !faults.is_empty();
         assert_eq!((status, &object["forwarded"]), (i32::from(dropped), &Value::Bool(!dropped)), "{object:#}");
-        for said in said {
-            assert!(text(&object, "verdict").contains(said), "no '{said}' in {object:#}");
+        for part in texts {
+            assert!(text(&object, "verdict").contains(part), "no '{part}' in {object:#}");
         }
         object
     }
@@ -83,9 +83,9 @@ impl Node {
     }
 
     /// The command that diagnose names repairs the fault.
-    pub fn mends(&self, arguments: &str, object: &Value) {
-        let mended = std::process::Command::new("sh").args(["-c", text(object, "mend")]).output().expect("sh runs");
-        assert!(mended.status.success(), "{object:#}");
+    pub fn remedy_works(&self, arguments: &str, object: &Value) {
+        let applied = std::process::Command::new("sh").args(["-c", text(object, "mend")]).output().expect("sh runs");
+        assert!(applied.status.success(), "{object:#}");
         self.expect(arguments, &[], &["Forwarded"]);
     }
 

@@ -31,7 +31,7 @@ fn the_table_reads_well() {
 #[test]
 fn wrong_usage_is_one_line() {
     let node = Node::new();
-    for (arguments, said) in [
+    for (arguments, texts) in [
         (&["10.244.1"][..], "'10.244.1' is not an IPv4 or IPv6 address"),
         (&["10.244.1.5/24"], "is not an IPv4 or IPv6 address"),
         (&["a\x1b[31m"], "'a\\u{1b}[31m' is not a"),
@@ -45,7 +45,7 @@ fn wrong_usage_is_one_line() {
         let output = node.ns.fwdguard(&[&["diagnose"], arguments].concat());
         let error = String::from_utf8_lossy(&output.stderr);
         assert_eq!((output.status.code(), error.lines().count()), (Some(2), 1), "{arguments:?}: {error}");
-        assert!(error.contains(said) && output.stdout.is_empty(), "{arguments:?}: {error}");
+        assert!(error.contains(texts) && output.stdout.is_empty(), "{arguments:?}: {error}");
     }
 }
 

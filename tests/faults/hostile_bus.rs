@@ -32,7 +32,7 @@ fn long_texts_wrong_types_and_floods_are_no_news() {
     let guard = bus.guard(&ns);
     let target = logind.wait_inhibitors(1, 1).remove(0).holder;
     assert_it_repairs();
-    let (before, told) = (resident_kib(&guard), guard.records().len());
+    let (before, earlier) = (resident_kib(&guard), guard.records().len());
     let long = "\x1b[31m\n".repeat(LONG / 6);
     bus.lie(&target, MANAGER, "PrepareForSleep", &long);
     bus.lie(&target, MANAGER, "PrepareForSleep", &(true, long.as_str()));
@@ -53,7 +53,7 @@ fn long_texts_wrong_types_and_floods_are_no_news() {
     assert!(grown < MEMORY_KIB, "{grown} KiB more");
     let (status, records) = guard.stop();
     assert!(status.success());
-    let new: Vec<_> = messages(&records[told..]).into_iter().filter(|text| !text.contains("ip_forward")).collect();
+    let new: Vec<_> = messages(&records[earlier..]).into_iter().filter(|text| !text.contains("ip_forward")).collect();
     assert!(new.len() <= 4, "{new:?}");
     assert!(new.iter().all(|text| text.len() < 2048 && !text.contains(char::is_control)), "{new:?}");
 }
@@ -102,7 +102,7 @@ fn a_logind_that_answers_with_no_lock_or_never_is_one_short_record() {
         drop(false_one);
         let (status, records) = guard.stop();
         assert!(status.success(), "{what}");
-        let told = super::lost(&records);
-        assert_eq!(told, ["the sleep inhibitor"; 2], "{what}: {:?}", messages(&records));
+        let lost = super::lost(&records);
+        assert_eq!(lost, ["the sleep inhibitor"; 2], "{what}: {:?}", messages(&records));
     }
 }

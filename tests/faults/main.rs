@@ -15,7 +15,7 @@ use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Namespace, PATIENCE, Record, reworded, sysctl_read, sysctl_write};
+use common::{Namespace, Record, TIMEOUT, reworded, sysctl_read, sysctl_write};
 
 const POLICY: &str = "net.ipv4.ip_forward = 1\nnet.ipv4.conf.*.rp_filter = 0\nnet.core.somaxconn = 4000\n";
 const WRONG: [(&str, &str, &str); 4] = [
@@ -85,7 +85,7 @@ fn attempt(ns: &Namespace, adjust: impl FnOnce(&mut Command) -> &mut Command) ->
     let mut command = ns.command();
     command.args(["run", "--audit-interval", "86400", "--root"]).arg(ns.root()).env("NOTIFY_SOCKET", NOTIFY);
     let mut child = adjust(&mut command).stderr(Stdio::piped()).spawn().expect("fwdguard runs");
-    let (deadline, mut buffer) = (Instant::now() + PATIENCE, [0; 4096]);
+    let (deadline, mut buffer) = (Instant::now() + TIMEOUT, [0; 4096]);
     loop {
         if let Ok(length) = notify.recv(&mut buffer)
             && String::from_utf8_lossy(&buffer[..length]).contains("READY=1")

@@ -54,7 +54,7 @@ fn without_net_admin_each_setting_has_one_record() {
     let refused = guard.wait_record("EPERM", |record| record.get("ERRNO").is_some_and(|errno| errno == "1"));
     assert!(refused["SYSCTL"] == "net.ipv4.ip_forward", "{refused:?}");
     let (_, records) = guard.stop();
-    let told = records.iter().filter(|record| record.get("SYSCTL").is_some_and(|key| key == "net.ipv4.ip_forward"));
-    assert_eq!(told.count(), 1, "{:?}", messages(&records));
+    let logged = records.iter().filter(|record| record.get("SYSCTL").is_some_and(|key| key == "net.ipv4.ip_forward"));
+    assert_eq!(logged.count(), 1, "{:?}", messages(&records));
     assert_eq!(sysctl_read("net/ipv4/ip_forward"), "0");
 }

@@ -140,14 +140,15 @@ fn out_of_memory_is_survived_or_repaired_by_the_next_start() {
     super::break_all();
     sysctl_write("net/ipv4/conf/m99/rp_filter", "1");
     guard.signal("CONT");
-    let mended = super::WRONG.map(|(key, _, right)| (key, right));
-    let mended = mended.into_iter().chain([("net/ipv4/conf/b0/rp_filter", "0"), ("net/ipv4/conf/m99/rp_filter", "0")]);
-    let deadline = std::time::Instant::now() + crate::common::PATIENCE;
+    let right_values = super::WRONG.map(|(key, _, right)| (key, right));
+    let right_values =
+        right_values.into_iter().chain([("net/ipv4/conf/b0/rp_filter", "0"), ("net/ipv4/conf/m99/rp_filter", "0")]);
+    let deadline = std::time::Instant::now() + crate::common::TIMEOUT;
     let of_overrun = |record: &Record| record.get("CAUSE").is_some_and(|cause| cause == "overrun");
     // The guard may also end between a repair and its record.
     let mut survived = false;
     while !survived && guard.is_running() {
-        let holds = mended.clone().all(|(key, right)| sysctl_read(key) == right);
+        let holds = right_values.clone().all(|(key, right)| sysctl_read(key) == right);
         survived = holds && guard.records().iter().any(of_overrun);
         assert!(
             std::time::Instant::now() < deadline,
@@ -160,7 +161,7 @@ fn out_of_memory_is_survived_or_repaired_by_the_next_start() {
         drop(guard);
         let next = attempt(&ns, |command| command);
         assert!(next.ended.is_none(), "{}", next.reason());
-        mended.for_each(|(key, right)| assert_eq!(sysctl_read(key), right, "{key} when READY again"));
+        right_values.for_each(|(key, right)| assert_eq!(sysctl_read(key), right, "{key} when READY again"));
     }
 }
 

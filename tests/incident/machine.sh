@@ -22,9 +22,9 @@ qemu "$accelerator" "$image" "incident=$scenario,$variant" \
     -chardev file,id=results,path=results.tar -device virtserialport,chardev=results,name=results \
     -chardev pipe,id=qmp,path=qmp -mon chardev=qmp,mode=control &
 machine=$!
-tell_qemu() { printf '{"execute":"%s"}\n' "$@" >&"$to_qemu"; }
+command_qemu() { printf '{"execute":"%s"}\n' "$@" >&"$to_qemu"; }
 cat qmp.out >qmp.log &
-tell_qemu qmp_capabilities
+command_qemu qmp_capabilities
 
 SECONDS=0
 while kill -0 "$machine" 2>/dev/null; do
@@ -34,9 +34,9 @@ while kill -0 "$machine" 2>/dev/null; do
     fi
     read -r -t 1 -u "$from_node" word argument || continue
     if [[ $word == pause ]]; then
-        tell_qemu stop
+        command_qemu stop
         sleep "$argument"
-        tell_qemu cont
+        command_qemu cont
         echo go >&"$to_node"
     fi
 done

@@ -46,7 +46,7 @@ fn main() -> Result<()> {
     match Command::parse() {
         Command::Serve { address } => serve(address),
         Command::Watch { http, ping } => watch(http, ping),
-        Command::Mark { name } => tell("mark", now(ClockId::Monotonic), &name),
+        Command::Mark { name } => print("mark", now(ClockId::Monotonic), &name),
     }
 }
 
@@ -54,14 +54,14 @@ fn now(clock: ClockId) -> Duration {
     clock_gettime(clock).try_into().expect("these clocks start at 0")
 }
 
-fn tell(kind: &str, at: Duration, what: &str) -> Result<()> {
+fn print(kind: &str, at: Duration, what: &str) -> Result<()> {
     // One write a line, so that a probe that is killed leaves whole lines.
     io::stdout().write_all(format!("{kind}\t{}\t{what}\n", at.as_micros()).as_bytes())?;
     Ok(())
 }
 
-fn tell_answer(kind: &str, sent: Duration, answered: Option<Duration>) -> Result<()> {
-    tell(kind, sent, &answered.map_or_else(|| "-".into(), |at| at.as_micros().to_string()))
+fn print_answer(kind: &str, sent: Duration, answered: Option<Duration>) -> Result<()> {
+    print(kind, sent, &answered.map_or_else(|| "-".into(), |at| at.as_micros().to_string()))
 }
 
 fn serve(address: SocketAddr) -> Result<()> {
@@ -83,21 +83,21 @@ fn watch(http: SocketAddr, ping: Ipv4Addr) -> Result<()> {
     socket.connect((ping, 0)).context("ping")?;
     let unanswered = Mutex::new(BTreeMap::new());
     thread::scope(|scope| {
-        scope.spawn(|| hear_pings(&socket, &unanswered));
+        scope.spawn(|| receive_pings(&socket, &unanswered));
         let mut next = now(ClockId::Monotonic);
         let mut slept = now(ClockId::Boottime).saturating_sub(next);
         for number in 0_u16.. {
             let at = now(ClockId::Monotonic);
             let slept_by_now = now(ClockId::Boottime).saturating_sub(at);
             if slept_by_now > slept + ASLEEP {
-                tell("mark", at, "woke")?;
+                print("mark", at, "woke")?;
             }
             slept = slept_by_now;
 
             unanswered.lock().expect("no holder panics").insert(number, at);
             // A refused packet is a lost one.
             let _ = socket.send(&echo_request(number));
-            scope.spawn(move || tell_answer("http", at, fetch(http, at).ok()));
+            scope.spawn(move || print_answer("http", at, fetch(http, at).ok()));
             give_up(&unanswered, at)?;
 
             // After a sleep or a pause it goes on from there.
@@ -128,7 +128,7 @@ fn echo_request(number: u16) -> [u8; 8] {
     [ECHO_REQUEST, 0, 0, 0, 0, 0, high, low]
 }
 
-fn hear_pings(socket: &UdpSocket, unanswered: &Mutex<BTreeMap<u16, Duration>>) -> Result<()> {
+fn receive_pings(socket: &UdpSocket, unanswered: &Mutex<BTreeMap<u16, Duration>>) -> Result<()> {
     let mut message = [0; 64];
     loop {
         // Errors such as "no route" show as a missing answer.
@@ -137,7 +137,7 @@ fn hear_pings(socket: &UdpSocket, unanswered: &Mutex<BTreeMap<u16, Duration>>) -
             let number = u16::from_be_bytes([high, low]);
             let sent = unanswered.lock().expect("no holder panics").remove(&number);
             if let Some(sent) = sent {
-                tell_answer("ping", sent, Some(now(ClockId::Monotonic)))?;
+                print_answer("ping", sent, Some(now(ClockId::Monotonic)))?;
             }
         }
     }
@@ -146,7 +146,7 @@ fn hear_pings(socket: &UdpSocket, unanswered: &Mutex<BTreeMap<u16, Duration>>) -
 fn give_up(unanswered: &Mutex<BTreeMap<u16, Duration>>, at: Duration) -> Result<()> {
     let mut unanswered = unanswered.lock().expect("no holder panics");
     while let Some(oldest) = unanswered.first_entry().filter(|oldest| *oldest.get() + LOST_AFTER < at) {
-        tell_answer("ping", oldest.remove(), None)?;
+        print_answer("ping", oldest.remove(), None)?;
     }
     Ok(())
 }

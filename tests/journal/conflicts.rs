@@ -102,7 +102,7 @@ fn a_conflict_in_tuneds_profile_is_logged_once_for_each_profile() {
     ns.write("etc/tuned/active_profile", "\n");
     ns.write("etc/sysctl.d/1.conf", "net.ipv4.ip_forward = 0\n");
     guard.wait_message("1.conf:1 sets");
-    let told =
+    let count =
         |line: &str| guard.records().iter().filter(|r| r.get("CONFLICT_LINE").is_some_and(|l| l == line)).count();
-    assert_eq!(["2", "4", "6"].map(told), [1, 1, 1]);
+    assert_eq!(["2", "4", "6"].map(count), [1, 1, 1]);
 }

@@ -19,7 +19,7 @@ const REPAIR_FAILED: &str = "335c363c6de74cfcbe8d179130a98009";
 const RESUMED: &str = "51cf4aab661e45d0960bd38d8c964d14";
 const RESYNCHRONISED: &str = "b90d6a12c4a44e1483f4b76ccdf9a44a";
 const SOURCE_LOST: &str = "7537f41c4e6e4855af1a292486f5c100";
-const UNSAID: &str = "ffc217b33086402aa8bfbbda06a4edb6";
+const RECORDS_DROPPED: &str = "ffc217b33086402aa8bfbbda06a4edb6";
 const STOPPING: &str = "690e63aebaf04fd394aea61756d49868";
 
 const ERROR: &str = "3";
@@ -200,7 +200,7 @@ fn without_a_journal_lines_go_to_stderr() {
 }
 
 fn wait_line(lines: &Arc<Mutex<Vec<String>>>, text: &str) -> String {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         if let Some(line) = lines.lock().unwrap().iter().find(|line| line.contains(text)) {
             return line.clone();
@@ -286,20 +286,20 @@ fn a_journal_that_does_not_read_holds_up_no_repair() {
     }
     // Now the journal is read.
     guard.read_journal(journal);
-    guard.wait_record("unsaid records", |record| is(record, UNSAID));
+    guard.wait_record("dropped records", |record| is(record, RECORDS_DROPPED));
     let (status, records) = guard.stop();
     assert_eq!(status.code(), Some(0));
     let repairs = records.iter().filter(|r| is(r, REPAIRED)).count();
-    let unsaid: usize = records.iter().filter(|r| is(r, UNSAID)).map(unsaid_count).sum();
-    assert!(unsaid > 0 && repairs > 0);
-    assert!(repairs + unsaid >= keys.len() * ROUNDS, "{repairs} logged and {unsaid} not");
-    assert!(repairs + unsaid <= keys.len() * ROUNDS + repaired_at_start + 10, "{repairs} logged and {unsaid} not");
-    let first = records.iter().find(|r| is(r, UNSAID)).expect("seen above");
+    let dropped: usize = records.iter().filter(|r| is(r, RECORDS_DROPPED)).map(dropped_count).sum();
+    assert!(dropped > 0 && repairs > 0);
+    assert!(repairs + dropped >= keys.len() * ROUNDS, "{repairs} logged and {dropped} not");
+    assert!(repairs + dropped <= keys.len() * ROUNDS + repaired_at_start + 10, "{repairs} logged and {dropped} not");
+    let first = records.iter().find(|r| is(r, RECORDS_DROPPED)).expect("seen above");
     assert_eq!((&*first["PRIORITY"], fields(first)), (WARNING, vec![]));
 }
 
 /// `976 log records were dropped ...`
-fn unsaid_count(record: &Record) -> usize {
+fn dropped_count(record: &Record) -> usize {
     record["MESSAGE"].split(' ').next().and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("{record:?}"))
 }
 

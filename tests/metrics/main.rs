@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Namespace, PATIENCE, Running, reworded, run, sysctl_write, wait_source, wait_sysctl};
+use common::{Namespace, Running, TIMEOUT, reworded, run, sysctl_write, wait_source, wait_sysctl};
 
 const FILE: &str = "/run/fwdguard/fwdguard.prom";
 const ADDRESS: &str = "127.0.0.1:9100";
@@ -32,7 +32,7 @@ fn guard(ns: &Namespace, file: &str) -> Running {
 
 /// Waits until the file has this line; no longer than the file may lag.
 fn wait_line(line: &str) -> String {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let text = fs::read_to_string(FILE).unwrap_or_default();
         if text.lines().any(|found| found == line) {
@@ -57,7 +57,7 @@ impl Exporter {
 
     /// The exporter's answer, once there is one.
     fn scrape(&self) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let asked = TcpStream::connect(ADDRESS).and_then(|mut stream| {
                 stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
@@ -92,7 +92,7 @@ fn promtool(arguments: &[&str], input: &str) -> (bool, String) {
 }
 
 #[test]
-fn an_exporter_shows_what_the_journal_tells() {
+fn an_exporter_shows_what_the_journal_has() {
     let ns = Namespace::enter();
     let guard = guard(&ns, FILE);
     wait_line("fwdguard_guarded_interfaces 3");
@@ -157,12 +157,12 @@ fn a_contest_is_one_series_and_is_counted_whole() {
     assert_eq!(text.matches("cause=\"write\"").count(), 1, "{text}");
     // The 400 may be fewer repairs; the last record counts them, and so does the file, with the summaries of the contest.
     let changes = fs::metadata(FILE).expect("the file").modified().expect("a time");
-    let told = |text: &str| -> u64 {
+    let counted = |text: &str| -> u64 {
         let line = text.lines().find(|line| line.contains("cause=\"write\"")).expect("a series");
         line.rsplit(' ').next().expect("a value").parse().expect("a number")
     };
-    let deadline = Instant::now() + PATIENCE;
-    while told(&fs::read_to_string(FILE).expect("the file")) < 300 {
+    let deadline = Instant::now() + TIMEOUT;
+    while counted(&fs::read_to_string(FILE).expect("the file")) < 300 {
         assert!(Instant::now() < deadline, "{}", fs::read_to_string(FILE).unwrap());
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -172,7 +172,7 @@ fn a_contest_is_one_series_and_is_counted_whole() {
 }
 
 #[test]
-fn a_file_that_cannot_be_written_is_told_once_and_tried_again() {
+fn a_file_that_cannot_be_written_is_logged_once_and_tried_again() {
     let ns = Namespace::enter();
     let guard = guard(&ns, "/run/nowhere/fwdguard.prom");
     let record = wait_source(&guard, "the metrics file", "/run/nowhere/fwdguard.prom can't be written: ", 1);
@@ -182,8 +182,8 @@ fn a_file_that_cannot_be_written_is_told_once_and_tried_again() {
         wait_sysctl("net/ipv4/ip_forward", "1");
         std::thread::sleep(Duration::from_millis(1100));
     }
-    let told = guard.records().into_iter().filter(|r| r.get("SOURCE").is_some_and(|s| s == "the metrics file"));
-    assert_eq!(told.count(), 1);
+    let counted = guard.records().into_iter().filter(|r| r.get("SOURCE").is_some_and(|s| s == "the metrics file"));
+    assert_eq!(counted.count(), 1);
     fs::create_dir("/run/nowhere").expect("create");
     wait_source(&guard, "the metrics file", "Available again", 1);
     assert!(
@@ -196,18 +196,21 @@ fn a_name_that_no_exporter_reads_is_a_mistake_in_the_options() {
     let ns = Namespace::enter();
     for name in ["/run/fwdguard", "/run/fwdguard/metrics.txt", "/run/fwdguard/.prom"] {
         let output = ns.fwdguard(&["run", "--metrics", name]);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{said}");
-        assert!(said.contains("has to end in .prom") && said.contains("/etc/sysconfig/fwdguard"), "{said}");
+        let output_text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{output_text}");
+        assert!(
+            output_text.contains("has to end in .prom") && output_text.contains("/etc/sysconfig/fwdguard"),
+            "{output_text}"
+        );
     }
 }
 
 #[test]
 fn the_alert_rules_fire_on_an_incident() {
-    let (good, said) = promtool(&["check", "rules", "docs/alerts.yml"], "");
-    assert!(good, "{said}");
-    let (good, said) = promtool(&["test", "rules", "tests/metrics/alerts_test.yml"], "");
-    assert!(good, "{said}");
+    let (good, output_text) = promtool(&["check", "rules", "docs/alerts.yml"], "");
+    assert!(good, "{output_text}");
+    let (good, output_text) = promtool(&["test", "rules", "tests/metrics/alerts_test.yml"], "");
+    assert!(good, "{output_text}");
     // Every metric that a rule asks for is one that the guard writes.
     let source = fs::read_to_string("src/journal/metrics.rs").expect("the source");
     let rules = fs::read_to_string("docs/alerts.yml").expect("the rules");

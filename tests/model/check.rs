@@ -47,8 +47,8 @@ pub fn changed(
     let text = |value: &[u8]| String::from_utf8_lossy(value).trim().to_string();
     let changed = |(path, was): (&PathBuf, &Vec<u8>)| {
         let key = key(path);
-        let stirred = key.split('/').any(|part| but.contains(part));
-        let is = now.get(path).filter(|is| *is != was && !stirred)?;
+        let touched = key.split('/').any(|part| but.contains(part));
+        let is = now.get(path).filter(|is| *is != was && !touched)?;
         Some(format!("{key} changed from {} to {}, and no process wrote it", text(was), text(is)))
     };
     before.iter().filter_map(changed).collect()

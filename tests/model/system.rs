@@ -16,7 +16,7 @@ const OTHER: &str = "other";
 const OVERRUN_WRITES: u32 = 80_000;
 
 /// Within this time the guard has received a write, on a busy machine, too.
-const HEARD: Duration = Duration::from_millis(30);
+const NOTICED_WITHIN: Duration = Duration::from_millis(30);
 
 /// `ip ARGUMENTS`; whether that worked.
 pub fn ip(arguments: &str) -> bool {
@@ -39,7 +39,7 @@ pub fn is_taken((key, value): &(String, String)) -> bool {
 /// `all` right after it are announced as `all` alone (addrconf_fixup_forwarding), unless the guard reads in between.
 pub fn write(key: &str, value: &str) -> bool {
     let taken = std::fs::write(path(key), value).is_ok();
-    std::thread::sleep(HEARD);
+    std::thread::sleep(NOTICED_WITHIN);
     taken
 }
 

@@ -6,7 +6,7 @@ use super::settings::canonical;
 use crate::common::{REPAIRED, Record, STILL_CONTESTED};
 
 const REPAIR_FAILED: &str = "335c363c6de74cfcbe8d179130a98009";
-const UNSAID: &str = "ffc217b33086402aa8bfbbda06a4edb6";
+const RECORDS_DROPPED: &str = "ffc217b33086402aa8bfbbda06a4edb6";
 
 /// Repairs that are due since the start: at least, and at most.
 #[derive(Clone, Debug, Default)]
@@ -53,15 +53,16 @@ fn repairs(record: &Record) -> Option<(String, u64)> {
 /// What a journal must not have in any case; `end`: the guard was stopped, and its last record counts all repairs.
 pub fn faults(records: &[Record], end: bool) -> Vec<String> {
     let refused = |record: &&Record| record["OURVALUE"] == super::settings::REFUSED;
-    let bad =
-        |record: &&Record| record["MESSAGE_ID"] == UNSAID || record["MESSAGE_ID"] == REPAIR_FAILED && !refused(record);
+    let bad = |record: &&Record| {
+        record["MESSAGE_ID"] == RECORDS_DROPPED || record["MESSAGE_ID"] == REPAIR_FAILED && !refused(record)
+    };
     let mut faults: Vec<String> = records.iter().filter(bad).map(|record| record["MESSAGE"].clone()).collect();
     if end {
-        let told: u64 = records.iter().filter_map(repairs).map(|(_, count)| count).sum();
+        let logged: u64 = records.iter().filter_map(repairs).map(|(_, count)| count).sum();
         let last = records.iter().find_map(|record| record["MESSAGE"].strip_prefix("Stopping after "));
         let counted = last.and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
-        if counted != Some(told) {
-            faults.push(format!("records and summaries count {told} repairs, the last record of {counted:?}"));
+        if counted != Some(logged) {
+            faults.push(format!("records and summaries count {logged} repairs, the last record of {counted:?}"));
         }
     }
     faults

@@ -15,7 +15,7 @@ use super::tally;
 use crate::common::{Namespace, Record, Running, messages, stop};
 
 /// A setting that is not right by then never will be.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 /// How many of the guard's records a failure shows.
 const LAST_RECORDS: usize = 40;
 const RESYNCHRONISED: &str = "b90d6a12c4a44e1483f4b76ccdf9a44a";
@@ -28,7 +28,7 @@ pub struct World {
     marks: u32,
     model: Model,
     /// Interfaces that were made, renamed or moved since `rest` was read.
-    stirred: BTreeSet<String>,
+    touched: BTreeSet<String>,
     /// Every other setting below net.
     rest: HashMap<PathBuf, Vec<u8>>,
     away: Vec<String>,
@@ -44,8 +44,8 @@ pub fn play(sequence: &Sequence) -> Result<(), String> {
     let done = world.play(&sequence.steps);
     let log = world.log.join("\n  ");
     let records = world.guard.records();
-    let said = messages(&records[records.len().saturating_sub(LAST_RECORDS)..]).join("\n  ");
-    done.and_then(|()| world.stop()).map_err(|error| format!("{error}\nafter\n  {log}\nlast records\n  {said}"))
+    let shown = messages(&records[records.len().saturating_sub(LAST_RECORDS)..]).join("\n  ");
+    done.and_then(|()| world.stop()).map_err(|error| format!("{error}\nafter\n  {log}\nlast records\n  {shown}"))
 }
 
 impl World {
@@ -79,9 +79,9 @@ impl World {
         let mut model = Model { kernel, policy, ..Model::default() };
         let before = model.kernel.clone();
         let allowed = model.repair(&before, Knows::Nothing);
-        let (marks, stirred, rest) = (0, BTreeSet::new(), check::rest());
-        let mut world = World { ns, guard, bus, files, marks, model, stirred, rest, away: Vec::new(), log };
-        world.reach(&allowed, PATIENCE).map_err(|error| format!("{error}\nafter\n  {}", world.log.join("\n  ")))?;
+        let (marks, touched, rest) = (0, BTreeSet::new(), check::rest());
+        let mut world = World { ns, guard, bus, files, marks, model, touched, rest, away: Vec::new(), log };
+        world.reach(&allowed, TIMEOUT).map_err(|error| format!("{error}\nafter\n  {}", world.log.join("\n  ")))?;
         Ok(world)
     }
 
@@ -109,7 +109,7 @@ impl World {
                 self.log.push(format!("{key} = {value}"));
                 if write(&key, &value) {
                     let allowed = self.model.write(&key, &value);
-                    self.reach(&allowed, PATIENCE)?;
+                    self.reach(&allowed, TIMEOUT)?;
                 }
                 Ok(())
             }
@@ -142,7 +142,7 @@ impl World {
                     return Ok(());
                 }
                 let allowed = self.model.at_once(&many);
-                self.reach(&allowed, 2 * PATIENCE)?; // contested settings are put off for a while
+                self.reach(&allowed, 2 * TIMEOUT)?; // contested settings are put off for a while
                 self.quiet(Some(allowed))
             }
             Step::Quiet => self.quiet(None),
@@ -165,7 +165,7 @@ impl World {
         let (old, now) = (self.model.kernel.links.clone(), links());
         let gone: Vec<&String> = old.iter().filter(|link| !now.contains(link)).collect();
         let new: Vec<&String> = now.iter().filter(|link| !old.contains(link)).collect();
-        self.stirred.extend(gone.iter().chain(&new).map(ToString::to_string));
+        self.touched.extend(gone.iter().chain(&new).map(ToString::to_string));
         self.model.fresh.extend(new.iter().map(ToString::to_string));
         let mut allowed = Allowed::new();
         match (step, &gone[..], &new[..]) {
@@ -176,7 +176,7 @@ impl World {
             }
             (LinkStep::SmallMtu(_), ..) => {
                 let name = commands.first().and_then(|command| command.split(' ').nth(2)).unwrap_or_default();
-                self.stirred.insert(name.to_string());
+                self.touched.insert(name.to_string());
                 self.model.kernel.renew_v6(name);
                 let before = self.model.kernel.clone();
                 allowed = self.model.repair(&before, Knows::All);
@@ -195,7 +195,7 @@ impl World {
         }
         let mut all = self.model.exactly();
         all.extend(allowed);
-        self.reach(&all, PATIENCE)
+        self.reach(&all, TIMEOUT)
     }
 
     fn policy(&mut self, at: (usize, &'static str), file: Option<File>, hup: bool) -> Result<(), String> {
@@ -221,7 +221,7 @@ impl World {
         }
         let before = self.model.kernel.clone();
         let allowed = self.model.repair(&before, Knows::Reloaded { guarded_v6 });
-        self.reach(&allowed, PATIENCE)
+        self.reach(&allowed, TIMEOUT)
     }
 
     fn hang_up(&mut self) {
@@ -264,7 +264,7 @@ impl World {
         let resynchronised = |record: &&Record| record["MESSAGE_ID"] == RESYNCHRONISED;
         let before = self.guard.records().iter().filter(resynchronised).count();
         self.guard.signal("CONT");
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while overrun_too && self.guard.records().iter().filter(resynchronised).count() == before {
             if Instant::now() > deadline {
                 return Err("no record of an overrun".into());
@@ -297,7 +297,7 @@ impl World {
 
     fn after(&mut self, many: &Many) -> Result<(), String> {
         let allowed = self.model.at_once(many);
-        self.stirred.extend(many.touched.iter().cloned());
+        self.touched.extend(many.touched.iter().cloned());
         self.quiet(Some(allowed))
     }
 
@@ -305,8 +305,8 @@ impl World {
     ///
     /// A setting that may have one value or another is known after two reads in a row: the first may have read `all` while the
     /// kernel was still on its way through the interfaces.
-    fn reach(&mut self, allowed: &Allowed, patience: Duration) -> Result<(), String> {
-        let deadline = Instant::now() + patience;
+    fn reach(&mut self, allowed: &Allowed, timeout: Duration) -> Result<(), String> {
+        let deadline = Instant::now() + timeout;
         let mut right_before = false;
         loop {
             let observed = observe();
@@ -316,7 +316,7 @@ impl World {
                 return Ok(());
             }
             if !wrong.is_empty() && Instant::now() > deadline {
-                return Err(format!("not so within {} s:\n{}", patience.as_secs(), wrong.join("\n")));
+                return Err(format!("not so within {} s:\n{}", timeout.as_secs(), wrong.join("\n")));
             }
             right_before = wrong.is_empty();
             std::thread::sleep(Duration::from_millis(2));
@@ -339,10 +339,10 @@ impl World {
         }
         let mut wrong = check::wrong(&allowed, &observed, &self.model.policy);
         let rest = check::rest();
-        wrong.extend(check::changed(&self.rest, &rest, &self.stirred));
+        wrong.extend(check::changed(&self.rest, &rest, &self.touched));
         self.guard.notifications();
         let differences = || self.model.tally.differences(&self.guard.records());
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !differences().is_empty() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(50)); // a journal may be late
         }
@@ -351,7 +351,7 @@ impl World {
         if !wrong.is_empty() {
             return Err(format!("not so after 2 quiet seconds:\n{}", wrong.join("\n")));
         }
-        (self.rest, self.stirred) = (rest, BTreeSet::new());
+        (self.rest, self.touched) = (rest, BTreeSet::new());
         self.model.fresh.clear();
         self.model.know(observed, links());
         Ok(())

@@ -15,8 +15,8 @@ impl SleepHook {
     }
 
     fn to(ns: &Namespace, guard: &Running) -> SleepHook {
-        let told = r#"[ "$1 $2 $4" = 'kill --kill-who=main fwdguard.service' ] && exec kill -s "${3#--signal=}" PID"#;
-        SleepHook::of(ns, &told.replace("PID", &guard.pid().to_string()))
+        let kill = r#"[ "$1 $2 $4" = 'kill --kill-who=main fwdguard.service' ] && exec kill -s "${3#--signal=}" PID"#;
+        SleepHook::of(ns, &kill.replace("PID", &guard.pid().to_string()))
     }
 
     fn runs(&self, when: &str) {
@@ -98,12 +98,12 @@ fn one_sleep_is_one_record_whatever_announces_it() {
         logind.sleep(false);
         guard.wait_record("the end of two sleeps", |_| wakes(&guard).len() == 2 * (round + 1));
     }
-    let told = wakes(&guard);
+    let resumes = wakes(&guard);
     let named = "2 settings had changed: net.ipv4.ip_forward, net.ipv4.ip_local_reserved_ports \
                  (noticed by logind and the sleep hook)";
-    for (first, second) in [(&told[0], &told[1]), (&told[2], &told[3])] {
-        assert!(first["MESSAGE"].ends_with(named), "{:?}", messages(&told));
-        assert!(second["MESSAGE"].ends_with("no setting had changed (noticed by logind)"), "{:?}", messages(&told));
+    for (first, second) in [(&resumes[0], &resumes[1]), (&resumes[2], &resumes[3])] {
+        assert!(first["MESSAGE"].ends_with(named), "{:?}", messages(&resumes));
+        assert!(second["MESSAGE"].ends_with("no setting had changed (noticed by logind)"), "{:?}", messages(&resumes));
     }
     assert_eq!(wakes(&guard).len(), 4);
 }
@@ -133,9 +133,9 @@ fn later_repairs_have_a_second_record_which_is_written_at_stop_at_the_latest() {
     logind.sleep(false);
     logind.wait_inhibitors(3, 1);
     let (_, records) = guard.stop();
-    let told: Vec<_> = messages(&records).into_iter().filter(|text| text.starts_with("Resumed")).collect();
-    assert_eq!(told.len(), 3, "{told:?}");
-    assert!(told[2].ends_with("1 setting had changed: net.ipv4.ip_forward (noticed by logind)"), "{told:?}");
+    let resumes: Vec<_> = messages(&records).into_iter().filter(|text| text.starts_with("Resumed")).collect();
+    assert_eq!(resumes.len(), 3, "{resumes:?}");
+    assert!(resumes[2].ends_with("1 setting had changed: net.ipv4.ip_forward (noticed by logind)"), "{resumes:?}");
 }
 
 #[test]
@@ -152,11 +152,11 @@ fn each_hypervisors_hook_is_answered() {
     }
     guard.signal("USR1");
     let (_, records) = guard.stop();
-    let told: Vec<_> = records.iter().filter(|record| record["MESSAGE"].starts_with("Resumed")).collect();
-    assert_eq!(told.len(), 3, "{:?}", messages(&records));
+    let resumes: Vec<_> = records.iter().filter(|record| record["MESSAGE"].starts_with("Resumed")).collect();
+    assert_eq!(resumes.len(), 3, "{:?}", messages(&records));
     let changed = "Resumed (sleep duration unknown); 1 setting had changed: net.ipv4.ip_forward \
                    (noticed by the hypervisor's hook)";
-    assert_eq!(told[0]["MESSAGE"], changed);
-    assert!(told.iter().all(|record| record["CAUSE"] == "hypervisor"), "{told:?}");
-    assert!(told[1..].iter().all(|record| record["MESSAGE"].contains("no setting had changed")), "{told:?}");
+    assert_eq!(resumes[0]["MESSAGE"], changed);
+    assert!(resumes.iter().all(|record| record["CAUSE"] == "hypervisor"), "{resumes:?}");
+    assert!(resumes[1..].iter().all(|record| record["MESSAGE"].contains("no setting had changed")), "{resumes:?}");
 }

@@ -15,8 +15,8 @@ fn wakes(guard: &Running) -> Vec<Record> {
 }
 
 fn lost_or_back(guard: &Running) -> Vec<(String, String)> {
-    let told = |record: &Record| Some((record.get("SOURCE")?.clone(), record["MESSAGE"].clone()));
-    guard.records().iter().filter_map(told).collect()
+    let source = |record: &Record| Some((record.get("SOURCE")?.clone(), record["MESSAGE"].clone()));
+    guard.records().iter().filter_map(source).collect()
 }
 
 const PORTS: &str = "net/ipv4/ip_local_reserved_ports";

@@ -45,7 +45,7 @@ pub struct Drifts {
     churned: u64,
     missed: Vec<String>,
     /// For each setting: records of its own, repairs that summaries count, and summaries.
-    told: BTreeMap<String, (u64, u64, u64)>,
+    logged: BTreeMap<String, (u64, u64, u64)>,
     due: BTreeMap<String, u64>,
     others: Vec<String>,
     records: u64,
@@ -117,11 +117,11 @@ impl Drifts {
             let bytes = record.iter().map(|(field, value)| (field.len() + value.len() + 2) as u64).sum::<u64>();
             (self.records, self.bytes, self.longest) = (self.records + 1, self.bytes + bytes, self.longest.max(bytes));
             let key = record.get("SYSCTL").map(|key| key.replace('.', "/")).unwrap_or_default();
-            let told = self.told.entry(key).or_default();
+            let logged = self.logged.entry(key).or_default();
             match record["MESSAGE_ID"].as_str() {
-                REPAIRED => told.0 += 1,
+                REPAIRED => logged.0 += 1,
                 STILL_CONTESTED => {
-                    (told.1, told.2) = (told.1 + record["COUNT"].parse::<u64>().expect("a count"), told.2 + 1)
+                    (logged.1, logged.2) = (logged.1 + record["COUNT"].parse::<u64>().expect("a count"), logged.2 + 1)
                 }
                 _ => self.others.push(record["MESSAGE"].clone()),
             }
@@ -132,7 +132,7 @@ impl Drifts {
         let mut faults = self.missed.clone();
         let minutes = elapsed.as_secs() / 60 + 1;
         for (key, due) in &self.due {
-            let (own, counted, summaries) = self.told.get(key).copied().unwrap_or_default();
+            let (own, counted, summaries) = self.logged.get(key).copied().unwrap_or_default();
             if own + counted != *due {
                 faults.push(format!("{key}: {due} drifts, {own} records and {counted} repairs in summaries"));
             }
@@ -142,9 +142,12 @@ impl Drifts {
                 faults.push(format!("{key}: {own} records and {summaries} summaries in {minutes} min are too many"));
             }
         }
-        let repairs = |key: &String| !self.due.contains_key(key) && self.told[key].0 > 0;
+        let repairs = |key: &String| !self.due.contains_key(key) && self.logged[key].0 > 0;
         faults.extend(
-            self.told.keys().filter(|key| repairs(key)).map(|key| format!("{key} was repaired, and nothing wrote it")),
+            self.logged
+                .keys()
+                .filter(|key| repairs(key))
+                .map(|key| format!("{key} was repaired, and nothing wrote it")),
         );
         if self.others.len() as u64 > OTHER_RECORDS {
             faults.push(format!("records of other kinds: {:?}", self.others));
@@ -157,7 +160,7 @@ impl Drifts {
 
     pub fn print(&self, elapsed: Duration) {
         let seconds = elapsed.as_secs_f64();
-        let (own, counted) = self.told.values().fold((0, 0), |sum, told| (sum.0 + told.0, sum.1 + told.1));
+        let (own, counted) = self.logged.values().fold((0, 0), |sum, logged| (sum.0 + logged.0, sum.1 + logged.1));
         println!(
             "drifts {} ({:.1} a second, {} rounds of interfaces that came and went), not put back {}",
             self.made,
@@ -165,7 +168,7 @@ impl Drifts {
             self.churned,
             self.missed.len()
         );
-        println!("repairs told of {} (records {own}, in summaries {counted})", own + counted);
+        println!("repairs logged {} (records {own}, in summaries {counted})", own + counted);
         println!(
             "journal: {} records, {:.1} a second; {} bytes, {} a record, {:.1} KiB a second; the longest {} bytes",
             self.records,

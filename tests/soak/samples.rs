@@ -54,9 +54,9 @@ impl Samples {
                 ));
             }
         }
-        let settled: Vec<&Sample> = self.samples.iter().filter(|sample| sample.at >= reference).collect();
+        let later: Vec<&Sample> = self.samples.iter().filter(|sample| sample.at >= reference).collect();
         let mean = |samples: &[&Sample]| samples.iter().map(|s| s.files as f64).sum::<f64>() / samples.len() as f64;
-        let (first, last) = settled.split_at(settled.len() / 2);
+        let (first, last) = later.split_at(later.len() / 2);
         if !first.is_empty() && mean(last) > mean(first) + FILES {
             faults.push(format!("open files grow: {:.1} on average, then {:.1}", mean(first), mean(last)));
         }

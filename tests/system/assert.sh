@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 
 # As long as what must come some time may take, in seconds: a bound for hung systems, no expectation.
-[[ ${patience-} ]] || readonly patience=60
+[[ ${time_limit-} ]] || readonly time_limit=60
 
 passed=0
 failed=0
@@ -27,11 +27,11 @@ check() { # check WHAT COMMAND...: it succeeds
 soon() { # soon WHAT COMMAND...: it succeeds some time
     local evidence what=$1
     shift
-    if evidence=$(until_true "$@"); then ok "$what"; else fail "$what" "after $patience s: ${evidence:-$* failed}"; fi
+    if evidence=$(until_true "$@"); then ok "$what"; else fail "$what" "after $time_limit s: ${evidence:-$* failed}"; fi
 }
 
 until_true() { # until_true COMMAND...: tries it until it succeeds; shows its last output if it never does
-    local output end=$((SECONDS + patience))
+    local output end=$((SECONDS + time_limit))
     until output=$("$@" 2>&1); do
         if ((SECONDS >= end)); then
             printf '%s\n' "$output"

@@ -6,7 +6,7 @@ here=/opt/incident/tests/system
 results=/run/results
 suite=$(uname -m)
 # This machine may take ten seconds for what takes another a second.
-export patience=180 flips=200
+export time_limit=180 flips=200
 mkdir -p "$results"
 exec > >(tee "$results/assertions") 2>&1
 

@@ -8,7 +8,7 @@ declare -rA ID=(
     [policy-loaded]=79040de9f5c345cb8f524bbda805a2e0
     [still-contested]=91a3ec93c5b941a594846d69d57e768a
     [resumed]=51cf4aab661e45d0960bd38d8c964d14
-    [unsaid]=ffc217b33086402aa8bfbbda06a4edb6
+    [dropped]=ffc217b33086402aa8bfbbda06a4edb6
 )
 
 
@@ -33,7 +33,7 @@ records() {
 # record KIND MATCH...: there is at least one.
 record() {
     [[ -n $(records "$@") ]] && return
-    echo "no such record: $*; since the mark fwdguard told:"
+    echo "no such record: $*; since the mark fwdguard logged:"
     journal --output=cat _SYSTEMD_UNIT=fwdguard.service
     return 1
 }
@@ -63,7 +63,7 @@ repaired() {
         return
     fi
     soon "$what: $key is $right again" holds "$key" "$right"
-    soon "$what: the journal tells of $key" record repaired "SYSCTL=$key" "NEWVALUE=$wrong" "OURVALUE=$right"
+    soon "$what: the journal has $key" record repaired "SYSCTL=$key" "NEWVALUE=$wrong" "OURVALUE=$right"
 }
 
 # The policy's values hold, on every kind of interface.

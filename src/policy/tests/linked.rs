@@ -171,8 +171,8 @@ const FILES: [File; 27] = [
 #[test]
 fn files_of_every_kind() {
     for (what, text, lines, notices, errors) in FILES {
-        let (found, told, bad) = read(text.as_bytes());
+        let (found, noticed, bad) = read(text.as_bytes());
         assert_eq!(found.len(), lines, "{what}: {found:?}");
-        assert!(told == notices && bad == errors, "{what}: {told:?} {bad:?}");
+        assert!(noticed == notices && bad == errors, "{what}: {noticed:?} {bad:?}");
     }
 }

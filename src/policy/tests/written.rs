@@ -33,9 +33,9 @@ type Case<'a> = (&'a str, &'a [&'a str], &'a [&'a str], &'a [&'a str]);
 #[track_caller]
 fn assert_reads(cases: &[Case]) {
     for (text, lines, notices, errors) in cases {
-        let (found, told, bad) = read(text.as_bytes());
+        let (found, noticed, bad) = read(text.as_bytes());
         assert_eq!(
-            (&found[..], &told[..], &bad[..]),
+            (&found[..], &noticed[..], &bad[..]),
             (&lines.map_strings()[..], &notices.map_strings()[..], &errors.map_strings()[..]),
             "{text}"
         );
@@ -231,9 +231,12 @@ fn an_excluded_pattern_that_excludes_nothing_has_a_notice() {
         ("-net.ipv4.conf.cali1.rp_filter\n", &["net.ipv4.conf.cali1.rp_filter excluded"], &[], &[]),
         ("-net.ipv4.conf.cali*.rp_filter = 1\n", &["net.ipv4.conf.cali*.rp_filter = 1"], &[], &[]),
     ]);
-    let told = Tree::new(&[(X, "-net.ipv4.conf.cali*.rp_filter\n")]).notices();
+    let noticed = Tree::new(&[(X, "-net.ipv4.conf.cali*.rp_filter\n")]).notices();
     let what = "'-net.ipv4.conf.cali*.rp_filter' excludes nothing: ";
-    assert!(told[0].contains(what) && told[0].contains("write -net.ipv4.conf.cali1.rp_filter for each"), "{told:?}");
+    assert!(
+        noticed[0].contains(what) && noticed[0].contains("write -net.ipv4.conf.cali1.rp_filter for each"),
+        "{noticed:?}"
+    );
 }
 
 #[test]

@@ -24,12 +24,12 @@ fn repaired(contests: &mut Contests, now: u64) -> (bool, Option<Record>) {
 }
 
 /// What is due by `until`, each with its time.
-fn told(contests: &mut Contests, until: u64) -> Vec<(u64, Due)> {
-    let mut told = Vec::new();
+fn run_until(contests: &mut Contests, until: u64) -> Vec<(u64, Due)> {
+    let mut due = Vec::new();
     while let Some(now) = contests.due().filter(|due| *due <= until) {
-        told.extend(std::iter::from_fn(|| contests.take_due(now)).map(|due| (now, due)));
+        due.extend(std::iter::from_fn(|| contests.take_due(now)).map(|due| (now, due)));
     }
-    told
+    due
 }
 
 #[test]
@@ -45,9 +45,9 @@ fn the_fifth_repair_within_ten_seconds_is_called_contested_once() {
     assert!(calls[4], "{calls:?}");
     assert_eq!(contests.called(), ["net.ipv4.ip_forward"]);
     let last = start + 19 * SECOND;
-    let told = told(&mut contests, u64::MAX);
+    let due = run_until(&mut contests, u64::MAX);
     let over = Record::ContestOver { subject: subject(), repairs: 40, usec: last };
-    assert_eq!(told, [(last + QUIET, Due::Publish(over))], "one notice after a minute of quiet");
+    assert_eq!(due, [(last + QUIET, Due::Publish(over))], "one notice after a minute of quiet");
     assert_eq!((contests.called().len(), contests.due()), (0, None));
 }
 
@@ -57,7 +57,7 @@ fn a_flood_has_250_records_and_then_a_summary_every_ten_seconds() {
     let (mut own, mut summaries, mut counted) = (0, Vec::new(), 0);
     for n in 0..60_000 {
         let now = n * 1_000;
-        for (at, due) in told(&mut contests, now) {
+        for (at, due) in run_until(&mut contests, now) {
             let Due::Publish(Record::StillContested { count, since, until, .. }) = due else { panic!("{due:?}") };
             assert_eq!(until, at);
             assert!((9 * SECOND..12 * SECOND).contains(&(until - since)));
@@ -68,7 +68,7 @@ fn a_flood_has_250_records_and_then_a_summary_every_ten_seconds() {
     }
     assert_eq!(own, 250 + 5, "one more each ten seconds");
     assert_eq!(summaries.len(), 5);
-    let rest = told(&mut contests, u64::MAX);
+    let rest = run_until(&mut contests, u64::MAX);
     let Due::Publish(Record::StillContested { count, .. }) = &rest[0].1 else { panic!("{rest:?}") };
     assert_eq!(own + counted + count, 60_000, "each repair has its record or its place in a summary");
 }
@@ -124,7 +124,7 @@ fn a_setting_that_costs_a_lot_is_still_repaired_every_five_seconds() {
     repaired(&mut contests, 0);
     contests.charge(&SLOT, 0, 2 * SECOND);
     assert!(contests.waits(&SLOT, 0));
-    assert_eq!(told(&mut contests, DEFERRED_MAX), [(DEFERRED_MAX, Due::Check(SLOT))]);
+    assert_eq!(run_until(&mut contests, DEFERRED_MAX), [(DEFERRED_MAX, Due::Check(SLOT))]);
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn a_setting_with_notifications_alone_is_muted_and_checked_until_it_is_quiet() {
         }
     }
     assert!((2..20).contains(&looks), "{looks}");
-    assert_eq!(contests.take_mutes(), Some(vec![]), "heard again");
+    assert_eq!(contests.take_mutes(), Some(vec![]), "received again");
 }
 
 #[test]

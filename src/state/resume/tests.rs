@@ -73,7 +73,7 @@ fn whoever_comes_first_it_is_one_record() {
     for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
         for subset in 1..8 {
             let is_in = |wake: &usize| subset & (1 << wake) != 0;
-            let heard: Vec<_> = order.into_iter().filter(is_in).collect();
+            let received: Vec<_> = order.into_iter().filter(is_in).collect();
             // The sources that report the end have announced it, as a whole or not.
             for announced in [false, true] {
                 let mut events = Vec::new();
@@ -83,7 +83,7 @@ fn whoever_comes_first_it_is_one_record() {
                 if announced && is_in(&1) {
                     events.push(Asleep((20.1, 20.1), Hook));
                 }
-                for (place, wake) in heard.iter().enumerate() {
+                for (place, wake) in received.iter().enumerate() {
                     let at = 0.5 * place as f64;
                     events.push(match wake {
                         0 => Slept((21. + at, 321. + at), 300),
@@ -92,12 +92,16 @@ fn whoever_comes_first_it_is_one_record() {
                     });
                 }
                 let lines = play(&events);
-                let told: Vec<_> = lines.iter().filter(|line| !line.contains("note")).collect();
-                assert_eq!(told.len(), 2, "{order:?} {subset} {announced}: {lines:?}");
-                assert!(told[0].contains(" resume ") && told[1].contains(" again resume "), "{lines:?}");
+                let records: Vec<_> = lines.iter().filter(|line| !line.contains("note")).collect();
+                assert_eq!(records.len(), 2, "{order:?} {subset} {announced}: {lines:?}");
+                assert!(records[0].contains(" resume ") && records[1].contains(" again resume "), "{lines:?}");
                 let by: Vec<_> = [Logind, Hook, Clocks].iter().zip([2, 1, 0]).filter(|(_, wake)| is_in(wake)).collect();
-                assert!(by.iter().all(|(by, _)| told[0].contains(by.name())), "{lines:?}");
-                assert_eq!(told[0].contains("Some(300.0)"), is_in(&0), "the kernel's clocks say how long: {lines:?}");
+                assert!(by.iter().all(|(by, _)| records[0].contains(by.name())), "{lines:?}");
+                assert_eq!(
+                    records[0].contains("Some(300.0)"),
+                    is_in(&0),
+                    "the kernel's clocks say how long: {lines:?}"
+                );
             }
         }
     }
@@ -160,7 +164,7 @@ fn it_is_reported_when_it_has_come_to_rest() {
             vec!["21.0 note 10", "26.0 resume Some(6.0) by the clocks", "52.0 again resume Some(6.0) by the clocks"],
         ),
         (
-            "paused by its host, and told the time",
+            "paused by its host, and given the time",
             vec![Awake((21., 21.), Hypervisor), Set((21.2, 21.2), 60)],
             vec![
                 "21.0 note 60",
@@ -175,7 +179,7 @@ fn it_is_reported_when_it_has_come_to_rest() {
         ),
         ("a sleep that never came", vec![Asleep((20., 20.), Logind)], vec!["20.0 note 0"]),
         (
-            "and of which nobody told the end",
+            "and of which no source announced the end",
             vec![Asleep((20., 20.), Logind), Awake((300., 300.), Hypervisor)],
             vec![
                 "20.0 note 0",
@@ -273,18 +277,18 @@ fn what_is_reported_twice_is_one_record_but_a_hypervisors_hook_always_has_its_ow
     let lines = play(&late);
     assert_eq!(lines.iter().filter(|line| !line.contains("again") && !line.contains("note")).count(), 1, "{lines:?}");
     let asked = [21., 22., 30., 55., 90., 91.].map(|at| Awake((at, at), Hypervisor));
-    let told = |line: &&String| !line.contains("again") && !line.contains("note");
+    let records = |line: &&String| !line.contains("again") && !line.contains("note");
     let lines = play(&asked);
-    let told: Vec<_> = lines.iter().filter(told).map(|line| line.split(' ').next().unwrap()).collect();
-    assert_eq!(told, ["25.0", "33.0", "58.0", "94.0"], "{lines:?}");
+    let records: Vec<_> = lines.iter().filter(records).map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(records, ["25.0", "33.0", "58.0", "94.0"], "{lines:?}");
 }
 
 #[test]
 fn no_stream_of_wake_ups_puts_it_off() {
     let asked: Vec<_> = (0..120).map(|n| Awake((100. + f64::from(n), 100.), Hypervisor)).collect();
     let lines = play(&asked);
-    let told = lines.iter().filter(|line| !line.contains("again") && !line.contains("note")).count();
-    assert!((3..=5).contains(&told), "{lines:?}");
+    let records = lines.iter().filter(|line| !line.contains("again") && !line.contains("note")).count();
+    assert!((3..=5).contains(&records), "{lines:?}");
     assert!(lines[1].starts_with("130.0 hypervisor"), "{lines:?}");
     // A clock that is never left alone neither.
     let set: Vec<_> = (0..120).map(|n| Set((100. + f64::from(n), 100.), 2)).collect();

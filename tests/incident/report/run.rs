@@ -190,18 +190,18 @@ impl Run {
         }
         for truth in &self.truths {
             let of_setting = || self.records_since_strike().filter(|record| record.setting == truth.setting);
-            if !of_setting().any(|record| truth.told_by(record)) {
+            if !of_setting().any(|record| truth.is_shown_by(record)) {
                 faults.push(format!("guarded: no true record of {}: {}", truth.setting, truth.wanted()));
             }
             for record in of_setting().filter(|record| !truth.agrees_with(record)) {
                 faults.push(format!("guarded: untrue: {}", record.message));
             }
         }
-        let told: Vec<_> = self.records_since_strike().filter(|record| record.noticed_by.is_some()).collect();
-        if !self.sleeps.is_empty() && told.len() != self.sleeps.len() {
-            faults.push(format!("guarded: {} records of {} sleeps", told.len(), self.sleeps.len()));
+        let shown: Vec<_> = self.records_since_strike().filter(|record| record.noticed_by.is_some()).collect();
+        if !self.sleeps.is_empty() && shown.len() != self.sleeps.len() {
+            faults.push(format!("guarded: {} records of {} sleeps", shown.len(), self.sleeps.len()));
         }
-        for (Slept { setting, noticed_by }, record) in self.sleeps.iter().zip(told) {
+        for (Slept { setting, noticed_by }, record) in self.sleeps.iter().zip(shown) {
             let names = record.message.split([' ', ',']).any(|word| word == setting);
             if !names || record.noticed_by.as_ref() != Some(noticed_by) {
                 faults.push(format!("guarded: not {setting}, noticed by {noticed_by}: {}", record.message));
@@ -212,11 +212,11 @@ impl Run {
 }
 
 impl Truth {
-    fn told_by(&self, record: &Record) -> bool {
+    fn is_shown_by(&self, record: &Record) -> bool {
         if self.perhaps_early && record.cause == "write" && record.unknown.is_some() {
             return true;
         }
-        let same = |wanted: &Option<String>, told: &Option<String>| wanted.is_none() || wanted == told;
+        let same = |wanted: &Option<String>, shown: &Option<String>| wanted.is_none() || wanted == shown;
         self.cause.as_ref().is_none_or(|cause| *cause == record.cause)
             && same(&self.writer, &record.writer)
             && same(&self.pid, &record.pid)
@@ -228,7 +228,8 @@ impl Truth {
         if self.nobody {
             return record.pid.is_none();
         }
-        let contradicts = |was: &Option<String>, told: &Option<String>| was.is_some() && told.is_some() && was != told;
+        let contradicts =
+            |was: &Option<String>, shown: &Option<String>| was.is_some() && shown.is_some() && was != shown;
         !contradicts(&self.writer, &record.writer) && !contradicts(&self.pid, &record.pid)
     }
 

@@ -56,7 +56,7 @@ for signal in HUP USR1; do
     mark
     check "systemctl kill --signal=$signal" systemctl kill --kill-who=main --signal="$signal" fwdguard
     [[ $signal == HUP ]] && kind=policy-loaded || kind=resumed
-    soon "systemctl kill --signal=$signal: it is heard" record "$kind"
+    soon "systemctl kill --signal=$signal: fwdguard logs it" record "$kind"
 done
 sed -i 's|^OPTIONS=.*|OPTIONS="--metrics /run/fwdguard/fwdguard.prom"|' /etc/sysconfig/fwdguard
 check "systemctl restart with a file of metrics" systemctl restart fwdguard

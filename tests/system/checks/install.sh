@@ -35,7 +35,7 @@ session_is_nice() { # or the kernel does not group processes by session, or not 
 
 service_sees() { inside nsenter --target "$(main_pid)" --mount "$@"; } # service_sees COMMAND...: in its mount namespace
 
-said_of_unit() { inside journalctl --quiet --output=cat _PID=1 | grep -E 'fwdguard.*(Unknown|gnoring|Failed|deprecated)'; }
+complaints_of_unit() { inside journalctl --quiet --output=cat _PID=1 | grep -E 'fwdguard.*(Unknown|gnoring|Failed|deprecated)'; }
 
 site_preset() { # site_preset LINE
     inside mkdir -p /etc/systemd/system-preset
@@ -69,4 +69,4 @@ check "the service sees no setting but those of net" is net service_sees ls /pro
 check "the service can write those of net" service_sees sh -c 'cat /proc/sys/net/core/somaxconn >/proc/sys/net/core/somaxconn'
 check "the service can make nothing beside them" not service_sees mkdir /proc/sys/kernel
 silent "systemd-analyze verify" inside systemd-analyze verify --man=no fwdguard.service
-check "systemd has nothing to say against a line of the unit" not said_of_unit
+check "systemd accepts each line of the unit" not complaints_of_unit

@@ -60,7 +60,7 @@ inside rm /etc/fwdguard.d/60-site.conf
 hook=/etc/vmware-tools/scripts/resume-vm-default.d/fwdguard
 mark
 silent "VMware's resume hook" inside "$hook"
-soon "VMware's resume hook: the journal tells of the look" record resumed CAUSE=hypervisor "NOTICED_BY=the hypervisor's hook"
+soon "VMware's resume hook: it is logged" record resumed CAUSE=hypervisor "NOTICED_BY=the hypervisor's hook"
 inside systemctl stop fwdguard
 silent "VMware's resume hook with the service stopped" inside "$hook"
 check "systemctl start" inside systemctl start fwdguard
@@ -74,4 +74,4 @@ check "a mistake in OPTIONS=: systemctl status says what is wrong" \
 check "a mistake in OPTIONS=: the journal says where they stand" \
     prints "the options of the service are in /etc/sysconfig/fwdguard" inside journalctl --quiet --unit=fwdguard --lines=20
 inside mv /root/fwdguard /etc/sysconfig/fwdguard
-check "a mistake in OPTIONS= that was mended: systemctl start" inside systemctl start fwdguard
+check "a mistake in OPTIONS= that was corrected: systemctl start" inside systemctl start fwdguard

@@ -3,10 +3,10 @@
 # shellcheck shell=bash
 
 one_record() { # one_record KIND MATCH...
-    local told
-    told=$(records "$@")
-    [[ -n $told && $told != *$'\n'* ]] && return
-    printf '%s\n' "$told"
+    local found
+    found=$(records "$@")
+    [[ -n $found && $found != *$'\n'* ]] && return
+    printf '%s\n' "$found"
     return 1
 }
 

@@ -37,17 +37,17 @@ fn a_file_kept_open_is_never_another_interfaces() {
 fn a_value_is_read_whole_however_long_it_is() {
     const PORTS: &str = "net/ipv4/ip_local_reserved_ports";
     let _ns = Namespace::enter();
-    let mut door = Sysctl::new(std::sync::Arc::default());
+    let mut sysctl = Sysctl::new(std::sync::Arc::default());
     let key = Key::parse(PORTS).unwrap();
     let even: Vec<String> = (1..2000).map(|number| (2 * number).to_string()).collect();
     let even = even.join(",");
     for length in [0, 1, 29, 30, 31, 32, 33, 62, 63, 64, 255, 256, 257, even.len()] {
         sysctl_write(PORTS, even[..length].trim_end_matches(','));
         let found = sysctl_read(PORTS);
-        assert_eq!(door.read(&key), Ok(found.clone()), "{length} characters");
-        let outcome = door.repair(&key, "7", |value| value == "7");
+        assert_eq!(sysctl.read(&key), Ok(found.clone()), "{length} characters");
+        let outcome = sysctl.repair(&key, "7", |value| value == "7");
         assert_eq!((outcome.found, outcome.write), (Ok(found), Some(Ok(()))));
-        assert_eq!(door.read(&key), Ok("7".into()));
+        assert_eq!(sysctl.read(&key), Ok("7".into()));
     }
 }
 
@@ -91,10 +91,10 @@ fn while_read_only_each_setting_has_one_record() {
         guard.signal("USR1");
     }
     guard.wait_notified("2 settings cannot be restored");
-    let told = guard.records().into_iter().filter(|record| record.get("ERRNO").is_some_and(|errno| errno == "30"));
-    let mut told: Vec<String> = told.map(|record| record["SYSCTL"].clone()).collect();
-    told.sort();
-    assert_eq!(told, ["net.core.somaxconn", "net.ipv4.conf.b0.arp_ignore"]);
+    let logged = guard.records().into_iter().filter(|record| record.get("ERRNO").is_some_and(|errno| errno == "30"));
+    let mut logged: Vec<String> = logged.map(|record| record["SYSCTL"].clone()).collect();
+    logged.sort();
+    assert_eq!(logged, ["net.core.somaxconn", "net.ipv4.conf.b0.arp_ignore"]);
     run("umount --lazy /proc/sys");
     guard.signal("USR1");
     writable.iter().for_each(|(_, key, _, right)| wait_sysctl(key, right));
