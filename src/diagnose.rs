@@ -350,12 +350,8 @@ impl Diagnosis {
             programs::check_again(self.node.family, &mut self.rules.suspects, deadline);
         }
         hops::check_again(&mut self.node, &mut self.hops, self.probe.take());
-        let mut after = counters::read(self.packet.to, &self.watched);
-        for counter in &mut after {
-            let before = self.counters.iter().find(|before| before.name == counter.name);
-            counter.moved = before.map_or(0, |before| counter.value.saturating_sub(before.value));
-        }
-        self.counters = after;
+        let after = counters::read(self.packet.to, &self.watched);
+        self.counters = counters::compare(&self.counters, after);
     }
 
     /// The packet and its answer as the firewall sees them, and whether it is the answer.

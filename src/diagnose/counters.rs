@@ -44,6 +44,15 @@ pub fn read(to: IpAddr, interfaces: &[String]) -> Vec<Counter> {
     counters
 }
 
+/// Sets by how much each counter of `after` moved since `before`. One that has come or gone meanwhile, as with its module, did not move.
+pub fn compare(before: &[Counter], mut after: Vec<Counter>) -> Vec<Counter> {
+    for counter in &mut after {
+        let before = before.iter().find(|before| before.name == counter.name);
+        counter.moved = before.map_or(0, |before| counter.value.saturating_sub(before.value));
+    }
+    after
+}
+
 /// Reads a line of names, and below it one of values, both beginning with `table`.
 fn in_pairs(text: &str, table: &str, name: &str) -> Option<u64> {
     let mut lines = text.lines().filter(|line| line.starts_with(table)).map(str::split_ascii_whitespace);
@@ -89,5 +98,16 @@ mod tests {
         );
         let devices = "Inter-|   Receive  |  Transmit\n face |bytes    packets errs drop\n    lo: 1 2 3 4 5 6 7 8 9 10 11 12\n  eth0: 1 2 3 40 5 6 7 8 9 10 11 2 13\n";
         assert_eq!([dropped(devices, "eth0"), dropped(devices, "eth")], [Some(42), None]);
+    }
+
+    #[test]
+    fn a_counter_that_came_or_went_moves_no_other() {
+        let counters = |values: &[(&str, u64)]| -> Vec<Counter> {
+            values.iter().map(|(name, value)| Counter { name: (*name).into(), value: *value, moved: 0 }).collect()
+        };
+        let before = counters(&[("a", 1), ("gone", 500), ("b", 10)]);
+        let after = compare(&before, counters(&[("new", 900), ("a", 3), ("b", 10)]));
+        let moved: Vec<_> = after.iter().map(|counter| (&*counter.name, counter.moved)).collect();
+        assert_eq!(moved, [("new", 0), ("a", 2), ("b", 0)]);
     }
 }
