@@ -9,8 +9,8 @@ impl<O: Sink> Engine<O> {
     pub(super) fn execute_repairs(&mut self) {
         for _ in 0..TURN {
             let Some(repair) = self.state.next_repair(now_usec()) else { return };
-            match self.broken_leader(&repair) {
-                Some(leader) => self.state.put_behind(repair, leader),
+            match self.state.leader_of(&repair) {
+                Some(leader) => self.execute_behind(leader, repair),
                 None => self.execute(repair),
             }
         }

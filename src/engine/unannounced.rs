@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::sources::WRITES;
 use super::{Engine, Sink};
-use crate::kernel::sysctl::now_usec;
+use crate::kernel::sysctl::{Outcome, now_usec};
 use crate::setting::{Attribute, Family, Key};
 use crate::state::Repair;
 use crate::text::why;
@@ -88,12 +88,16 @@ impl<O: Sink> Engine<O> {
         }
     }
 
-    /// The setting that `repair`'s follows, if both are wrong: the kernel reports a file that is opened to be written before
-    /// anything is written (O_TRUNC, `do_truncate`), and then `all` may have been found right.
-    pub(super) fn broken_leader(&mut self, repair: &Repair) -> Option<Key> {
-        let leader = self.state.leader_of(repair)?;
-        let is_wrong = !self.holds(&leader) && self.sysctl.read(&repair.key).is_ok_and(|value| !repair.holds(&value));
-        is_wrong.then_some(leader)
+    /// Executes the repair of a setting that follows `leader`, if that holds; else the leader comes first. The kernel reports a file that
+    /// is opened to be written before anything is written (O_TRUNC, `do_truncate`), so the leader may have been found right. It is
+    /// read after the follower, which changes after it (`addrconf_disable_ipv6`).
+    pub(super) fn execute_behind(&mut self, leader: Key, repair: Repair) {
+        self.watch(&repair);
+        match self.sysctl.read(&repair.key) {
+            Ok(value) if repair.holds(&value) => _ = self.state.complete(repair, Outcome::of_reading(Ok(value))),
+            Ok(_) if !self.holds(&leader) => self.state.put_behind(repair, leader),
+            _ => self.execute(repair),
+        }
     }
 
     fn holds(&mut self, key: &Key) -> bool {

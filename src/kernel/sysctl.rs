@@ -40,6 +40,13 @@ pub struct Outcome {
     pub write_usec: u64,
 }
 
+impl Outcome {
+    /// Nothing was written.
+    pub fn of_reading(found: Result<String, Errno>) -> Outcome {
+        Outcome { found, write: None, now: None, finished: now_usec(), write_usec: 0 }
+    }
+}
+
 /// What the guard thread is doing, for the watchdog: never locked for longer than it takes to copy a key.
 #[derive(Default)]
 pub struct Heartbeat {
@@ -149,9 +156,7 @@ impl Sysctl {
         let known = self.position(key);
         let at = match known.map_or_else(|| self.open(key), Ok) {
             Ok(at) => at,
-            Err(errno) => {
-                return Outcome { found: Err(errno), write: None, now: None, finished: now_usec(), write_usec: 0 };
-            }
+            Err(errno) => return Outcome::of_reading(Err(errno)),
         };
         let outcome = self.repair_open(at, wanted, equal);
         if outcome.write.is_some() && at >= self.permanent {
