@@ -20,6 +20,8 @@ pub enum Line {
     Set(String, String),
     Exclude(String),
     Bad(&'static str),
+    /// Left to sysctl.d, which is no error.
+    Left,
 }
 
 #[derive(Clone, Debug)]
@@ -88,6 +90,7 @@ impl Files {
                             Line::Set(key, value) => policy.add(key, Some(value), (folder, name)),
                             Line::Exclude(key) => policy.add(key, None, (folder, name)),
                             Line::Bad(_) => errors += 1,
+                            Line::Left => {}
                         }
                     }
                 }
@@ -105,6 +108,7 @@ fn text(line: &Line) -> String {
         Line::Set(key, value) => format!("{key} = {value}\n"),
         Line::Exclude(key) => format!("-{}\n", key.replace('/', ".")),
         Line::Bad(text) => format!("{text}\n"),
+        Line::Left => "kernel.panic = 1\n".into(),
     }
 }
 

@@ -146,7 +146,7 @@ const PLACES: [&str; 14] =
 
 fn lines() -> impl Strategy<Value = Line> {
     let settings = (0..ATTRIBUTES.len() + GLOBAL.len(), 0..PLACES.len(), 0..6usize);
-    let bad = ["kernel.panic = 1", "net.ipv4.conf..forwarding = 1", "net.ipv4.ip_forward", "net/../x = 1", "= 1"];
+    let bad = ["net.ipv4.conf..forwarding = 1", "net.ipv4.ip_forward", "net/../x = 1", "= 1"];
     prop_oneof![
         12 => (0..ROUTER.len()).prop_map(|index| match ROUTER[index] {
             (key, Some(value)) => Line::Set(key.into(), value.into()),
@@ -157,7 +157,7 @@ fn lines() -> impl Strategy<Value = Line> {
             Line::Set(key, value)
         }),
         3 => settings.prop_map(|(attribute, place, value)| Line::Exclude(setting(attribute, PLACES[place], value).0)),
-        1 => (0..bad.len()).prop_map(move |index| Line::Bad(bad[index])),
+        1 => (0..=bad.len()).prop_map(move |index| bad.get(index).map_or(Line::Left, |text| Line::Bad(text))),
     ]
 }
 
