@@ -2,6 +2,11 @@
 
 mod common;
 
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
 use common::*;
 
 fn v6(interface: &str) -> String {
@@ -134,6 +139,14 @@ fn one_write_to_all_is_one_record_and_closes_nothing_for_good() {
             wait_sysctl(&v6(interface), value);
         }
         wait_sysctl("net/ipv6/conf/a0/addr_gen_mode", "3");
+    }
+    // Between any two reads of the guard: `all` was right, and what follows it is wrong.
+    for pause in (0..200).map(Duration::from_micros) {
+        let mut all = File::create(Path::new("/proc/sys").join(v6("all"))).expect("a setting");
+        let opened = Instant::now();
+        while opened.elapsed() < pause {}
+        all.write_all(b"1").expect("a value");
+        ["all", "a0"].iter().for_each(|interface| wait_sysctl(&v6(interface), "0"));
     }
     let of_interface = |record: &&Record| record["CAUSE"] == "write" && !record["SYSCTL"].contains(".all.");
     let of_interfaces = guard.repairs().iter().filter(of_interface).count();

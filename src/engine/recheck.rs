@@ -50,7 +50,7 @@ impl Rechecks {
 }
 
 impl<O: Sink> Engine<O> {
-    /// Reads what was written lately, if that is due.
+    /// Reads what was written lately, if that is due, and queues what is wrong for the second time.
     pub(super) fn recheck(&mut self) {
         if self.rechecks.due().is_none_or(|due| due > now_usec()) {
             return;
@@ -60,7 +60,7 @@ impl<O: Sink> Engine<O> {
         for repair in written {
             if self.sysctl.read(&repair.key).is_ok_and(|value| !repair.holds(&value)) {
                 if self.rechecks.is_suspect(&repair.key) {
-                    self.execute(repair);
+                    self.state.queue_again(repair);
                 } else {
                     suspects.insert(repair.key);
                 }

@@ -166,10 +166,19 @@ impl State {
                 Some(entry) => self.policy.entries()[entry].value.clone()?,
                 None => written_back.clone()?,
             };
-            let job = Job { old: self.settings.current(id), ..Job::new(entry, Cause::Write) };
+            let (old, written_back) = (self.settings.current(id), written_back.clone());
+            let job = Job { old, written_back, ..Job::new(entry, Cause::Write) };
             Some(Repair { key: self.settings.key_of(id)?, wanted, learned, learn: false, id: id.clone(), job })
         };
         self.outcomes.written.iter().filter(|(id, _)| !self.is_deferred(id)).filter_map(again).collect()
+    }
+
+    /// Queues the check of one of them, behind that of the setting that it follows.
+    pub fn queue_again(&mut self, repair: Repair) {
+        if let Some(leader) = repair.key.follows() {
+            self.check(SettingId::Unannounced(leader), repair.job.cause, None);
+        }
+        self.queue.add(repair.id, repair.job);
     }
 
     /// What was written has been read often enough.
