@@ -119,7 +119,7 @@ extern "C" fn readdir(folder: *mut c_void) -> *mut libc::dirent {
         (entry.d_ino, entry.d_type) = (1, libc::DT_DIR);
         NAME.with_borrow(|name| {
             for (to, from) in entry.d_name.iter_mut().zip(name.as_bytes_with_nul()) {
-                *to = *from as c_char;
+                *to = c_char::from_ne_bytes([*from]);
             }
         });
         &raw mut *entry
