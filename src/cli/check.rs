@@ -238,7 +238,7 @@ impl Report {
         print_line(&summary(unmatched, holding, &absent, bad, apply_helps));
     }
 
-    /// The conflicting lines of one configuration with the advice, and the interfaces that sysctl.d exempts from the vendor's pattern.
+    /// The conflicting lines of one configuration with what to do, and the interfaces that sysctl.d exempts from the vendor's pattern.
     fn print_conflicts(&self, origin: Origin, title: &str, when: &str, [remove, how]: [&str; 2]) {
         let mut table = Table::new(&[title, "SAYS", "POLICY", "WHERE"]);
         for (interface, source) in self.policy.exempt.iter().filter(|_| origin == Origin::SysctlD) {
@@ -267,12 +267,12 @@ impl Report {
                 .and_modify(|known| known.add(remedy.clone()))
                 .or_insert_with(|| remedy.clone());
         }
-        let advice = match (conflicts.iter().any(|conflict| conflict.remedy.is_none()), remedies.is_empty()) {
+        let what_to_do = match (conflicts.iter().any(|conflict| conflict.remedy.is_none()), remedies.is_empty()) {
             (true, true) => format!("; {remove} them{how}"),
             (true, false) => format!("; {remove} your own{how}"),
             (false, _) => String::new(),
         };
-        print_line(&format!("{when}{advice}"));
+        print_line(&format!("{when}{what_to_do}"));
         if conflicts.iter().any(|conflict| conflict.behind.is_some()) {
             print_line("An indented line takes effect once those above it are removed");
         }

@@ -138,7 +138,7 @@ impl Queue {
         self.due.pop_first().map(|((_, id), job)| (id, job))
     }
 
-    /// Keeps a check until [`Queue::resume`], on account of the contested setting `contested`.
+    /// Keeps a check until [`Queue::resume`], because the setting `contested` is contested.
     pub fn defer(&mut self, id: &SettingId, job: &Job, contested: SettingId) {
         self.last_deferred = Some(contested);
         self.deferred.entry((rank(id), id.clone())).or_insert_with(|| job.clone());

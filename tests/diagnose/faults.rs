@@ -15,7 +15,7 @@ fn ip_forward_off() {
         assert_eq!(object["mend"], "sysctl -w net.ipv4.ip_forward=1");
     }
     let object = node.diagnose(POD).0;
-    node.remedy_works(POD, &object);
+    node.check_remedy(POD, &object);
 }
 
 #[test]
@@ -30,7 +30,7 @@ fn one_interface_does_not_forward() {
     node.expect(&format!("{POD} --in eth1"), &[], &["eth1"]);
     node.expect(&format!("{POD} --from {FAR}"), &[], &["eth1"]);
     let object = node.diagnose(POD).0;
-    node.remedy_works(POD, &object);
+    node.check_remedy(POD, &object);
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn the_pods_interface_does_not_forward_the_answer() {
     sysctl_write("net/ipv4/conf/cali1/forwarding", "0");
     let object = node.expect(POD, &["forwarding-off"], &["on the way back", "net.ipv4.conf.cali1.forwarding is 0"]);
     assert_eq!(object["faults"][0]["way"], "back");
-    node.remedy_works(POD, &object);
+    node.check_remedy(POD, &object);
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn an_interface_with_a_dot_in_its_name() {
     run("ip link set eth0 name eth0.100");
     sysctl_write("net/ipv4/conf/eth0.100/forwarding", "0");
     let object = node.expect(POD, &["forwarding-off"], &["net.ipv4.conf.eth0/100.forwarding is 0"]);
-    node.remedy_works(POD, &object);
+    node.check_remedy(POD, &object);
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn strict_rp_filter_on_an_asymmetric_path() {
         // The path is right where the packet comes in by the interface that its answer leaves by.
         node.expect(&format!("{POD} --from {FAR}"), &[], &["eth1"]);
         node.expect(POD, &[], &[]);
-        node.remedy_works(&arguments, &object);
+        node.check_remedy(&arguments, &object);
     }
     // Loose mode is enough, and the kernel uses the higher of the two values.
     sysctl_write("net/ipv4/conf/all/rp_filter", "2");
@@ -101,7 +101,7 @@ fn routes_that_let_nothing_through() {
         let route = format!("{kind} 10.244.1.0/28");
         let object = node.expect(POD, &["refusing-route"], &[&route]);
         assert_eq!(object["faults"][0]["route"], *route);
-        node.remedy_works(POD, &object);
+        node.check_remedy(POD, &object);
     }
 }
 
@@ -117,7 +117,7 @@ fn a_rule_has_the_node_keep_what_arrives() {
         assert_eq!((&object["faults"][0]["route"], &object["arrivals"][0]["there"]), (&route.into(), &kept));
     }
     let object = node.diagnose(&format!("{POD} --in eth0")).0;
-    node.remedy_works(&format!("{POD} --in eth0"), &object);
+    node.check_remedy(&format!("{POD} --in eth0"), &object);
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn the_egress_is_down() {
     // With another route left, the packet would go astray.
     run("ip route add default via 10.9.0.2");
     node.expect(POD, &["egress-down"], &["cali1", "is down"]);
-    node.remedy_works(POD, &object);
+    node.check_remedy(POD, &object);
     // As Calico has it: no address, and the route goes with the link.
     run("ip route del default");
     run("ip address flush dev cali1");
@@ -213,7 +213,7 @@ fn two_faults_are_both_named_the_one_that_drops_first_first() {
     sysctl_write("net/ipv4/ip_forward", "0");
     let texts = ["net.ipv4.ip_forward is 0", "net.ipv4.conf.all.rp_filter is 1"];
     let object = node.expect(&arguments, &["forwarding-off", "rp-filter"], &texts);
-    node.remedy_works(&arguments, &object);
+    node.check_remedy(&arguments, &object);
     // InAddrErrors counts it although no route is there either (ip_error).
     sysctl_write("net/ipv4/ip_forward", "0");
     node.expect("10.250.0.1", &["forwarding-off", "no-route"], &["net.ipv4.ip_forward is 0", "no route leads"]);

@@ -123,11 +123,11 @@ fn ipv6() {
     node.expect("2001:db8:77::1", &["no-route"], &["no route leads to 2001:db8:77::1"]);
     run("ip -6 route add unreachable 2001:db8:1::/80");
     let object = node.expect(pod, &["refusing-route"], &["unreachable 2001:db8:1::/80"]);
-    node.remedy_works(pod, &object);
+    node.check_remedy(pod, &object);
     node.expect("2001:db8:1::77", &["next-hop"], &["2001:db8:1::77", "neighbour discovery"]);
     sysctl_write("net/ipv6/conf/all/forwarding", "0");
     let object = node.expect(pod, &["forwarding-off"], &["net.ipv6.conf.all.forwarding is 0"]);
-    node.remedy_works(pod, &object);
+    node.check_remedy(pod, &object);
     if std::path::Path::new("/proc/sys/net/ipv6/conf/eth0/force_forwarding").exists() {
         sysctl_write("net/ipv6/conf/all/forwarding", "0");
         sysctl_write("net/ipv6/conf/eth0/force_forwarding", "1");
@@ -143,7 +143,7 @@ fn routes_from_router_advertisements() {
     run("ip -6 route add default via 2001:db8:9::5 dev eth0 proto ra");
     let object = node.expect(pod, &["forwarding-off"], &["net.ipv6.conf.eth0.accept_ra first"]);
     assert_eq!(object["mend"], "sysctl -w net.ipv6.conf.eth0.accept_ra=2 net.ipv6.conf.all.forwarding=1");
-    node.remedy_works(pod, &object);
+    node.check_remedy(pod, &object);
     // Without the route, a destination may be unreachable for that reason.
     sysctl_write("net/ipv6/conf/eth0/accept_ra", "1");
     let (object, _) = node.diagnose(pod);

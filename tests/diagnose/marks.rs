@@ -38,7 +38,7 @@ fn rp_filter_that_heeds_marks_is_a_suspect_without_one() {
     // Without that bit it is what it was.
     let object =
         node.expect(&format!("{arguments} --mark 0"), &["rp-filter"], &["net.ipv4.conf.eth0.rp_filter is 1 (strict)"]);
-    node.remedy_works(&format!("{arguments} --mark 0"), &object);
+    node.check_remedy(&format!("{arguments} --mark 0"), &object);
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn rp_filter_that_does_not_heed_the_mark_is_a_fault() {
         assert_eq!(object["mend"], "sysctl -w net.ipv4.conf.all.src_valid_mark=1");
     }
     let object = node.diagnose(&format!("{arguments} --mark 0x80")).0;
-    node.remedy_works(&format!("{arguments} --mark 0x80"), &object);
+    node.check_remedy(&format!("{arguments} --mark 0x80"), &object);
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn a_pod_that_cant_resolve_its_gateway() {
         (&"net.ipv4.conf.cali1.proxy_arp".into(), &"back".into())
     );
     run("ip route add 169.254.1.1 dev eth1");
-    node.remedy_works(POD, &object);
+    node.check_remedy(POD, &object);
     assert!(node.passes());
     // A pod that has its gateway's link address sends no ARP request (as with Amazon's CNI).
     sysctl_write("net/ipv4/conf/cali1/proxy_arp", "0");

@@ -83,7 +83,7 @@ impl Node {
     }
 
     /// The command that diagnose names repairs the fault.
-    pub fn remedy_works(&self, arguments: &str, object: &Value) {
+    pub fn check_remedy(&self, arguments: &str, object: &Value) {
         let applied = std::process::Command::new("sh").args(["-c", text(object, "mend")]).output().expect("sh runs");
         assert!(applied.status.success(), "{object:#}");
         self.expect(arguments, &[], &["Forwarded"]);
