@@ -27,9 +27,9 @@ impl State {
     /// message, which is the last when an interface is made; without it only a netconf message was received so far.
     pub fn apply_link(&mut self, link: &Link, complete: bool, at: u64) {
         let other_settings = complete && self.gives_other_settings(link);
-        let Placed { renamed, arrival, .. } = self.place(link, complete);
+        let Placed { renamed, lost, arrival, .. } = self.place(link, complete);
         let Some((first, came_up)) = arrival else { return };
-        let other_settings = other_settings || renamed;
+        let other_settings = other_settings || renamed || lost;
         for (family, attribute) in interface::ANNOUNCED {
             // Linux 3.10 sends no netconf message for a new interface (net/ipv4/devinet.c before 4.9).
             let id = SettingId::Announced(family, attribute, link.ifindex);
@@ -49,21 +49,27 @@ impl State {
 
     /// Puts a link where it belongs, under the name that it has now.
     pub(super) fn place(&mut self, link: &Link, complete: bool) -> Placed {
-        let placed = self.settings.place(&self.policy, link, complete);
+        let mut placed = self.settings.place(&self.policy, link, complete);
         if let Some(old) = placed.old {
             self.forget_baselines(old.as_ref());
         }
+        self.forget_unannounced(std::mem::take(&mut placed.dropped));
         placed
+    }
+
+    /// Settings that an interface had under a name that it no longer has.
+    pub(super) fn forget_unannounced(&mut self, keys: Vec<Key>) {
+        for id in keys.into_iter().map(SettingId::Unannounced) {
+            self.outcomes.forget(&id);
+            self.forget_contest(&id);
+        }
     }
 
     pub fn remove_link(&mut self, ifindex: i32) {
         self.link_schedule.forget(ifindex);
         if let Some((name, unannounced)) = self.settings.remove(ifindex) {
             self.forget_baselines(name.as_ref());
-            for id in unannounced.into_iter().map(SettingId::Unannounced) {
-                self.outcomes.forget(&id);
-                self.forget_contest(&id);
-            }
+            self.forget_unannounced(unannounced);
         }
         for (family, attribute) in interface::ANNOUNCED {
             self.forget_contest(&SettingId::Announced(family, attribute, ifindex));
@@ -188,6 +194,9 @@ impl State {
             };
             self.queue.add(id, job).new = Some(value.to_string());
         } else if cell.entry.is_some() {
+            if right {
+                self.outcomes.end_failure(&id);
+            }
             self.queue.remove(id);
         }
         if reopened {

@@ -16,29 +16,57 @@ use crate::setting::{self, Attribute, DEFAULT, Family, same_value};
 
 /// A write that took longer is worth a record: another process holds the kernel's RTNL lock.
 const SLOW_WRITE_USEC: u64 = 1_000_000;
+/// The same failure has another record no sooner than this, however often the setting is right in between.
+const SAME_FAILURE_EVERY_USEC: u64 = 60_000_000;
+
+/// A setting that could not be repaired.
+#[derive(Debug)]
+struct Failure {
+    /// `None`: the kernel accepted the value, but did not keep it.
+    errno: Option<Errno>,
+    /// When it was last another one, or logged again (monotonic microseconds).
+    logged_at: u64,
+    /// The policy ignores it.
+    is_ignored: bool,
+    /// The setting has been right since.
+    is_over: bool,
+}
 
 #[derive(Debug, Default)]
 pub struct Outcomes {
-    /// Settings that could not be repaired, with the reason (`None`: accepted, but not kept).
-    failed: HashMap<SettingId, Option<Errno>>,
+    failed: HashMap<SettingId, Failure>,
     /// What was written lately and has to be read again, with its baseline if the policy does not name it.
     written: BTreeMap<SettingId, Option<Arc<str>>>,
 }
 
 impl Outcomes {
-    /// Why a setting could not be repaired, if it could not.
+    /// Why a setting could not be repaired, if it is wrong for that reason (`None`: accepted, but not kept).
     pub fn failure(&self, id: &SettingId) -> Option<Option<Errno>> {
-        self.failed.get(id).copied()
+        self.failed.get(id).filter(|failure| !failure.is_over).map(|failure| failure.errno)
     }
 
-    /// Says whether it is another failure than is known of the setting.
-    pub fn note_failure(&mut self, id: &SettingId, errno: Option<Errno>) -> bool {
-        self.failed.insert(id.clone(), errno) != Some(errno)
+    /// A setting could not be repaired at `now` (monotonic microseconds). Says whether that is worth a record: it is another failure
+    /// than before, or has come again.
+    pub fn note_failure(&mut self, id: &SettingId, errno: Option<Errno>, is_ignored: bool, now: u64) -> bool {
+        let known = self.failed.get(id).filter(|failure| failure.errno == errno);
+        let logged_at = known.map(|failure| failure.logged_at).filter(|at| {
+            known.is_some_and(|failure| !failure.is_over) || now.saturating_sub(*at) < SAME_FAILURE_EVERY_USEC
+        });
+        let failure = Failure { errno, logged_at: logged_at.unwrap_or(now), is_ignored, is_over: false };
+        self.failed.insert(id.clone(), failure);
+        logged_at.is_none() && !is_ignored
     }
 
-    /// How many settings could not be repaired.
+    /// A setting is right, or not there.
+    pub fn end_failure(&mut self, id: &SettingId) {
+        if let Some(failure) = self.failed.get_mut(id) {
+            failure.is_over = true;
+        }
+    }
+
+    /// How many settings are wrong since they could not be repaired, but for those whose failures the policy ignores.
     pub fn failing(&self) -> usize {
-        self.failed.len()
+        self.failed.values().filter(|failure| !failure.is_over && !failure.is_ignored).count()
     }
 
     pub fn forget_written(&mut self, id: &SettingId) {
@@ -85,19 +113,19 @@ impl State {
         let holds = outcome.found.is_ok() && outcome.write.is_none();
         match (&outcome.found, &outcome.write) {
             (Err(errno), _) if is_absent(*errno) => {
-                self.outcomes.failed.remove(&repair.id);
+                self.outcomes.end_failure(&repair.id);
                 self.remember(&repair, None);
             }
             (Ok(value), None) => {
-                self.outcomes.failed.remove(&repair.id);
+                self.outcomes.end_failure(&repair.id);
                 self.remember(&repair, Some(value));
             }
             (_, Some(Ok(()))) => {
                 self.complete_write(&repair, &outcome, all_of);
                 return all_of;
             }
-            (found, Some(Err(errno))) => self.fail(&repair, found.clone().ok(), Some(*errno)),
-            (Err(errno), None) => self.fail(&repair, None, Some(*errno)),
+            (found, Some(Err(errno))) => self.fail(&repair, found.clone().ok(), Some(*errno), outcome.finished),
+            (Err(errno), None) => self.fail(&repair, None, Some(*errno), outcome.finished),
         }
         all_of.filter(|family| self.note_all_checked(*family, holds))
     }
@@ -118,9 +146,9 @@ impl State {
         let now = if repair.learn { outcome.now.as_deref() } else { Some(&*repair.wanted) };
         self.remember(repair, now);
         if repair.learn && now.is_none() {
-            return self.fail(repair, found, None);
+            return self.fail(repair, found, None, outcome.finished);
         }
-        self.outcomes.failed.remove(&repair.id);
+        self.outcomes.end_failure(&repair.id);
         let is_only_printed_otherwise = repair.learn && found.as_deref() == now;
         if !is_only_printed_otherwise {
             self.repaired(repair, found, outcome.finished);

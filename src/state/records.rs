@@ -130,10 +130,9 @@ impl State {
         repaired.or(held.then_some(read))
     }
 
-    pub(super) fn fail(&mut self, repair: &Repair, found: Option<String>, errno: Option<Errno>) {
-        let is_new = self.outcomes.note_failure(&repair.id, errno);
+    pub(super) fn fail(&mut self, repair: &Repair, found: Option<String>, errno: Option<Errno>, now: u64) {
         let ignored = repair.job.entry.is_some_and(|entry| self.policy.entries()[entry].ignore_failure);
-        if is_new && !ignored {
+        if self.outcomes.note_failure(&repair.id, errno, ignored, now) {
             let subject = self.subject(repair);
             self.output.publish_all(subject.map(|subject| Record::RepairFailed { subject, found, errno }));
         }

@@ -29,8 +29,12 @@ pub struct Settings {
 /// Where a link was put ([`Settings::place`]).
 pub struct Placed {
     pub renamed: bool,
+    /// The settings of another interface that had its name were dropped, and its own with them.
+    pub lost: bool,
     /// Its name before, if it was wholly there under that.
     pub old: Option<Name>,
+    /// Its settings before that were not announced.
+    pub dropped: Vec<Key>,
     /// What [`Interface::arrive`] says, where the link is complete.
     pub arrival: Option<(bool, bool)>,
 }
@@ -40,6 +44,8 @@ pub struct Placed {
 pub struct Differences<'a> {
     pub gone: Vec<i32>,
     pub renamed: Vec<i32>,
+    /// Settings of renamed ones that were not announced.
+    pub dropped: Vec<Key>,
     /// Not known under this name.
     pub new: Vec<&'a Link>,
     /// Known, with what [`Interface::arrive`] says.
@@ -151,9 +157,11 @@ impl Settings {
     /// Puts a link where it belongs, under the name that it has now.
     pub fn place(&mut self, policy: &Policy, link: &Link, complete: bool) -> Placed {
         let interface = self.interfaces.entry(link.ifindex).or_insert_with(|| Interface::new(link.name).into());
-        let (renamed, mut old) = (interface.name != link.name, None);
-        if renamed || interface.is_new {
-            drop_unannounced(interface, &mut self.unannounced, &mut self.gone);
+        let (renamed, mut old, mut dropped) = (interface.name != link.name, None, Vec::new());
+        // A name that is asked for may be ahead of the messages: until the last of them, two interfaces have it.
+        let lost = !renamed && interface.unannounced.iter().any(|key| !self.unannounced.contains_key(key));
+        if renamed || lost || interface.is_new {
+            dropped = drop_unannounced(interface, &mut self.unannounced, &mut self.gone);
             if renamed {
                 self.moves.push(Move::Gone(interface.name));
                 self.moves.push(Move::Here(link.name));
@@ -168,15 +176,14 @@ impl Settings {
         }
         interface.take_mtu(link);
         let arrival = complete.then(|| interface.arrive(link.up));
-        Placed { renamed, old, arrival }
+        Placed { renamed, lost, old, dropped, arrival }
     }
 
     /// An interface disappeared. Gives its name, and its settings that were not announced.
     pub fn remove(&mut self, ifindex: i32) -> Option<(Name, Vec<Key>)> {
         let mut interface = self.interfaces.remove(&ifindex)?;
         self.moves.push(Move::Gone(interface.name));
-        let keys = interface.unannounced.clone();
-        drop_unannounced(&mut interface, &mut self.unannounced, &mut self.gone);
+        let keys = drop_unannounced(&mut interface, &mut self.unannounced, &mut self.gone);
         self.counts = None;
         Some((interface.name, keys))
     }
@@ -194,7 +201,7 @@ impl Settings {
                 None => differences.gone.push(*ifindex),
                 Some(link) if link.name == known.name => differences.arrived.push((link, known.arrive(link.up))),
                 Some(link) => {
-                    drop_unannounced(known, &mut self.unannounced, &mut self.gone);
+                    differences.dropped.extend(drop_unannounced(known, &mut self.unannounced, &mut self.gone));
                     differences.renamed.push(*ifindex);
                     differences.new.push(link);
                 }
@@ -239,11 +246,16 @@ impl Settings {
     }
 }
 
-fn drop_unannounced(interface: &mut Interface, unannounced: &mut HashMap<Key, Unannounced>, gone: &mut Vec<Key>) {
-    for key in interface.unannounced.drain(..) {
-        unannounced.remove(&key);
-        gone.push(key);
-    }
+/// Gives their keys.
+fn drop_unannounced(
+    interface: &mut Interface,
+    unannounced: &mut HashMap<Key, Unannounced>,
+    gone: &mut Vec<Key>,
+) -> Vec<Key> {
+    let keys = std::mem::take(&mut interface.unannounced);
+    keys.iter().for_each(|key| _ = unannounced.remove(key));
+    gone.extend_from_slice(&keys);
+    keys
 }
 
 impl State {

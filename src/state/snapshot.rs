@@ -79,6 +79,7 @@ impl State {
     fn apply_links(&mut self, links: &[Link], cause: Cause) {
         let mut differences = self.settings.compare(links);
         differences.gone.into_iter().for_each(|ifindex| self.remove_link(ifindex));
+        self.forget_unannounced(differences.dropped);
         differences.renamed.into_iter().for_each(|ifindex| self.link_schedule.mark_changed(ifindex, false));
         for link in differences.new {
             differences.arrived.extend(self.place(link, true).arrival.map(|arrival| (link, arrival)));

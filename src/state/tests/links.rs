@@ -88,3 +88,36 @@ fn a_link_that_came_up_is_checked_and_no_other_and_announced_settings_only_later
     bench.state.remove_link(ETH0);
     assert_eq!(checks(&mut bench, 13_000_000), "net.core.somaxconn");
 }
+
+#[test]
+fn what_failed_under_an_old_name_is_forgotten() {
+    let mut bench = Bench::started("net.ipv6.conf.*.mtu = 9000\n");
+    bench.state.apply_link(&Link { ifindex: 9, name: "tmp0".into(), up: Some(false), mtu: None }, true, 70);
+    bench.state.check_due_links(1_000_000);
+    while let Some(repair) = bench.state.next_repair(0) {
+        let (found, refused) = (Ok("1500".into()), Some(Err(rustix::io::Errno::INVAL)));
+        let outcome = Outcome { found, write: refused, now: None, finished: 80, write_usec: 1 };
+        assert_eq!(bench.state.complete(repair, outcome), None);
+    }
+    assert!(bench.state.summary().failing > 0);
+    let failing = bench.state.summary().failing;
+    bench.state.apply_link(&Link { ifindex: 9, name: "ens7".into(), up: Some(false), mtu: None }, true, 90);
+    assert_eq!(bench.state.summary().failing, failing - 1);
+}
+
+/// The name of a new interface is asked for, and so may be ahead of the messages that wait.
+#[test]
+fn an_interface_keeps_its_settings_when_another_that_had_its_name_goes_or_is_renamed() {
+    let mut bench = Bench::started("net.ipv6.conf.eth0.accept_ra = 2\n");
+    let key = Key::parse("net.ipv6.conf.eth0.accept_ra").unwrap();
+    let mut link = |ifindex, name: &str, complete| {
+        bench.state.apply_link(&Link { ifindex, name: name.into(), up: Some(true), mtu: None }, complete, 70);
+        bench.state.settings.is_guarded(&key)
+    };
+    assert!(link(9, "eth0", false), "asked for, while the renaming of the old eth0 waits to be received");
+    link(ETH0, "old0", true);
+    assert!(link(9, "eth0", true), "its own message");
+    bench.state.check_due_links(1_000_000);
+    let keys = std::iter::from_fn(|| bench.state.next_repair(0)).map(|repair| repair.key).collect::<Vec<_>>();
+    assert!(keys.contains(&key), "{keys:?}");
+}

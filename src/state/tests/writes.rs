@@ -63,7 +63,7 @@ fn an_unwritable_setting_that_holds_is_fine_and_an_ignored_failure_is_silent() {
     let outcome =
         Outcome { found: Ok("1".into()), write: Some(Err(Errno::ROFS)), now: None, finished: 2, write_usec: 1 };
     assert_eq!(bench.state.complete(repair, outcome), None);
-    assert_eq!(bench.take_repairs(), Vec::<String>::new());
+    assert_eq!((bench.take_repairs(), bench.state.summary().failing), (Vec::new(), 0));
 }
 
 #[test]
@@ -116,5 +116,35 @@ fn a_slow_write_is_a_record_of_its_own_and_named_as_the_policy_does() {
         let records = bench.take_repairs();
         assert!(records[0].contains(&format!("{name} took 2.5 s")), "{records:?}");
         assert_eq!(records.len(), 2);
+    }
+}
+
+/// A write of `repair` that the kernel refused at `finished`.
+fn refuse(bench: &mut Bench, repair: Repair, errno: Errno, finished: u64) {
+    let outcome = Outcome { found: Ok("1".into()), write: Some(Err(errno)), now: None, finished, write_usec: 1 };
+    assert_eq!(bench.state.complete(repair, outcome), None);
+}
+
+#[test]
+fn a_failure_ends_when_the_setting_is_right_and_its_next_one_has_a_record_a_minute_later() {
+    let mut bench = Bench::started("net.ipv4.conf.tunl0.rp_filter = 0\n");
+    for (finished, logged) in [(1, 1), (2, 0), (60_000_000, 0), (60_000_001, 1), (60_000_002, 0), (200_000_000, 1)] {
+        bench.state.apply_netconf(&rp_filter(TUNL0, 1), finished);
+        let repair = bench.state.next_repair(finished).unwrap();
+        refuse(&mut bench, repair, Errno::ROFS, finished);
+        assert_eq!((bench.state.take_records().len(), bench.state.summary().failing), (logged, 1), "at {finished}");
+        bench.state.apply_netconf(&rp_filter(TUNL0, 0), finished);
+        assert_eq!(bench.state.summary().failing, 0, "another process set it right");
+    }
+}
+
+#[test]
+fn the_same_failure_at_each_audit_has_one_record() {
+    let mut bench = Bench::started("net.ipv6.conf.eth0.accept_ra = 2\n");
+    for (audit, logged) in [(0, 1), (1, 0), (2, 0)] {
+        bench.state.apply_snapshot(&Snapshot::default(), Cause::Audit);
+        let repair = bench.state.next_repair(0).unwrap();
+        refuse(&mut bench, repair, Errno::ROFS, audit * 300_000_000);
+        assert_eq!((bench.state.take_records().len(), bench.state.summary().failing), (logged, 1), "audit {audit}");
     }
 }
