@@ -114,11 +114,37 @@ fn changes_by_the_guards_own_write_of_default_have_no_other_writer() {
     ns.write("etc/fwdguard.d/10.conf", &lines);
     let guard = ns.guard();
     assert_eq!(sysctl_read("net/ipv4/conf/c0/arp_notify"), is);
-    let record = guard.wait_message("Restored net.ipv4.conf.c0.arp_notify to ");
+    let record = guard.wait_message("Restored net.ipv4.conf.default.arp_notify to ");
     assert!(
         record["CAUSE"] == "start" && !["written by", "writer"].iter().any(|by| record["MESSAGE"].contains(by)),
         "{record:?}"
     );
+    assert_eq!(guard.repairs().len(), 1, "{:?}", messages(&guard.repairs()));
+}
+
+/// When the guard has never read the interfaces before it writes `all`.
+#[test]
+fn a_policy_that_changes_all_has_no_record_of_an_interface_that_was_right() {
+    let name = "ignore_routes_with_linkdown";
+    let ns = Namespace::enter();
+    ns.veth("a0", "b0");
+    let lines = format!("net.ipv6.conf.all.{name} = 1\nnet.ipv6.conf.*.{name} = 0\n");
+    let all = format!("net.ipv6.conf.all.{name}");
+    let expect_one = |guard: &Running| {
+        guard.wait_record(&all, |record| record.get("SYSCTL") == Some(&all));
+        ["lo", "a0", "b0"].iter().for_each(|it| wait_sysctl(&format!("net/ipv6/conf/{it}/{name}"), "0"));
+        guard.signal("USR1");
+        guard.wait_message("Resumed");
+        assert_eq!(guard.repairs().len(), 1, "{:?}", messages(&guard.repairs()));
+    };
+    ns.write("etc/fwdguard.d/10.conf", "net.core.somaxconn = 4096\n");
+    sysctl_write("net/core/somaxconn", "4096");
+    let guard = ns.guard();
+    ns.write("etc/fwdguard.d/10.conf", &lines);
+    expect_one(&guard);
+    guard.stop();
+    sysctl_write(&format!("net/ipv6/conf/all/{name}"), "0");
+    expect_one(&ns.guard());
 }
 
 /// When a process opens a file to write it (O_TRUNC), the guard receives an event before the write.

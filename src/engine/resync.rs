@@ -79,6 +79,11 @@ impl<O: Sink> Engine<O> {
             }
         };
         self.state.apply_snapshot(&Snapshot { links, netconf, redirects, at: now_usec() }, cause);
+        for key in self.state.unread_followers() {
+            let value = self.sysctl.read(&key).ok();
+            self.state.note_read(&key, value);
+        }
+
         self.read_baselines();
         self.check_interfaces_known();
     }

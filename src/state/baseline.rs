@@ -35,6 +35,24 @@ impl State {
             .flat_map(move |place| self.settings.unannounced_keys().filter(move |other| follows(other, place.name)))
     }
 
+    /// Guarded settings that were never read, where another one that they follow is guarded. They have to be read before that is
+    /// repaired, since its repair changes them: what was right then is no drift.
+    pub fn unread_followers(&self) -> Vec<Key> {
+        let is_unread = |key: &&Key| {
+            self.settings.unannounced(key).is_some_and(|setting| setting.current.is_none())
+                && key.follows().is_some_and(|leader| self.settings.is_guarded(&leader))
+        };
+        self.settings.unannounced_keys().filter(is_unread).cloned().collect()
+    }
+
+    /// The value of one of them.
+    pub fn note_read(&mut self, key: &Key, value: Option<String>) {
+        if let Some(setting) = self.settings.unannounced_mut(key) {
+            setting.current = value;
+            self.settings.recount();
+        }
+    }
+
     /// Another process wrote `key`, as was noticed at `received`: checks the settings that may have changed with it.
     pub(super) fn check_followers(&mut self, key: &Key, received: u64) {
         for follower in self.followers(key).cloned().collect::<Vec<_>>() {

@@ -228,10 +228,14 @@ impl State {
         }
     }
 
-    /// `None` for a setting whose changes are announced, or that is only written back; else whether it is one of the many that
+    /// `None` for a setting whose changes are announced, or that the policy does not name; else whether it is one of the many that
     /// a pattern makes of interfaces, and so the first to go without a watch.
     pub fn watch_yields(&self, repair: &Repair) -> Option<bool> {
-        let entry = repair.job.entry.filter(|_| matches!(repair.id, SettingId::Unannounced(_)))?;
+        if matches!(repair.id, SettingId::Announced(..)) {
+            return None;
+        }
+        // Also where it is only written back: it may never have been checked.
+        let entry = self.settings.entry_of(&repair.id)?;
         let of_pattern = self.policy.entries()[entry].sets().is_none();
         Some(
             of_pattern
