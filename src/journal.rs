@@ -284,7 +284,10 @@ pub fn write(record: &Record) {
             (key, ours, new) = (Some(set.as_str()), Some(&**wanted), Some(&**says));
             conflict = Some(place(source));
         }
-        _ => {}
+        Record::PolicyLoaded { .. }
+        | Record::PolicyError { .. }
+        | Record::PolicyNotice { .. }
+        | Record::Stopping { .. } => {}
     }
     let process = writer.and_then(Writer::process);
     macro_rules! event {

@@ -91,7 +91,7 @@ pub fn holds(data: &[u8]) {
             remedy: Some(Remedy { file: Path::new(OsStr::from_bytes(file)).into(), lines: writers })
                 .filter(|_| kind % 24 == 1),
         },
-        2 => Record::Contested { subject, key, repairs: 9, since: 0, writers, conflicts: vec![reason] },
+        2 => Record::Contested { subject, key, repairs: 9, since: 0, usec: 1, writers, conflicts: vec![reason] },
         3 => Record::StillContested { subject, key, count: 9, since: 0, until: 9, writers },
         4 => Record::ContestOver { subject, repairs: 9, usec: 9 },
         5 => Record::RepairFailed {

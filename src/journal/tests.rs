@@ -12,7 +12,7 @@ use super::write;
 use crate::kernel::process::{Place, Process};
 use crate::policy::Source;
 use crate::policy::conflicts::Origin;
-use crate::report::record::{Cause, Record, Subject};
+use crate::report::record::{self, Cause, Priority, Record, Subject};
 use crate::report::woke::{By, Woke};
 use crate::report::writer::{UnknownBecause, Writer};
 use crate::setting::Key;
@@ -74,6 +74,7 @@ fn sample(last: Option<&Record>, writer: &Writer) -> Option<Record> {
             key: key(),
             repairs: 5,
             since: 0,
+            usec: 0,
             writers: none(),
             conflicts: none(),
         },
@@ -161,6 +162,15 @@ fn every_kind_of_record_has_one_entry_and_one_item_of_the_page() {
     for (tag, text) in items {
         assert!(levels.get(tag[0]).is_some_and(|level| text.starts_with(level)), "docs/fwdguard.8: {tag:?} {text}");
     }
+}
+
+#[test]
+fn losing_a_source_is_an_error_only_if_settings_are_no_longer_guarded() {
+    let priority = |source| Record::SourceLost { source, reason: "why".into() }.priority();
+    for source in [record::INTERFACES, record::SOCKET] {
+        assert_eq!(priority(source), Priority::Error, "{source}");
+    }
+    assert_eq!(priority("logind"), Priority::Warning);
 }
 
 #[test]

@@ -126,6 +126,8 @@ pub enum Record {
         key: Key,
         repairs: u64,
         since: u64,
+        /// Within how many microseconds.
+        usec: u64,
         writers: Vec<String>,
         conflicts: Vec<String>,
     },
@@ -201,9 +203,10 @@ impl Record {
             Record::SlowWrite { .. } => ("39f6c0d7893a46a4b60450495aef273e", Warning),
             Record::Resumed { .. } => ("51cf4aab661e45d0960bd38d8c964d14", Info),
             Record::Resynchronised { .. } => ("b90d6a12c4a44e1483f4b76ccdf9a44a", Warning),
-            Record::SourceLost { source, .. } => {
-                ("7537f41c4e6e4855af1a292486f5c100", if *source == INTERFACES { Error } else { Warning })
-            }
+            Record::SourceLost { source, .. } => (
+                "7537f41c4e6e4855af1a292486f5c100",
+                if matches!(*source, INTERFACES | SOCKET) { Error } else { Warning },
+            ),
             Record::SourceBack { .. } => ("876be2501dec44c1a999b4aafc1e8474", Info),
             Record::RecordsDropped { .. } => ("ffc217b33086402aa8bfbbda06a4edb6", Warning),
             Record::Stopping { .. } => ("690e63aebaf04fd394aea61756d49868", Info),

@@ -45,9 +45,9 @@ impl Record {
                         ("when TuneD starts or applies its profile", "correct it in a profile in /etc/tuned")
                     }
                 };
-                let once = behind.as_ref().map(|line| format!(" if {line} is removed")).unwrap_or_default();
+                let once = behind.as_ref().map(|line| format!("if {line} is removed, ")).unwrap_or_default();
                 format!(
-                    "Conflict: {}:{} sets {key} = {says}, but the policy requires {ours} ({policy}); it will be applied {when}{once}; {}",
+                    "Conflict: {}:{} sets {key} = {says}, but the policy requires {ours} ({policy}); {once}it will be applied {when}; {}",
                     printable(source.file.as_os_str()),
                     source.line,
                     remedy.as_ref().map_or(own.into(), |remedy| format!("add {remedy}"))
@@ -75,11 +75,12 @@ impl Record {
                     written_by(writer)
                 )
             }
-            Record::Contested { subject, repairs, writers, conflicts, .. } => format!(
-                "Contested: {} was restored {repairs} times to {} within 10 s{}{}; stop the writer, or correct the policy \
+            Record::Contested { subject, repairs, usec, writers, conflicts, .. } => format!(
+                "Contested: {} was restored {repairs} times to {} within {}{}{}; stop the writer, or correct the policy \
                  ({})",
                 subject.key,
                 subject.ours,
+                duration(*usec),
                 by(writers),
                 if conflicts.is_empty() { String::new() } else { format!("; see {}", conflicts.join(", ")) },
                 subject.source
@@ -226,17 +227,25 @@ mod tests {
     fn a_conflict_states_when_the_line_is_applied() {
         let source = |file: &str| Source { file: Path::new(file).into(), line: 1 };
         for (origin, behind, says) in [
-            (Origin::SysctlD, None, "at boot, by 'sysctl --system' or by udev; remove or correct the line"),
+            (
+                Origin::SysctlD,
+                None,
+                "it will be applied at boot, by 'sysctl --system' or by udev; remove or correct the line",
+            ),
             (
                 Origin::SysctlD,
                 Some(source("/etc/sysctl.d/99-x.conf")),
-                "at boot, by 'sysctl --system' or by udev if 99-x.conf:1 is removed; remove or correct the line",
+                "if 99-x.conf:1 is removed, it will be applied at boot, by 'sysctl --system' or by udev; remove or correct the line",
             ),
-            (Origin::Ufw, None, "when ufw starts, at boot or by 'ufw enable'; remove or correct the line"),
+            (
+                Origin::Ufw,
+                None,
+                "it will be applied when ufw starts, at boot or by 'ufw enable'; remove or correct the line",
+            ),
             (
                 Origin::CommandLine,
                 None,
-                "at the next boot, before sysctl.d; remove it from the boot loader's configuration",
+                "it will be applied at the next boot, before sysctl.d; remove it from the boot loader's configuration",
             ),
         ] {
             let record = Record::Conflict {
@@ -249,7 +258,8 @@ mod tests {
                 behind,
                 remedy: None,
             };
-            let text = "Conflict: /f:1 sets net.ipv4.ip_forward = 0, but the policy requires 1 (50-kubernetes.conf:9); it will be applied ";
+            let text =
+                "Conflict: /f:1 sets net.ipv4.ip_forward = 0, but the policy requires 1 (50-kubernetes.conf:9); ";
             assert_eq!(record.text(), format!("{text}{says}"));
         }
     }

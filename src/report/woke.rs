@@ -42,7 +42,7 @@ impl Woke {
         match names.split_last() {
             Some((last, [])) => (*last).into(),
             Some((last, others)) => format!("{} and {last}", others.join(", ")),
-            None => "nobody".into(),
+            None => "an unknown source".into(),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::report::record::{Record, Subject};
 use crate::setting::Key;
 
 const SECOND: u64 = 1_000_000;
-/// From this many repairs within this long a setting is called contested.
+/// From this many repairs within this long a setting is called contested, or once its repairs have no records of their own.
 const REPAIRS: usize = 5;
 const WITHIN: u64 = 10 * SECOND;
 /// And no longer once no process has changed it for this long.
@@ -165,20 +165,22 @@ impl Contests {
         contest.repairs += 1;
         contest.notified = 0;
         let oldest = contest.times[contest.repairs as usize % REPAIRS];
+        let own = contest.records.owed(now) + RECORD_EVERY <= RECORDS * RECORD_EVERY;
+        let (repairs, since) = if own { (REPAIRS as u64, oldest) } else { (contest.repairs, contest.since) };
         let mut record = None;
-        if !contest.contested && contest.repairs >= REPAIRS as u64 && now - oldest <= WITHIN {
+        if !contest.contested && contest.repairs >= repairs && (now - oldest <= WITHIN || !own) {
             contest.contested = true;
             self.called.push(subject.key.clone());
             record = Some(Record::Contested {
                 subject: subject.clone(),
                 key: key.clone(),
-                repairs: REPAIRS as u64,
-                since: oldest,
+                repairs,
+                since,
+                usec: if own { WITHIN } else { now - since },
                 writers: Vec::new(),
                 conflicts: Vec::new(),
             });
         }
-        let own = contest.records.owed(now) + RECORD_EVERY <= RECORDS * RECORD_EVERY;
         if own {
             contest.records.add(now, RECORD_EVERY, RECORDS * RECORD_EVERY);
         } else {

@@ -49,7 +49,7 @@ fn lines_of_ufw_and_the_command_line_are_named_when_they_come() {
     guard.wait_message("30.conf:1 sets");
     ns.write("etc/sysctl.d/10.conf", "net.ipv4.ip_forward = 0\nnet.ipv4.ip_forward = 3\n");
     let record = guard.wait_message("10.conf:2 sets");
-    assert!(record["MESSAGE"].contains("or by udev if 30.conf:1 is removed; remove"), "{record:?}");
+    assert!(record["MESSAGE"].contains("; if 30.conf:1 is removed, it will be applied at boot, "), "{record:?}");
 }
 
 /// RHEL's 50-default.conf is such a file: it is on every node, and belongs to a package.

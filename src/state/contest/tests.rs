@@ -155,3 +155,22 @@ fn what_went_is_forgotten() {
     assert_eq!(contests.forget(&SLOT), None);
     assert_eq!((contests.due(), contests.called().len()), (None, 0));
 }
+
+#[test]
+fn a_setting_that_is_changed_back_too_slowly_is_called_contested_before_its_repairs_are_summed_up() {
+    let mut contests = Contests::default();
+    let (mut called, mut summed_up) = (Vec::new(), 0);
+    for n in 1..=1_000 {
+        let now = n * 5 * SECOND;
+        summed_up += run_until(&mut contests, now).len();
+        let (own, record) = repaired(&mut contests, now);
+        assert!(own || !called.is_empty() || record.is_some());
+        if let Some(record) = record {
+            assert_eq!(summed_up, 0);
+            called.push((n, record));
+        }
+    }
+    let [(n, Record::Contested { repairs, since, usec, .. })] = &called[..] else { panic!("{called:?}") };
+    assert_eq!((repairs, *since, *usec), (n, 5 * SECOND, (n - 1) * 5 * SECOND));
+    assert!(summed_up > 0);
+}
