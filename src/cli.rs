@@ -160,7 +160,7 @@ fn exit_status(all_holds: bool, policy_errors: &[PolicyError]) -> ExitCode {
 /// The policy below `root`, with notices about altnames.
 fn load(root: &Path) -> Policy {
     let mut policy = Policy::load(root);
-    policy.note_altnames(find_by_altname);
+    policy.notices.extend(policy.altname_notices(find_by_altname));
     policy
 }
 

@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::engine::{Command, Mailbox, Verbosity};
 use crate::journal::Reporter;
 use crate::journal::status::notify;
-use crate::kernel::altname::find_by_altname;
+
 use crate::kernel::descriptors::ensure_enough;
 use crate::kernel::fanotify::Groups;
 use crate::kernel::sysctl::Heartbeat;
@@ -106,9 +106,8 @@ async fn serve(
     let mut watchdog = Ticker::new(watchdog_period.unwrap_or(STATUS_EVERY));
     // Watched first, then read: no change of a file is missed.
     let watch = Watch::new(root);
-    let mut policy = Policy::load(root);
-    policy.note_altnames(find_by_altname);
-    let policy = Arc::new(policy);
+    let policy = Arc::new(Policy::load(root));
+
     let tracker = groups.and_then(|groups| WriterTracker::start(groups, policy.clone()));
     let lost_tracker = tracker.as_ref().err().map(ToString::to_string);
     let tracker = tracker.unwrap_or_default();
@@ -164,7 +163,7 @@ async fn serve(
             }
             () = sleep_until(ready_at_latest), if !daemon.ready => daemon.ready(),
             end = &mut ended => {
-                bail!("the guard thread ended unexpectedly: {}", end.map_or("it panicked".into(), |end| format!("{end:?}")))
+                bail!("the thread that restores settings ended unexpectedly: {}", end.map_or("it panicked".into(), |end| format!("{end:?}")))
             }
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,

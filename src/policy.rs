@@ -137,18 +137,19 @@ impl Policy {
         policy
     }
 
-    /// Adds a notice for each line that names an interface by an altname: the kernel has no setting of that name, so the line
-    /// guards nothing. `find` returns the interface of an altname.
-    pub fn note_altnames(&mut self, find: impl Fn(&OsStr) -> Option<OsString>) {
-        let lines = self.by_interface.iter().filter(|(name, _)| *name != "all" && *name != "default");
-        for (name, own, entry) in lines.filter_map(|(name, entries)| Some((name, find(name)?, *entries.first()?))) {
-            let Entry { source, name: key, .. } = &self.merged.entries[entry];
+    /// A notice for each line that names an interface by an altname: the kernel has no setting of that name, so the line guards
+    /// nothing. `find` returns the interface of an altname.
+    pub fn altname_notices(&self, find: impl Fn(&OsStr) -> Option<OsString>) -> Vec<PolicyError> {
+        let notice = |(name, entries): (&OsString, &Vec<usize>)| {
+            let (own, Entry { source, name: key, .. }) = (find(name)?, &self.merged.entries[*entries.first()?]);
             let [name, own] = [name, &own].map(|name| printable(name));
             let message = format!(
                 "'{key}' has no effect: {name} is an altname of {own}, and the kernel has its settings under {own}"
             );
-            self.notices.push(PolicyError { source: source.clone(), message });
-        }
+            Some(PolicyError { source: source.clone(), message })
+        };
+        let lines = self.by_interface.iter().filter(|(name, _)| *name != "all" && *name != "default");
+        lines.filter_map(notice).collect()
     }
 
     /// The lines in effect, in the order in which systemd-sysctl would apply them.

@@ -4,13 +4,10 @@ mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use common::{Namespace, Running, TIMEOUT, run, sysctl_write, wait_sysctl};
+use common::{Namespace, Running, Trace, guard_thread, run, sysctl_write, wait_sysctl};
 use fwdguard::kernel::message::Link;
 use fwdguard::kernel::netconf::NetconfMessage;
 use fwdguard::kernel::sysctl::Outcome;
@@ -109,23 +106,14 @@ fn system_calls(interfaces: usize, key: &str) -> (f64, usize) {
     flip(); // opens the file
     // The guard checks later what it wrote, however often it wrote.
     std::thread::sleep(Duration::from_secs(4));
-    let (thread, trace) = (guard_thread(guard.pid()), ns.path("/trace"));
-    let attach = ["--quiet=all", "--attach", thread.file_name().unwrap().to_str().unwrap(), "--output"];
-    let mut strace =
-        Command::new("strace").args(attach).arg(&trace).spawn().expect("strace is installed: run 'make test'");
-    let deadline = Instant::now() + TIMEOUT;
-    while fs::read_to_string(thread.join("status")).unwrap().contains("TracerPid:\t0\n") {
-        assert!(Instant::now() < deadline, "strace can't trace here");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let trace = Trace::of(guard_thread(guard.pid()), &ns);
     (0..FLIPS).for_each(|_| flip());
-    run(&format!("kill -TERM {}", strace.id()));
-    strace.wait().expect("wait");
+    let trace = trace.finish();
     let mut calls = 0;
     let (mut woken_at, mut until_write) = (None, Vec::new());
     // While another process holds the RTNL lock, the kernel has a write begin anew, as often as that takes.
     let is_restart = |line: &&str| line.contains("ERESTARTNOINTR");
-    for line in fs::read_to_string(&trace).unwrap().lines().filter(|line| !is_restart(line)) {
+    for line in trace.lines().filter(|line| !is_restart(line)) {
         calls += 1;
         if line.starts_with("ppoll(") {
             woken_at = Some(calls);
@@ -139,12 +127,6 @@ fn system_calls(interfaces: usize, key: &str) -> (f64, usize) {
 }
 
 /// The folder in /proc of the program's thread named "guard".
-fn guard_thread(program: u32) -> PathBuf {
-    let threads = fs::read_dir(format!("/proc/{program}/task")).unwrap().flatten().map(|thread| thread.path());
-    let is_guard = |path: &PathBuf| fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == "guard");
-    threads.into_iter().find(is_guard).expect("a guard thread")
-}
-
 #[test]
 fn a_repair_takes_a_fixed_number_of_system_calls() {
     let _alone = alone();

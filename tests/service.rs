@@ -84,6 +84,20 @@ fn a_reload_is_announced_and_done_when_ready_comes() {
     }
 }
 
+/// The kernel looks for an altname under the RTNL lock, which another process may hold for long.
+#[test]
+fn the_event_loop_waits_for_no_altname() {
+    let ns = Namespace::enter();
+    ns.write("etc/fwdguard.d/10.conf", "net.ipv4.conf.tunl0.rp_filter = 0\n");
+    let mut guard = ns.guard();
+    let trace = Trace::of(guard.pid(), &ns);
+    guard.signal("HUP");
+    guard.wait_notified("READY=1");
+    let trace = trace.finish();
+    assert!(trace.contains("READY=1"), "its main thread runs the event loop: {trace}");
+    assert!(!trace.contains("AF_NETLINK"), "{trace}");
+}
+
 #[test]
 fn a_reload_is_answered_though_nothing_has_changed() {
     let ns = Namespace::enter();
@@ -157,7 +171,7 @@ fn the_watchdog_is_pinged_for_as_long_as_the_guard_thread_turns() {
     for _ in 0..5 {
         guard.wait_notified(PING);
     }
-    let thread = Traced::stop(guard_thread(guard.pid()));
+    let thread = Traced::stop(guard_thread(guard.pid()) as libc::pid_t);
     guard.notifications();
     std::thread::sleep(Duration::from_secs(1));
     let pings = guard.notifications().iter().filter(|state| state.contains(PING)).count();
@@ -176,14 +190,6 @@ fn another_processs_watchdog_is_not_pinged() {
     let mut guard = Running::start(&ns, |command| command.env("WATCHDOG_USEC", "30000").env("WATCHDOG_PID", "1"));
     std::thread::sleep(Duration::from_millis(200));
     assert!(!guard.notifications().iter().any(|state| state.contains(PING)));
-}
-
-fn guard_thread(pid: u32) -> libc::pid_t {
-    let is_guard =
-        |task: &fs::DirEntry| fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name == "guard\n");
-    let mut tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("threads").flatten();
-    let guard = tasks.find(is_guard).expect("the guard thread").file_name();
-    guard.to_str().and_then(|tid| tid.parse().ok()).expect("a number")
 }
 
 /// One thread that is stopped (ptrace(2)), while the others of its process go on.

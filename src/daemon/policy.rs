@@ -41,13 +41,21 @@ fn against(conflict: &Conflict) -> Against {
 }
 
 /// Logs each error and each notice of a policy, and that it was loaded.
-pub(super) fn log_policy(policy: &Policy, reporter: &Reporter) {
+pub(super) fn log_policy(policy: &Arc<Policy>, reporter: &Reporter) {
     let mut records = errors(&policy.errors, "; ignored");
-    let notice =
-        |notice: &PolicyError| Record::PolicyNotice { source: notice.source.clone(), text: notice.to_string() };
     records.extend(policy.notices.iter().map(notice));
     records.push(Record::PolicyLoaded { lines: policy.entries().len(), errors: policy.errors.len() });
     reporter.report_all(records, None);
+    let (policy, reporter) = (policy.clone(), reporter.clone());
+    // In a thread of its own, since the kernel takes the RTNL lock to look for an altname (rtnl_getlink, net/core/rtnetlink.c), which
+    // another process may hold for long. Without the thread such a line has no notice.
+    let log = move || policy.altname_notices(find_by_altname).iter().for_each(|it| reporter.report(notice(it)));
+
+    _ = std::thread::Builder::new().name("altnames".into()).spawn(log);
+}
+
+fn notice(notice: &PolicyError) -> Record {
+    Record::PolicyNotice { source: notice.source.clone(), text: notice.to_string() }
 }
 
 fn errors(errors: &[PolicyError], and: &str) -> Vec<Record> {
@@ -139,8 +147,8 @@ impl Daemon {
             self.lose_watch(&error);
         }
         self.note_unwatched();
-        let mut policy = Policy::load(&self.root);
-        policy.note_altnames(find_by_altname);
+        let policy = Policy::load(&self.root);
+
         let usable = !policy.is_unreadable();
         let same = if usable { policy.says_the_same(&self.policy) } else { policy.errors == self.errors };
         self.errors.clone_from(&policy.errors);

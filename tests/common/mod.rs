@@ -7,6 +7,7 @@
 
 pub mod left_out;
 mod sysctl;
+mod threads;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -19,6 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub use sysctl::*;
+pub use threads::*;
 
 /// Long enough for a busy two-core machine; a test that passes never waits for it.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
@@ -356,7 +358,6 @@ pub fn run(line: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// A value below /proc/sys of this thread's network namespace; the key with slashes.
 /// Stops a process, and waits until none of its threads runs: the thread that takes the signal stops the others, once it has
 /// a processor.
 pub fn stop(pid: u32) {

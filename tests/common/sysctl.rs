@@ -2,6 +2,7 @@
 
 use super::*;
 
+/// A value below /proc/sys of this thread's network namespace; the key with slashes.
 pub fn sysctl_read(key: &str) -> String {
     // By one read: at any place but the start there is nothing (`proc_do_large_bitmap`, kernel/sysctl.c).
     let mut room = vec![0; 1 << 16];
