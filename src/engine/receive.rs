@@ -33,7 +33,8 @@ impl<O: Sink> Engine<O> {
                 let Some(ifindex) = message.ifindex else { return };
                 if !self.state.knows(ifindex) {
                     // A new interface's netconf message comes before its link message.
-                    let Some(link) = self.ask_link(ifindex, false) else { return };
+                    let link = self.heartbeat.clone().inside(None, || self.ask_link(ifindex, false));
+                    let Some(link) = link else { return };
                     self.state.apply_link(&link, false, at);
                 }
                 self.state.apply_netconf(message, at);
@@ -41,7 +42,7 @@ impl<O: Sink> Engine<O> {
             Event::Link(link) => {
                 if self.state.gives_other_settings(link) {
                     // The kernel announces it before it does it (the order of netdev_chain: rtnetlink_event, inetdev_event, addrconf_notify).
-                    self.dumps.wait_for_rtnl();
+                    self.heartbeat.clone().inside(None, || self.dumps.wait_for_rtnl());
                 }
                 self.state.apply_link(link, true, at);
             }

@@ -52,13 +52,13 @@ impl Outcome {
 pub struct Heartbeat {
     /// Counts turns of the guard thread.
     pub turns: AtomicU64,
-    /// Since when (monotonic microseconds) the guard thread is inside the kernel for a write or a dump; 0 when it is not.
+    /// Since when (monotonic microseconds) the guard thread is inside the kernel for a write or to read interfaces; 0 when it is not.
     pub inside_since: AtomicU64,
     inside: Mutex<Option<Arc<Key>>>,
 }
 
 impl Heartbeat {
-    /// Notes that the guard thread is inside the kernel during `call`, for a write of `key` (or for a dump).
+    /// Notes that the guard thread is inside the kernel during `call`, for a write of `key` (or to read interfaces).
     pub fn inside<T>(&self, key: Option<&Arc<Key>>, call: impl FnOnce() -> T) -> T {
         *self.inside.lock().unwrap_or_else(|e| e.into_inner()) = key.cloned();
         self.inside_since.store(now_usec(), Ordering::Release);
@@ -71,7 +71,7 @@ impl Heartbeat {
     pub fn waits_for(&self) -> Option<(String, u64)> {
         let since = self.inside_since.load(Ordering::Acquire);
         let key = self.inside.lock().unwrap_or_else(|e| e.into_inner());
-        let what = key.as_ref().map_or_else(|| "a dump of all interfaces".into(), |key| format!("writing {key}"));
+        let what = key.as_ref().map_or_else(|| "reading interfaces".into(), |key| format!("writing {key}"));
         (since != 0).then(|| (what, now_usec().saturating_sub(since)))
     }
 }
