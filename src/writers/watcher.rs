@@ -34,8 +34,17 @@ const AT_ONCE: u64 = 2000;
 /// So many reads of events in a row, before interfaces and policy are followed.
 const TURN: u32 = 16;
 
-/// A process that has opened a file, read while it was there, and the bytes of its command line.
-type Opened = (Arc<Process>, Vec<u8>);
+/// A process that has exited since it was examined is the same one within so long: no other has its PID yet.
+const SAME_PID_USEC: u64 = 1_000_000;
+
+/// A process that has opened a file, read while it was there.
+struct Opened {
+    process: Arc<Process>,
+    /// The bytes of its command line.
+    command: Vec<u8>,
+    /// When it was examined (monotonic microseconds).
+    at: u64,
+}
 
 /// What is marked, and what was seen.
 pub struct Watcher {
@@ -201,11 +210,12 @@ impl Watcher {
     /// The process that has opened the file of `key`, or has `written` it. It is examined at each opening, unless it has the command
     /// that it had at the last one. `None`: there is no budget for that.
     fn identify(&mut self, pid: i32, key: &Key, written: bool) -> Option<Arc<Process>> {
-        let known = self.opened.iter().position(|(process, _)| process.pid == pid);
+        let known = self.opened.iter().position(|opened| opened.process.pid == pid);
         if let Some(at) = known.filter(|_| written) {
-            return Some(self.opened[at].0.clone());
+            return Some(self.opened[at].process.clone());
         }
-        if self.examinations.is_spent(now_usec()) {
+        let now = now_usec();
+        if self.examinations.is_spent(now) {
             return None;
         }
         let command = process::command(pid).unwrap_or_else(|error| {
@@ -215,20 +225,26 @@ impl Watcher {
             Vec::new()
         });
         if let Some(at) = known {
-            if self.opened[at].1 == command {
-                self.reopenings.spend(now_usec());
-                return Some(self.opened[at].0.clone());
+            if is_same(&self.opened[at].command, self.opened[at].at, &command, now) {
+                self.reopenings.spend(now);
+                return Some(self.opened[at].process.clone());
             }
             self.opened.remove(at);
         }
         let process = Arc::new(Process::examine(pid, &command, key));
         self.examinations.spend(now_usec());
-        self.opened.push_back((process.clone(), command));
+        self.opened.push_back(Opened { process: process.clone(), command, at: now });
         if self.opened.len() > OPENED_MAX {
             self.opened.pop_front();
         }
         Some(process)
     }
+}
+
+/// Whether the process that has `command` at `now` is the one that had `before` at `examined`, with the same PID. One that exits has
+/// no command line any more (`exit_mm`, kernel/exit.c).
+fn is_same(before: &[u8], examined: u64, command: &[u8], now: u64) -> bool {
+    before == command || command.is_empty() && now.saturating_sub(examined) < SAME_PID_USEC
 }
 
 /// [`AT_ONCE`] at once, and one every so many microseconds in the long run. Times are monotonic microseconds.
@@ -255,6 +271,20 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_that_has_exited_is_the_one_that_was_examined_just_before() {
+        for (before, command, after, same) in [
+            ("sysctl", "sysctl", 3_600_000_000, true),
+            ("sysctl", "sh", 1, false),
+            ("sysctl", "", 999_999, true),
+            ("sysctl", "", 1_000_000, false), // another may have its PID
+            ("", "sysctl", 1, false),
+        ] {
+            let found = is_same(before.as_bytes(), 5, command.as_bytes(), 5 + after);
+            assert_eq!(found, same, "{before:?} {command:?} {after}");
+        }
+    }
 
     #[test]
     fn so_many_at_once_and_so_many_a_second() {
