@@ -17,13 +17,13 @@ const GOALS: &[(&str, &str, &str, f64)] = &[
     ("Time to repair beside busy loops in system.slice", "ip_forward: fwdguard", "p99 / floor's", 0.1),
     ("Time to repair beside busy loops in kubepods.slice", "ip_forward: fwdguard", "p99 / floor's", 0.1),
     ("A stream of 100,000 packets a second", "fwdguard", "lost / floor's", 2.0),
-    ("Life", "10000 interfaces", "audit / dump", 1.5),
-    ("Life", "10000 interfaces", "start to READY / dump", 5.0),
-    ("Life", "4 interfaces", "memory, MiB", 4.0),
-    ("Life", "10000 interfaces", "memory, MiB", 12.0),
-    ("Somebody changes ip_forward back without end", "fwdguard", "of a processor, %", 8.0),
-    ("Somebody changes ip_forward back without end", "fwdguard", "records a minute", 300.0),
-    ("Nothing happens", "fwdguard", "wake-ups a turn of the watchdog", 2.0),
+    ("Start, audit and memory", "10000 interfaces", "audit / dump", 1.5),
+    ("Start, audit and memory", "10000 interfaces", "start to READY / dump", 5.0),
+    ("Start, audit and memory", "4 interfaces", "memory, MiB", 4.0),
+    ("Start, audit and memory", "10000 interfaces", "memory, MiB", 12.0),
+    ("Another program keeps changing ip_forward back", "fwdguard", "of a processor, %", 8.0),
+    ("Another program keeps changing ip_forward back", "fwdguard", "records a minute", 300.0),
+    ("Idle", "fwdguard", "wake-ups per watchdog interval", 2.0),
 ];
 
 /// The numbers of one run, in the order in which they were measured.
@@ -158,19 +158,20 @@ impl Document {
     /// The whole document, as Markdown.
     pub fn text(&self) -> String {
         let mut text = format!(
-            "# Performance\n\nWritten by `make bench`: the median of {} runs, and in brackets the least and the most. Times are those of \
+            "# Performance\n\nWritten by `make bench`: the median of {} runs, and in brackets the minimum and maximum. Times are those of \
              one machine and no promise.\n\n{}\n\n\
              fwdguard is the service from the package, started by systemd in a container: with its system call filter, capabilities,\n\
              limits, niceness and control group, and with journald beside it. Each run is a container of its own. All others are units of\n\
-             the same systemd at the same niceness, without a sandbox; beside busy loops they are at 0. The floor is the least that a\n\
+             the same systemd at the same niceness, without a sandbox; in the runs beside busy loops\n\
+             their niceness is 0. The floor is the least that a\n\
              program can do that waits for netconf messages: a loop of direct system calls that receives one and writes, without a\n\
              policy, a record or a second setting (`bench/floor.rs`). The kernel announces a change of `ip_forward` while it still holds\n\
              the RTNL lock, so a program that learns of it later, as an inotify loop does, may be quicker. Drifts come at least 10 ms\n\
              apart. A time runs from the beginning of the write that breaks the setting. An audit is the processor's time that the guard\n\
              thread takes for one, a dump that of a bare one of RTM_GETNETCONF. From start to READY is what the service takes longer than\n\
-             its unit with a program that says READY at once. Beside busy loops p99 is a matter of luck on this kernel (EEVDF, a tick of\n\
+             its unit with a program that sends READY at once. Beside busy loops p99 varies from run to run on this kernel (EEVDF, a tick of\n\
              4 ms): it gives a woken thread the average progress of its group, whatever its niceness, and a loop that has made less and\n\
-             whose deadline is earlier runs first, until the next tick. That befalls some 1 to 4 % of all repairs.\n",
+             whose deadline is earlier runs first, until the next tick. That affects some 1 to 4 % of all repairs.\n",
             self.0.len(),
             self.0[0].notes.join(" ")
         );

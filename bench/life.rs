@@ -46,10 +46,10 @@ pub fn life(node: &Node, run: &mut Run, rounds: usize) -> Result<()> {
         audits.push(last - before);
     }
     let [dump, audit, ready] = [&mut dumps, &mut audits, &mut readies].map(|times| percentile(times, 50));
-    run.take("Life", &row, "dump, µs", dump);
-    run.take("Life", &row, "audit / dump", audit / dump);
-    run.take("Life", &row, "start to READY / dump", ready / dump);
-    run.take("Life", &row, "memory, MiB", resident_kib(pid)? as f64 / 1024.0);
+    run.take("Start, audit and memory", &row, "dump, µs", dump);
+    run.take("Start, audit and memory", &row, "audit / dump", audit / dump);
+    run.take("Start, audit and memory", &row, "start to READY / dump", ready / dump);
+    run.take("Start, audit and memory", &row, "memory, MiB", resident_kib(pid)? as f64 / 1024.0);
     Ok(())
 }
 
@@ -155,7 +155,7 @@ pub fn storm(run: &mut Run, pods: usize) -> Result<()> {
 
 /// A process writes 0 without end. Measuring starts after its immediate repairs have used up their share.
 pub fn contest(node: &Node, run: &mut Run) -> Result<()> {
-    const TITLE: &str = "Somebody changes ip_forward back without end";
+    const TITLE: &str = "Another program keeps changing ip_forward back";
     const BEFORE: Duration = Duration::from_secs(10);
     const MEASURED: Duration = Duration::from_secs(12);
     let running = Running::service(GUARD)?;
@@ -191,7 +191,7 @@ fn records() -> Result<usize> {
 
 /// Idles for this many seconds, rounded up to whole periods of the watchdog.
 pub fn quiet(run: &mut Run, seconds: usize) -> Result<()> {
-    const TITLE: &str = "Nothing happens";
+    const TITLE: &str = "Idle";
     let running = Running::service(GUARD)?;
     let pid = running.pid()?;
     sleep(Duration::from_secs(5)); // the work that follows the start is over by then
@@ -199,7 +199,7 @@ pub fn quiet(run: &mut Run, seconds: usize) -> Result<()> {
     let before = (processor_time(pid)?, wake_ups(pid)?);
     sleep(Duration::from_secs(turns * PING));
     let (spent, woken) = (processor_time(pid)? - before.0, wake_ups(pid)? - before.1);
-    run.take(TITLE, "fwdguard", "wake-ups a turn of the watchdog", woken as f64 / turns as f64);
+    run.take(TITLE, "fwdguard", "wake-ups per watchdog interval", woken as f64 / turns as f64);
     run.take(
         TITLE,
         "fwdguard",

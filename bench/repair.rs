@@ -168,7 +168,7 @@ pub fn busy(node: &Node, slice: &str, run: &mut Run, rounds: usize) -> Result<()
     run.compare(&title, "ip_forward", times.into());
     let waited = waited.as_secs_f64() * 1e6 / repairs as f64;
     run.take("The busy node", slice, "the guard thread waits for a processor, of each repair, µs", waited);
-    run.take("The busy node", slice, "the host takes of the processors' time, %", stolen as f64 / all as f64 * 100.0);
+    run.take("The busy node", slice, "processor time taken by the host (steal), %", stolen as f64 / all as f64 * 100.0);
     Ok(())
 }
 

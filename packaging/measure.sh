@@ -28,5 +28,5 @@ own=(--net --mount)
 if resident=$(unshare "${own[@]}" bash -c "measure $(printf %q "$(readlink -f "$stripped")")" 2>/dev/null) && [[ $resident ]]; then
     echo ", $resident resident with one interface"
 else
-    echo "; resident memory not measured: no namespaces to be had here"
+    echo "; resident memory not measured: namespaces are not available here"
 fi

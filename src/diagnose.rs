@@ -325,10 +325,13 @@ impl Diagnosis {
         }
         let remedy = |name: &str| {
             let key = format!("net.ipv6.conf.{}.accept_ra", name.replace('.', "/"));
-            format!("{key} is 1, which takes no router advertisements while IPv6 forwards: sysctl -w {key}=2")
+            format!("{key} is 1, so the kernel ignores router advertisements while IPv6 forwards: sysctl -w {key}=2")
         };
         if let Some(name) = self.advertised() {
-            return Some(format!("the routes that {name} has from router advertisements will go; {}", remedy(&name)));
+            return Some(format!(
+                "the routes that {name} has from router advertisements will be lost; {}",
+                remedy(&name)
+            ));
         }
         let lost = self.lookup.is_err() || self.passages.iter().any(|(_, there, _)| there.reverse.is_err());
         if !lost || self.node.routes.iter().any(|route| route.prefix == 0 && route.is_unicast()) {

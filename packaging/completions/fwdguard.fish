@@ -48,8 +48,8 @@ complete -c fwdguard -n "__fish_fwdguard_using_subcommand policy" -l root -d 'Re
 complete -c fwdguard -n "__fish_fwdguard_using_subcommand policy" -l json -d 'Print one JSON object instead of a table'
 complete -c fwdguard -n "__fish_fwdguard_using_subcommand policy" -s h -l help -d 'Print help'
 complete -c fwdguard -n "__fish_fwdguard_using_subcommand diagnose" -l from -d 'The source address; without it, an address behind each interface is assumed' -r -f
-complete -c fwdguard -n "__fish_fwdguard_using_subcommand diagnose" -l in -d 'The interface on which it arrives; without it, every one that traffic could arrive on is checked' -r -f
-complete -c fwdguard -n "__fish_fwdguard_using_subcommand diagnose" -l mark -d 'Its mark, in decimal or 0x..., and a mask of the bits that are known; \'ip rule\' and rp_filter may depend on it' -r -f
+complete -c fwdguard -n "__fish_fwdguard_using_subcommand diagnose" -l in -d 'The interface on which the packet arrives; without it, every interface that traffic could arrive on is checked' -r -f
+complete -c fwdguard -n "__fish_fwdguard_using_subcommand diagnose" -l mark -d 'The packet\'s mark, in decimal or 0x..., and a mask of the bits that are known; \'ip rule\' and rp_filter may depend on it' -r -f
 complete -c fwdguard -n "__fish_fwdguard_using_subcommand diagnose" -l root -d 'Read policy, sysctl.d and TuneD below DIR; settings are those of this network namespace' -r -f -a "(__fish_complete_directories)"
 complete -c fwdguard -n "__fish_fwdguard_using_subcommand diagnose" -l json -d 'Print one JSON object instead of a table'
 complete -c fwdguard -n "__fish_fwdguard_using_subcommand diagnose" -s h -l help -d 'Print help'

@@ -243,13 +243,13 @@ pub fn summary(unmatched: usize, holding: usize, modules: &[Option<&str>], bad: 
 
 fn until(modules: &[Option<&str>]) -> String {
     let mut names: Vec<&str> = modules.iter().copied().flatten().collect();
-    let some = if names.len() < modules.len() { format!("{} ", names.len()) } else { String::new() };
+    let created = if names.len() < modules.len() { format!("{} of them", names.len()) } else { "them".into() };
     names.sort_unstable();
     names.dedup();
     match &names[..] {
         [] => String::new(),
-        [name] => format!(" ({some}until 'modprobe {name}')"),
-        names => format!(" ({some}until 'modprobe -a {}')", names.join(" ")),
+        [name] => format!(" ('modprobe {name}' creates {created})"),
+        names => format!(" ('modprobe -a {}' creates {created})", names.join(" ")),
     }
 }
 
@@ -266,12 +266,12 @@ mod tests {
             (3, &[], 0, "All 3 settings hold"),
             (0, &[None], 0, "1 setting is absent, 0 settings hold"),
             (3, &[None, None], 0, "2 settings are absent, 3 settings hold"),
-            (3, &[bridge, bridge], 0, "2 settings are absent (until 'modprobe br_netfilter'), 3 settings hold"),
+            (3, &[bridge, bridge], 0, "2 settings are absent ('modprobe br_netfilter' creates them), 3 settings hold"),
             (
                 1,
                 &[vs, None, bridge],
                 0,
-                "3 settings are absent (2 until 'modprobe -a br_netfilter ip_vs'), 1 setting holds",
+                "3 settings are absent ('modprobe -a br_netfilter ip_vs' creates 2 of them), 1 setting holds",
             ),
             (0, &[], 1, "0 settings hold, 1 does not hold; 'fwdguard apply' repairs once"),
             (3, &[None], 2, "1 setting is absent, 3 settings hold, 2 do not hold; 'fwdguard apply' repairs once"),

@@ -22,10 +22,10 @@ pub struct Arguments {
     /// The source address; without it, an address behind each interface is assumed
     #[arg(long, value_name = "ADDRESS", value_hint = ValueHint::Other)]
     from: Option<OsString>,
-    /// The interface on which it arrives; without it, every one that traffic could arrive on is checked
+    /// The interface on which the packet arrives; without it, every interface that traffic could arrive on is checked
     #[arg(long = "in", value_name = "INTERFACE", value_hint = ValueHint::Other)]
     interface: Option<OsString>,
-    /// Its mark, in decimal or 0x..., and a mask of the bits that are known; 'ip rule' and rp_filter may depend on it
+    /// The packet's mark, in decimal or 0x..., and a mask of the bits that are known; 'ip rule' and rp_filter may depend on it
     #[arg(long, value_name = "N[/MASK]", value_hint = ValueHint::Other)]
     mark: Option<OsString>,
     #[command(flatten)]

@@ -114,7 +114,7 @@ fn wrap(node: &mut Node, hop: &mut Hop, encapsulated_to: Option<IpAddr>, known: 
             Ok(route) if route.hops.first().is_some_and(|next| next.interface == hop.link.index) => {
                 let route = node.route(remote, Lookup { whole: true, ..lookup }).unwrap_or(route);
                 wrapped.unreachable =
-                    Some(("its own outer packets would go into it again".into(), Some(node.text(&route))));
+                    Some(("its outer packets would be routed into the tunnel again".into(), Some(node.text(&route))));
             }
             Ok(route) => {
                 let mtu = route.hops.first().and_then(|next| node.links.get(&next.interface)).map(|link| link.mtu);
@@ -205,7 +205,8 @@ pub fn faults(hops: &[Hop]) -> (Vec<Fault>, Vec<String>) {
         if let Some(wrapped) = &hop.wrapped {
             here.extend(wrapped.fault(hop, link));
             if let Some(room) = wrapped.room.filter(|room| *room < hop.link.mtu) {
-                let has = format!("the mtu of {link} is {}, and its outer packets have room for {room}", hop.link.mtu);
+                let has =
+                    format!("the mtu of {link} is {}, but its encapsulation leaves room for {room}", hop.link.mtu);
                 warnings.push(format!("{has}: ip link set {link} mtu {room}"));
             }
         }
@@ -241,7 +242,7 @@ impl Wrapped {
     fn fault(&self, hop: &Hop, link: &str) -> Option<Fault> {
         let (why, route) = self.unreachable.as_ref()?;
         let to = self.remote.unwrap_or(hop.next);
-        let text = format!("the tunnel {link} ({}) wraps packets to {to}, and {why}", hop.link.kind);
+        let text = format!("the tunnel {link} ({}) encapsulates packets to {to}, and {why}", hop.link.kind);
         let fault = Fault::new(Kind::Tunnel, Way::There, link, text);
         Some(match route {
             Some(route) => fault.route(route).fix(format!("ip route del {route}")),

@@ -126,7 +126,10 @@ pub fn faults(passage: &Passage) -> Vec<Fault> {
         return faults;
     }
     if let Err(Stop::Keeps(kind, route)) = &passage.verdict {
-        let text = format!("the route '{route}' gives what arrives on {name} for {} to this node ({kind})", passage.to);
+        let text = format!(
+            "the route '{route}' makes this node keep packets for {} that arrive on {name} ({kind})",
+            passage.to
+        );
         let fault = passage.fault(Kind::Refused, text).route(route);
         faults.push(fault.fix(format!("ip{} route del {route}", six(*from))));
         return faults;
@@ -139,7 +142,7 @@ pub fn faults(passage: &Passage) -> Vec<Fault> {
         // Linux before 4.14 checks the source only if rp_filter or a rule requires it (fib_validate_source).
         let comes_of_it = match passage.verdict {
             Ok(()) => "no answer to it leaves the node",
-            Err(_) => "what arrives from it is dropped as a forgery",
+            Err(_) => "packets that arrive with it are dropped as spoofed",
         };
         let text = format!("the source {from} is {what} of this node: {comes_of_it}");
         faults.push(passage.fault(Kind::Source, text));
@@ -152,7 +155,7 @@ pub fn faults(passage: &Passage) -> Vec<Fault> {
         let drops = format!("the kernel drops it ({})", errno_text(*errno));
         faults.push(match passage.marks.refusing {
             Some((priority, how)) => {
-                let text = format!("{drops}, as the rule {priority} of 'ip rule' may have it ({how})");
+                let text = format!("{drops}, possibly because of rule {priority} of 'ip rule' ({how})");
                 passage.fault(Kind::Refused, text)
             }
             None => passage.fault(Kind::Unexplained, format!("{drops}, for a reason that fwdguard does not know")),
@@ -206,7 +209,9 @@ impl Passage {
         };
         // Forwarding removes the advertised routes unless accept_ra is 2 before (addrconf_sysctl_forward).
         let (first, note) = match settings.advertised.as_ref().map(|interface| self.key(interface, "accept_ra")) {
-            Some(key) => (format!("{key}=2 "), format!(" ({key} first, or its routes from router advertisements go)")),
+            Some(key) => {
+                (format!("{key}=2 "), format!(" (set {key} first, or its routes from router advertisements are lost)"))
+            }
             None => Default::default(),
         };
         let fault = self.fault(Kind::ForwardingOff, format!("{key} is 0: {what}{note}"));

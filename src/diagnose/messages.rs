@@ -1,5 +1,5 @@
 //! Routes and rules of rtnetlink(7), in the few fields that a diagnosis needs. netlink-packet-route decodes them, an attribute at a
-//! time, so that one of an unknown shape does not invalidate the others.
+//! time, so that one in an unknown format does not invalidate the others.
 
 use std::net::IpAddr;
 

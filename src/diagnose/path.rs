@@ -69,7 +69,7 @@ impl Diagnosis {
             let (route, leaves, next) =
                 if at == 0 { ("route", "leaves", "next hop") } else { ("outer route", "leaves", "outer next hop") };
             let gone = at == 0 && kinds(&[Kind::EgressDown]) && hop.link.is_up();
-            let what = if gone { "a remaining route" } else { "the kernel takes it" };
+            let what = if gone { "a remaining route" } else { "the kernel uses it" };
             add(route, hop.route.clone(), what.into(), mark(gone));
             let (state, mark) = link_state(&hop.link);
             add(leaves, printable(&hop.link.name), state, mark);
@@ -81,8 +81,8 @@ impl Diagnosis {
                 Some(value) => format!("br_netfilter is loaded, bridge-nf-call-{family} is {value}"),
                 None => "br_netfilter is not loaded".into(),
             };
-            let meets = if self.node.is_bridge_filtered(index) { "meets" } else { "does not meet" };
-            let found = format!("{found}: what crosses {bridge} {meets} FORWARD");
+            let traverses = if self.node.is_bridge_filtered(index) { "traverses" } else { "does not traverse" };
+            let found = format!("{found}: what crosses {bridge} {traverses} FORWARD");
             steps.push(Step { step: "bridge", place: bridge, found, mark: Mark::Ok });
         }
         let back = self.passages.first().and_then(|(_, _, back)| back.as_ref());
@@ -155,7 +155,7 @@ fn tunnel_and_next(hop: &Hop, next: &'static str, mut add: impl FnMut(&'static s
         let place = wrapped.remote.map_or("remote not known".into(), |remote| format!("remote {remote}"));
         let room = wrapped
             .room
-            .map_or(String::new(), |room| format!("mtu {}, and outer packets have room for {room}", hop.link.mtu));
+            .map_or(String::new(), |room| format!("mtu {}, encapsulation leaves room for {room}", hop.link.mtu));
         let (found, mark) = match &wrapped.unreachable {
             Some((why, _)) => (why.clone(), Mark::Dropped),
             None if wrapped.room.is_some_and(|room| room < hop.link.mtu) => (room, Mark::Warning),

@@ -40,7 +40,7 @@ enum Failure {
     NeedsRoot,
     #[error("failed ({0})")]
     Failed(ExitStatus),
-    #[error("printed nothing that is known")]
+    #[error("printed no output that fwdguard recognizes")]
     UnknownOutput,
 }
 
@@ -172,7 +172,7 @@ impl Firewall {
         add(&format!("{tool} ({save}"), by_iptables, tables.is_empty() && has_nft);
         if let Some(started) = self.legacy.filter(|_| !is_legacy) {
             let ruleset = finish(started, deadline).and_then(read);
-            add(&format!("the tables of an older {tool} ({legacy}"), ruleset, false);
+            add(&format!("the tables of legacy {tool} ({legacy}"), ruleset, false);
         }
         rulesets.reverse();
         let mut suspects = Vec::<Suspect>::new();
@@ -184,7 +184,7 @@ impl Firewall {
                 let (found, all) = ruleset.suspects(&Flow { known: flow.known & !foreign, ..flow.clone() }, *back);
                 if !all && whole {
                     whole = false;
-                    missing.push(format!("all rules of {} (they jump without end)", ruleset.tool));
+                    missing.push(format!("all rules of {} (their chains jump in a loop)", ruleset.tool));
                 }
                 // A rule that the answer meets, too, or that both tools show, is reported once.
                 for suspect in found {

@@ -72,7 +72,9 @@ impl Report {
         let interface = route.hops.first().map(|hop| node.name(hop.interface)).unwrap_or_default();
         let place = node.addresses.iter().find(|own| own.local == to).map_or(interface, |own| node.name(own.interface));
         let own = node.is_own(to).then(|| format!("{to} is an address of this node"));
-        let found = own.unwrap_or_else(|| format!("the route '{}' gives {to} to this node", node.text(route)));
+        let found = own.unwrap_or_else(|| {
+            format!("the route '{}' delivers packets for {to} to this node itself", node.text(route))
+        });
         let step = Step { step: "delivered", place, found, mark: Mark::Ok };
         Report { local: true, steps: vec![step], ..Report::default() }
     }
@@ -103,9 +105,9 @@ impl Report {
             return format!("{way}; {}", self.suspects.iter().take(NAMED_MAX).map(may).collect::<Vec<_>>().join("; "));
         }
         if let Some((bridge, met)) = &self.bridged {
-            let meets = if *met { "meets FORWARD" } else { "does not meet FORWARD" };
+            let traverses = if *met { "traverses FORWARD" } else { "does not traverse FORWARD" };
             let from = self.from.map(|from| format!(" from {from}")).unwrap_or_default();
-            return format!("{way}: what arrives on a port of {bridge}{from} for {to} crosses it, and {meets}");
+            return format!("{way}: what arrives on a port of {bridge}{from} for {to} crosses it, and {traverses}");
         }
         let arrives = self
             .arrivals

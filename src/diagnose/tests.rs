@@ -194,7 +194,7 @@ fn what_the_node_keeps_is_not_forwarded() {
 
 #[test]
 fn a_source_of_the_node_is_a_fault_whatever_the_kernel_says() {
-    for (verdict, part) in [(Ok(()), "no answer"), (Err(Stop::Drops(Errno::INVAL)), "forgery")] {
+    for (verdict, part) in [(Ok(()), "no answer"), (Err(Stop::Drops(Errno::INVAL)), "spoofed")] {
         let passage = Passage { own_source: Some("a broadcast address"), verdict, ..passage(4) };
         assert_eq!(names(&passage), ["source"]);
         assert!(faults(&passage)[0].text.contains(part), "{:?}", faults(&passage));

@@ -102,7 +102,7 @@ pub(super) fn attributes(mut rest: &[u8]) -> impl Iterator<Item = Result<(u16, &
         if attribute.is_none() {
             rest = &[];
         }
-        Some(attribute.ok_or_else(|| "something that is no attribute".into()))
+        Some(attribute.ok_or_else(|| "an invalid attribute".into()))
     })
 }
 

@@ -55,9 +55,9 @@ pub enum Received {
 pub enum Lost {
     #[error("a message of {0} bytes was truncated")]
     Truncated(usize),
-    #[error("a message of an unknown shape")]
+    #[error("a message in an unknown format")]
     Unknown,
-    #[error("the kernel says that messages were lost")]
+    #[error("the kernel reported that messages were lost")]
     Overrun,
     /// ENOBUFS, most of all.
     #[error("{}", crate::text::why(.0))]
@@ -209,7 +209,7 @@ impl Dumps {
         };
         match answer {
             Event::Link(link) => Ok(Some(link)),
-            _ => Err(io::Error::other("an answer of an unknown shape")),
+            _ => Err(io::Error::other("an answer in an unknown format")),
         }
     }
 

@@ -102,7 +102,10 @@ impl Merger {
             }
             let mut note = |kind, message| notices.add(kind, line.number, message);
             if is_dotted {
-                note(Kind::Dotted, format!("'{}' is read as {name}; write it so, as sysctl.d requires", line.key));
+                note(
+                    Kind::Dotted,
+                    format!("'{}' is read as {name}; write it that way, as sysctl.d requires", line.key),
+                );
             }
             if let Some(message) = strange_name(line.key, &name, &target) {
                 note(Kind::Strange, message);

@@ -59,7 +59,7 @@ impl Notices {
                 Kind::Remark => "a comment behind a value, which is ignored",
                 Kind::Idle => "an excluded pattern, which excludes nothing",
             };
-            at(line, format!("{what}; the same from here on in {}", count(more, "line")))
+            at(line, format!("{what}: in {} from this one on", count(more, "line")))
         }));
         notices
     }
@@ -85,7 +85,7 @@ pub fn strange_name(text: &str, name: &str, target: &Target) -> Option<String> {
         return Some(format!("'{text}' begins with a dot and is read as {name}"));
     }
     if matches!(target, Target::Many(_)) && !text.contains(['*', '?', ']']) {
-        return Some(format!("'{name}' names one setting, with its '[', which has no ']'"));
+        return Some(format!("'{name}' is taken literally as one setting, because its '[' has no ']'"));
     }
     let Target::One(key) = target else { return None };
     let literal = key.place().map_or(key.path(), |place| place.interface).as_encoded_bytes();
@@ -97,7 +97,10 @@ pub fn strange_name(text: &str, name: &str, target: &Target) -> Option<String> {
             b'@' => "an interface's name ends before the @ that 'ip link' shows",
             _ => "only *, ? and [...] stand for several interfaces",
         };
-        return Some(format!("'{name}' names one setting, with its '{}': {hint}", char::from(*strange)));
+        return Some(format!(
+            "'{name}' is taken literally as one setting, including its '{}': {hint}",
+            char::from(*strange)
+        ));
     }
     let too_long = key.place().is_some() && literal.len() > NAME_MAX_BYTES;
     too_long.then(|| format!("'{name}' cannot match an interface: names have {NAME_MAX_BYTES} bytes at most"))

@@ -42,7 +42,7 @@ pub fn apply_off(merged: Merged, vendor_file: &Path, errors: &mut Vec<PolicyErro
             };
             let Some(narrower) = earlier.iter().position(|other| closes_every && is_narrower(other)) else { continue };
             let [narrow, off] = [&entries[narrower], off].map(line_with_path);
-            let message = format!("{} yields to {narrow}, because of {off}", line(entry));
+            let message = format!("{} does not apply where {narrow} matches, because of {off}", line(entry));
             notices.push(PolicyError { source: entry.source.clone(), message });
             entries[narrower..=at].rotate_right(1);
         }

@@ -181,5 +181,5 @@ fn a_module_that_is_missing_is_named() {
     assert_eq!(setting(&object, "net.ipv4.vs.conntrack")["module"], "ip_vs");
     assert!(setting(&object, "net.ipv4.conf.all.rp_filter").get("module").is_none());
     let text = stdout(&ns.fwdguard(&["check"]));
-    assert!(text.ends_with("\n2 settings are absent (until 'modprobe ip_vs'), 1 setting holds\n"), "{text}");
+    assert!(text.ends_with("\n2 settings are absent ('modprobe ip_vs' creates them), 1 setting holds\n"), "{text}");
 }

@@ -281,14 +281,14 @@ fn bridged_packets_meet_it_where_br_netfilter_has_them_do_so() {
     if loaded {
         sysctl_write("net/bridge/bridge-nf-call-iptables", "0");
     }
-    let object = node.expect(&arguments, &[], &["Bridged: ", "does not meet FORWARD"]);
-    assert!(bridge(&object).ends_with("does not meet FORWARD") && suspects(&object).is_empty(), "{object:#}");
+    let object = node.expect(&arguments, &[], &["Bridged: ", "does not traverse FORWARD"]);
+    assert!(bridge(&object).ends_with("does not traverse FORWARD") && suspects(&object).is_empty(), "{object:#}");
     if loaded {
         sysctl_write("net/bridge/bridge-nf-call-iptables", "1");
         let object = node.expect(&arguments, &[], &["Bridged; the firewall may drop it: ", REJECT]);
-        assert!(bridge(&object).ends_with("cni0 meets FORWARD"), "{object:#}");
+        assert!(bridge(&object).ends_with("cni0 traverses FORWARD"), "{object:#}");
         iptables("-A FORWARD -s 10.244.0.0/16 -d 10.244.0.0/16 -j ACCEPT");
-        node.expect(&arguments, &[], &["Bridged: ", "and meets FORWARD"]);
+        node.expect(&arguments, &[], &["Bridged: ", "and traverses FORWARD"]);
     }
     run("ip netns del twin");
 }

@@ -26,7 +26,7 @@ pub fn svg(scenarios: &[Scenario]) -> String {
          <rect width='100%' height='100%' fill='white'/>\n\
          <text x='10' y='20' font-size='15' font-weight='bold'>Requests answered over time: HTTP through the NodePort, \
          ping to the pod</text>\n\
-         <text x='10' y='37' fill='#444'>Full height: all of them. 0: the machine wakes, somebody writes, or the pod is \
+         <text x='10' y='37' fill='#444'>Full height: all of them. 0: the machine wakes, a process writes, or the pod is \
          set up again</text>\n"
     );
     for (number, scenario) in scenarios.iter().enumerate() {
