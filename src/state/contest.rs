@@ -106,7 +106,9 @@ impl Contest {
         let summary = if self.unpublished > 0 { self.unpublished_since + SUMMARY_EVERY } else { u64::MAX };
         let repair = if self.waits { self.not_before() } else { u64::MAX };
         let check = if self.muted { self.check_at } else { u64::MAX };
-        (self.last() + QUIET).min(summary).min(repair).min(check)
+        // It is not quiet while a repair waits.
+        let quiet = if self.waits { u64::MAX } else { self.last() + QUIET };
+        quiet.min(summary).min(repair).min(check)
     }
 }
 
@@ -252,7 +254,7 @@ impl Contests {
         while let Some((_, id)) = self.timers.first().filter(|(due, _)| *due <= now).cloned() {
             self.timers.pop_first();
             let Some(contest) = self.settings.get_mut(&id) else { continue };
-            if contest.last() + QUIET <= now {
+            if !contest.waits && contest.last() + QUIET <= now {
                 self.mutes_changed |= contest.muted;
                 let contest = self.settings.remove(&id)?;
                 if contest.contested {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::{Namespace, REPAIRED, Record, STILL_CONTESTED, run, sysctl_read, wait_sysctl};
 
@@ -35,6 +35,7 @@ struct Setting {
     key: String,
     wanted: String,
     drift: &'static str,
+    drifted: Instant,
 }
 
 #[derive(Default)]
@@ -68,7 +69,8 @@ impl Drifts {
             policy += &format!("{} = {wanted}\n", key("s[0-9]*"));
             for link in (0..PAIRS).flat_map(|pair| [format!("s{pair}a"), format!("s{pair}b")]) {
                 let drift = if wanted == drift { "0" } else { drift };
-                drifts.settings.push(Setting { key: key(&link), wanted: wanted.clone(), drift });
+                let (key, wanted) = (key(&link), wanted.clone());
+                drifts.settings.push(Setting { key, wanted, drift, drifted: Instant::now() });
             }
         }
         policy += &format!("net.ipv4.conf.churn*.{CHURN_KEY} = 2\n");
@@ -82,12 +84,15 @@ impl Drifts {
 
     /// The next setting drifts. By its turn it must have been put back since the last time.
     pub fn drift(&mut self) {
-        let Setting { key, wanted, drift } = &self.settings[self.next];
-        self.next = (self.next + 1) % self.settings.len();
+        let (at, count) = (self.next, self.settings.len());
+        self.next = (at + 1) % count;
+        let Setting { key, wanted, drift, drifted } = &mut self.settings[at];
         let found = sysctl_read(key);
         if found != *wanted {
-            self.missed.push(format!("{key} is still {found} after a whole round"));
+            self.missed
+                .push(format!("{key} is still {found} after a round of {:.1} s", drifted.elapsed().as_secs_f64()));
         }
+        *drifted = Instant::now();
         fs::write(format!("/proc/sys/{key}"), drift).expect("a write");
         self.made += 1;
         *self.due.entry(key.clone()).or_default() += 1;

@@ -127,6 +127,19 @@ fn a_setting_that_costs_a_lot_is_still_repaired_every_five_seconds() {
     assert_eq!(run_until(&mut contests, DEFERRED_MAX), [(DEFERRED_MAX, Due::Check(SLOT))]);
 }
 
+/// What a check cost long after the last repair defers the next.
+#[test]
+fn a_repair_that_waits_when_a_minute_is_over_is_not_forgotten() {
+    let mut contests = Contests::default();
+    repaired(&mut contests, 0);
+    let changed = QUIET - 2 * SECOND;
+    contests.charge(&SLOT, changed, 2 * SECOND);
+    assert!(contests.waits(&SLOT, changed));
+    let due = run_until(&mut contests, u64::MAX);
+    assert_eq!(due, [(changed + DEFERRED_MAX, Due::Check(SLOT))]);
+    assert_eq!(contests.due(), None, "then it is over");
+}
+
 #[test]
 fn a_setting_with_notifications_alone_is_muted_and_checked_until_it_is_quiet() {
     let mut contests = Contests::default();
