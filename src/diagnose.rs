@@ -173,7 +173,7 @@ impl Diagnosis {
         let refusing = refusing.map(|route| Refusing {
             kind: kind_name(route.kind).unwrap_or("special"),
             route: node.text(&route),
-            by_hand: matches!(route.protocol, RouteProtocol::Boot | RouteProtocol::Static | RouteProtocol::Unspec),
+            by_hand: route.is_by_hand(),
         });
         let unruled = node.unruled_route(packet.to);
         let marks = node.rules.iter().filter_map(|rule| rule.mark).map(|(mark, _)| mark).collect();
@@ -259,6 +259,7 @@ impl Diagnosis {
             all_rp_filter: all.1,
             rp_filter: own.1,
             forced: v6 && all.0 == 0 && node.conf(interface, "force_forwarding").is_some_and(|value| value != "0"),
+            unnumbered: !v6 && node.addresses_of(interface).iter().all(|own| own.local.is_ipv6()),
             route_localnet: !v6 && from.is_loopback() && node.is_on(interface, "route_localnet"),
             advertised: self.advertised.clone(),
         };

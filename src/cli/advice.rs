@@ -195,10 +195,10 @@ impl KernelValues {
     }
 }
 
-/// `all.rp_filter = 0` leaves it to each interface: CNIs set their own (Calico on cali*, against spoofed addresses), and 0 for `*`
-/// would switch that off.
+/// 0 of `all` leaves these to each interface: CNIs set their own (Calico rp_filter on cali*, against spoofed addresses, and proxy_arp and
+/// proxy_ndp, which answer for the pods' gateway), and 0 for `*` would turn that off.
 fn is_left_to_each(place: &Place) -> bool {
-    place.announced() == Some((Family::V4, Attribute::RpFilter))
+    ["rp_filter", "proxy_arp", "proxy_arp_pvlan", "proxy_ndp"].contains(&place.name)
 }
 
 fn maker(key: &Key) -> Option<&'static (&'static str, &'static str, &'static str)> {

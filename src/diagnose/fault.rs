@@ -1,5 +1,7 @@
 //! A fault: one cause at one place, with the setting or route that causes it and the command that fixes it.
 
+use std::net::IpAddr;
+
 use serde_json::{Value, json};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,4 +129,19 @@ impl Fault {
             "mend": self.fix,
         })
     }
+}
+
+/// The command that deletes a route to `to`, which `ip route` prints as `route`.
+pub fn delete_route(to: IpAddr, route: &str) -> String {
+    format!("ip{} route del {route}", six(to))
+}
+
+/// The command that makes a route; the gateway is for the administrator to know.
+pub fn add_route(to: IpAddr) -> String {
+    format!("ip{} route add {to} via GATEWAY", six(to))
+}
+
+/// The option that ip(8) needs for IPv6.
+pub fn six(address: IpAddr) -> &'static str {
+    if address.is_ipv6() { " -6" } else { "" }
 }

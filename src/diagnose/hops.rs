@@ -8,7 +8,7 @@ use netlink_packet_route::neighbour::NeighbourState;
 
 use rustix::io::Errno;
 
-use super::fault::{Fault, Kind, Way};
+use super::fault::{Fault, Kind, Way, add_route, delete_route};
 use super::links::{Link, Neighbour};
 use super::messages::{Route, kind_name};
 use super::node::{Lookup, Node, width};
@@ -51,14 +51,22 @@ pub enum Resolution {
 #[derive(Clone, Debug)]
 pub struct Wrapped {
     pub remote: Option<IpAddr>,
-    /// Why the remote can't be reached, and the route that causes it, if one does.
-    pub unreachable: Option<(String, Option<String>)>,
+    pub unreachable: Option<Unreachable>,
     /// No route leads to it: the kernel treats it as a neighbour on the interface that the tunnel is bound to.
     pub unrouted: bool,
-    /// The remote is an address of this node.
-    pub own: bool,
+
     /// The largest inner packet that fits into an outer one, if that is known.
     pub room: Option<u32>,
+}
+
+/// Why a tunnel's remote can't be reached.
+#[derive(Clone, Debug, Default)]
+pub struct Unreachable {
+    pub why: String,
+    /// The route that causes it, if one does, as `ip route` prints it.
+    route: Option<String>,
+    /// The command that repairs it, if one does.
+    fix: Option<String>,
 }
 
 /// Follows a route, and tunnels on it, to where packets leave the node. `asked` are the parameters of its lookup.
@@ -99,8 +107,7 @@ fn wrap(node: &mut Node, hop: &mut Hop, encapsulated_to: Option<IpAddr>, known: 
         // An interface with many remotes, such as Calico's tunl0: the gateway is the remote.
         _ => Some(hop.next).filter(|next| *next != hop.to),
     });
-    let mut wrapped =
-        Wrapped { remote: remote.filter(unicast), unreachable: None, unrouted: false, own: false, room: None };
+    let mut wrapped = Wrapped { remote: remote.filter(unicast), unreachable: None, unrouted: false, room: None };
     let mut outer = None;
     if let Some(remote) = wrapped.remote {
         let lookup = Lookup { leaves: tunnel.link, ..Lookup::default() };
@@ -108,13 +115,16 @@ fn wrap(node: &mut Node, hop: &mut Hop, encapsulated_to: Option<IpAddr>, known: 
         match node.route(remote, lookup) {
             Ok(route) if !route.is_unicast() => {
                 let kind = kind_name(route.kind).unwrap_or("special");
-                wrapped.unreachable = Some((format!("it is a {kind} address of this node"), None));
-                wrapped.own = true;
+                let why = format!("it is a {kind} address of this node");
+                wrapped.unreachable = Some(Unreachable { why, ..Default::default() });
             }
             Ok(route) if route.hops.first().is_some_and(|next| next.interface == hop.link.index) => {
                 let route = node.route(remote, Lookup { whole: true, ..lookup }).unwrap_or(route);
-                wrapped.unreachable =
-                    Some(("its outer packets would be routed into the tunnel again".into(), Some(node.text(&route))));
+                wrapped.unreachable = Some(Unreachable {
+                    why: "its outer packets would be routed into the tunnel again".into(),
+                    route: Some(node.text(&route)),
+                    fix: Some(add_route(remote)),
+                });
             }
             Ok(route) => {
                 let mtu = route.hops.first().and_then(|next| node.links.get(&next.interface)).map(|link| link.mtu);
@@ -124,17 +134,23 @@ fn wrap(node: &mut Node, hop: &mut Hop, encapsulated_to: Option<IpAddr>, known: 
                 outer = Some(route);
             }
             Err(errno) => {
-                let text = node.refusing(remote, errno).map(|route| node.text(&route));
-                let why = match &text {
+                let refusing = node.refusing(remote, errno);
+                let route = refusing.as_ref().map(|route| node.text(route));
+                let why = match &route {
                     Some(text) => format!("the route '{text}' lets nothing through to it"),
                     None if errno == Errno::NETUNREACH => "no route leads to it".into(),
                     None => format!("the kernel finds no way to it ({})", errno_text(errno)),
                 };
-                wrapped.unreachable = Some((why, text));
+                let fix = match (&refusing, &route) {
+                    (Some(refusing), Some(route)) => refusing.is_by_hand().then(|| delete_route(remote, route)),
+                    _ => Some(add_route(remote)),
+                };
+                wrapped.unreachable = Some(Unreachable { why, route, fix });
             }
         }
     } else if remote.is_none() && known.is_some_and(|known| !is_unanswered(known.state)) && !tunnel.external {
-        wrapped.unreachable = Some(("it has no remote for that next hop".into(), None));
+        let why = "it has no remote for that next hop".into();
+        wrapped.unreachable = Some(Unreachable { why, ..Default::default() });
     }
     hop.wrapped = Some(wrapped);
     outer
@@ -240,13 +256,16 @@ pub fn faults(hops: &[Hop]) -> (Vec<Fault>, Vec<String>) {
 impl Wrapped {
     /// Why outer packets do not reach the remote.
     fn fault(&self, hop: &Hop, link: &str) -> Option<Fault> {
-        let (why, route) = self.unreachable.as_ref()?;
+        let Unreachable { why, route, fix } = self.unreachable.as_ref()?;
         let to = self.remote.unwrap_or(hop.next);
         let text = format!("the tunnel {link} ({}) encapsulates packets to {to}, and {why}", hop.link.kind);
         let fault = Fault::new(Kind::Tunnel, Way::There, link, text);
-        Some(match route {
-            Some(route) => fault.route(route).fix(format!("ip route del {route}")),
-            None if self.remote.is_some() && !self.own => fault.fix(format!("ip route add {to} via GATEWAY")),
+        let fault = match route {
+            Some(route) => fault.route(route),
+            None => fault,
+        };
+        Some(match fix {
+            Some(fix) => fault.fix(fix.clone()),
             None => fault,
         })
     }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use rustix::io::Errno;
 
-use super::fault::{Fault, Kind, Way};
+use super::fault::{Fault, Kind, Way, add_route, delete_route, six};
 use crate::setting::Family;
 use crate::text::errno_text;
 
@@ -40,7 +40,7 @@ pub struct Refusing {
     pub kind: &'static str,
     /// As `ip route` prints it.
     pub route: String,
-    /// An administrator made it. A routing daemon or the kernel would make it again.
+    /// [`Route::is_by_hand`](super::messages::Route::is_by_hand)
     pub by_hand: bool,
 }
 
@@ -78,6 +78,8 @@ pub struct Settings {
     pub rp_filter: i32,
     /// IPv6's `force_forwarding` of the ingress (6.17 and later).
     pub forced: bool,
+    /// The ingress has no IPv4 address: loose is as strict there (`__fib_validate_source`).
+    pub unnumbered: bool,
     /// Packets from a loopback address are no martians (`ip_route_input_slow`).
     pub route_localnet: bool,
     /// An interface with routes from router advertisements, which it loses once IPv6 forwards unless its accept_ra is 2.
@@ -131,7 +133,7 @@ pub fn faults(passage: &Passage) -> Vec<Fault> {
             passage.to
         );
         let fault = passage.fault(Kind::Refused, text).route(route);
-        faults.push(fault.fix(format!("ip{} route del {route}", six(*from))));
+        faults.push(fault.fix(delete_route(*from, route)));
         return faults;
     }
     let forwarding = passage.forwarding();
@@ -228,7 +230,7 @@ impl Passage {
         if let Some(Refusing { kind, route, by_hand }) = &self.refusing {
             let fault = self.fault(Kind::Refused, format!("the route '{route}' lets nothing through to {to} ({kind})"));
             let fault = fault.route(route);
-            let fix = format!("ip{} route del {route}", six(to));
+            let fix = delete_route(to, route);
             return Some(self.by_mark(if *by_hand { fault.fix(fix) } else { fault }));
         }
         if self.lookup != Err(Errno::NETUNREACH) {
@@ -245,7 +247,7 @@ impl Passage {
                 let text = format!("{text}; {down} is down, and the routes through it are gone");
                 self.fault(Kind::NoRoute, text).at(down).fix(format!("ip link set {down} up"))
             }
-            (None, None) => self.fault(Kind::NoRoute, text).fix(format!("ip{} route add {to} via GATEWAY", six(to))),
+            (None, None) => self.fault(Kind::NoRoute, text).fix(add_route(to)),
         };
         Some(self.by_mark(fault))
     }
@@ -264,16 +266,20 @@ impl Passage {
         let (name, settings) = (&self.ingress.0, &self.settings);
         self.verdict.as_ref().err().filter(|_| self.from.is_ipv4())?;
         let effective = settings.effective_rp_filter();
-        let mismatch = match (&self.reverse, effective) {
-            (_, ..=0) => return None,
-            (Ok((interfaces, _)), 1) if interfaces.contains(name) => return None,
-            (Ok((interfaces, route)), 1) => {
+        let is_strict = effective == 1 || settings.unnumbered;
+        let mismatch = match &self.reverse {
+            _ if effective <= 0 => return None,
+            Ok((interfaces, _)) if interfaces.contains(name) || !is_strict => return None,
+            Ok((interfaces, route)) => {
                 format!("the route back to {} leads to {} ({route})", self.from, interfaces.join(" and "))
             }
-            (Ok(_), _) => return None,
-            (Err(_), _) => format!("no route leads back to {}", self.from),
+            Err(_) => format!("no route leads back to {}", self.from),
         };
-        let how = if effective == 1 { "strict" } else { "loose" };
+        let how = match (effective, settings.unnumbered) {
+            (1, _) => "strict",
+            (_, true) => "loose, which is strict on an interface without an address",
+            (_, false) => "loose",
+        };
         if let Some(mark) = self.marks.hidden {
             let key = "net.ipv4.conf.all.src_valid_mark";
             let carried = if self.marks.unknown { ", which such packets may carry" } else { "" };
@@ -283,12 +289,14 @@ impl Passage {
         }
         let all = ("net.ipv4.conf.all.rp_filter".to_string(), settings.all_rp_filter);
         let own = (self.key(name, "rp_filter"), settings.rp_filter);
+        let on: Vec<_> = [all, own].into_iter().filter(|(_, value)| *value > 0).collect();
         // The settings that have the effective value.
-        let makers: Vec<_> = [all, own].into_iter().filter(|(_, value)| *value == effective).collect();
-        let keys = makers.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>();
+        let keys: Vec<&str> = on.iter().filter(|(_, value)| *value == effective).map(|(key, _)| key.as_str()).collect();
         let text = format!("{} {} {effective} ({how}) on {name}, and {mismatch}", keys.join(" and "), is(keys.len()));
-        let zeroes: String = keys.iter().map(|key| format!(" {key}=0")).collect();
-        let fault = self.fault(Kind::ReversePath, text).key(keys[0], effective).fix(format!("sysctl -w{zeroes}"));
+        let zeroes: String = on.iter().map(|(key, _)| format!(" {key}=0")).collect();
+        let fault = self.fault(Kind::ReversePath, text).key(keys[0], effective);
+        // A loose one wants a route back.
+        let fault = if is_strict { fault.fix(format!("sysctl -w{zeroes}")) } else { fault };
         let fault = match &self.reverse {
             Ok((_, route)) => fault.route(route),
             Err(_) => fault,
@@ -300,17 +308,12 @@ impl Passage {
     fn answerable(&self) -> Option<Fault> {
         self.reverse.as_ref().err()?;
         let text = format!("the source {} cannot be answered: no route leads back to it", self.from);
-        Some(self.fault(Kind::Source, text).fix(format!("ip{} route add {} via GATEWAY", six(self.from), self.from)))
+        Some(self.fault(Kind::Source, text).fix(add_route(self.from)))
     }
 }
 
 fn is(keys: usize) -> &'static str {
     if keys == 1 { "is" } else { "are" }
-}
-
-/// The option that `ip` needs for IPv6.
-fn six(address: IpAddr) -> &'static str {
-    if address.is_ipv6() { " -6" } else { "" }
 }
 
 /// Addresses that no router forwards from (`ip_route_input_slow`, `ip6_forward`).

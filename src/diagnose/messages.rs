@@ -169,6 +169,11 @@ impl Route {
         self.kind == RouteType::Unicast
     }
 
+    /// An administrator made it. A routing daemon or the kernel would make it again.
+    pub fn is_by_hand(&self) -> bool {
+        matches!(self.protocol, RouteProtocol::Boot | RouteProtocol::Static | RouteProtocol::Unspec)
+    }
+
     pub fn contains(&self, address: IpAddr) -> bool {
         self.destination.map_or(self.prefix == 0, |network| in_subnet(address, network, self.prefix))
     }

@@ -157,7 +157,7 @@ fn tunnel_and_next(hop: &Hop, next: &'static str, mut add: impl FnMut(&'static s
             .room
             .map_or(String::new(), |room| format!("mtu {}, encapsulation leaves room for {room}", hop.link.mtu));
         let (found, mark) = match &wrapped.unreachable {
-            Some((why, _)) => (why.clone(), Mark::Dropped),
+            Some(unreachable) => (unreachable.why.clone(), Mark::Dropped),
             None if wrapped.room.is_some_and(|room| room < hop.link.mtu) => (room, Mark::Warning),
             None if wrapped.remote.is_none() => ("its remote is not known here".into(), Mark::Unknown),
             None => (room, Mark::Ok),

@@ -78,6 +78,14 @@ fn the_higher_rp_filter_counts() {
     let mut passage = Passage { verdict: drops, reverse: Err(Errno::NETUNREACH), ..passage(4) };
     passage.settings.all_rp_filter = 2;
     assert_eq!(names(&passage), ["rp-filter", "source"], "loose still wants a route");
+    passage.settings.rp_filter = 1;
+    assert_eq!(faults(&passage)[0].fix, None, "without the loose one it would be strict");
+    passage.reverse = Ok((vec!["eth1".into()], String::new()));
+    assert_eq!(names(&passage), ["unexplained"]);
+    passage.settings.unnumbered = true;
+    assert_eq!(names(&passage), ["rp-filter"], "loose is as strict without an address");
+    let zeroes = "sysctl -w net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.eth0.rp_filter=0";
+    assert_eq!(faults(&passage)[0].fix.as_deref(), Some(zeroes));
 }
 
 #[test]

@@ -74,6 +74,22 @@ fn strict_rp_filter_on_an_asymmetric_path() {
     sysctl_write("net/ipv4/conf/all/rp_filter", "2");
     sysctl_write("net/ipv4/conf/eth0/rp_filter", "1");
     node.expect(&arguments, &[], &[]);
+    // Not on an interface without an address, such as a tunnel's (`__fib_validate_source`).
+    run("ip address flush dev eth0");
+    let text = "net.ipv4.conf.all.rp_filter is 2 (loose, which is strict on an interface without an address)";
+    let object = node.expect(&arguments, &["rp-filter"], &[text, "leads to eth1"]);
+    node.check_remedy(&arguments, &object);
+}
+
+#[test]
+fn a_tunnels_outer_packets_go_into_the_tunnel() {
+    let node = Node::new();
+    run("ip link add vx0 type vxlan id 1 remote 192.0.2.7 dstport 4789");
+    run("ip link set vx0 up");
+    run("ip route add 10.250.0.0/16 dev vx0");
+    run("ip route add 192.0.2.0/24 dev vx0");
+    let object = node.expect("10.250.0.1", &["tunnel"], &["routed into the tunnel again"]);
+    assert_eq!(object["faults"][0]["mend"], "ip route add 192.0.2.7 via GATEWAY", "{object:#}");
 }
 
 #[test]
@@ -112,7 +128,8 @@ fn a_rule_has_the_node_keep_what_arrives() {
     for to in ["10.250.0.1", POD] {
         run(&format!("ip route add local {to} dev lo table 100"));
         let route = format!("local {to} dev lo table 100");
-        let object = node.expect(&format!("{to} --in eth0"), &["refusing-route"], &[&route, "to this node (local)"]);
+        let object =
+            node.expect(&format!("{to} --in eth0"), &["refusing-route"], &[&route, "makes this node keep packets"]);
         let kept = serde_json::json!({"verdict": "kept", "kind": "local", "route": route});
         assert_eq!((&object["faults"][0]["route"], &object["arrivals"][0]["there"]), (&route.into(), &kept));
     }
