@@ -103,6 +103,7 @@ fn a_path_through_a_directory_of_others_is_refused() {
         let [(file, message)] = &errors(&ns)[..] else { panic!("{what}: {:?}", errors(&ns)) };
         assert_eq!(file, "etc/fwdguard.d/20.conf", "{what}");
         assert!(message.starts_with("refused: ") && message.contains("srv"), "{what}: {message}");
+        assert!(message.ends_with("; put a copy in the place of the link"), "{what}: {message}");
         assert_eq!(wanted(&ns).as_deref(), Some("1001"), "{what}");
         // A link to a link that other users can replace, whatever it leads to.
         symlink("/dev/null", ns.path("srv/own/null")).expect("a link");

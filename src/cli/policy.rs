@@ -47,7 +47,7 @@ fn entry(entry: &Entry) -> Value {
         "key": &*entry.name,
         "value": entry.value.as_deref(),
         "excluded": entry.value.is_none(),
-        "pattern": entry.value.is_some() && entry.sets().is_none(),
+        "pattern": entry.pattern().is_some(),
         "ignore_failure": entry.ignore_failure,
         "source": source(&entry.source),
         "overrides": overrides.map(|(value, place)| json!({"value": value.as_deref(), "source": source(place)})).collect::<Vec<_>>(),

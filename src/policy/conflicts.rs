@@ -1,9 +1,10 @@
 //! Lines of sysctl.d, of ufw, of the kernel's command line and of TuneD's profile that conflict with the policy, and when each
 //! is applied.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -247,9 +248,10 @@ fn in_files(
     };
     let all_in_effect: HashSet<&Source> = settings.iter().filter_map(in_effect).collect();
     let mut found = Vec::new();
+    let mut files = HashMap::new();
     for setting in settings {
         let (Some(winner), (key, entry)) = (in_effect(setting), setting) else { continue };
-        let mut agreed = false;
+        let (mut agreed, mut places) = (false, HashSet::new());
         for (says, source, line) in lines.lines_for(key) {
             let own = key_of(line, key);
             if value::is_refused(&own, without_remark(says)) {
@@ -259,12 +261,22 @@ fn in_files(
             let agrees = !conflicts(&own, says, key, policy.value(*entry));
             agreed |= agrees;
             if !agrees && (is_winner || !(all_in_effect.contains(source) || agreed && is_vendors(source))) {
+                // A line of /etc/sysctl.conf is one line, though sysctl.d of CentOS and Debian has a link to that file.
+                let file = files.entry(&source.file).or_insert_with(|| identity(&source.file));
+                if file.is_some_and(|file| !places.insert((file, source.line))) {
+                    continue;
+                }
                 let behind = (!is_winner).then(|| winner.clone());
                 found.push(Conflict { behind, ..Conflict::new(setting, &own, says, source, origin) });
             }
         }
     }
     found
+}
+
+/// Device and inode of the file that a path leads to.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 /// The name under which a line sets `key`.

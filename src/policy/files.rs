@@ -47,14 +47,19 @@ impl Writers {
     }
 }
 
-/// Whether users other than root can change a file or folder, and the remedy.
-fn others(path: &Path, metadata: &Metadata) -> Option<String> {
+/// Whether users other than root can change a file or folder, and the remedy. What a link leads to, such as `/tmp` or a home, may
+/// have to be as it is.
+fn others(path: &Path, metadata: &Metadata, is_linked: bool) -> Option<String> {
     let path = printable(path.as_os_str());
-    match (metadata.uid(), metadata.mode() & 0o7777) {
-        (0, mode) if mode & 0o022 == 0 => None,
-        (0, mode) => Some(format!("users other than root can write {path} (mode {mode:04o}); run 'chmod go-w {path}'")),
-        (uid, _) => Some(format!("{path} belongs to UID {uid}, not to root; run 'chown root:root {path}'")),
-    }
+    let (found, command) = match (metadata.uid(), metadata.mode() & 0o7777) {
+        (0, mode) if mode & 0o022 == 0 => return None,
+        (0, mode) => (format!("users other than root can write {path} (mode {mode:04o})"), "chmod go-w"),
+        (uid, _) => (format!("{path} belongs to UID {uid}, not to root"), "chown root:root"),
+    };
+    Some(match is_linked {
+        true => format!("{found}; put a copy in the place of the link"),
+        false => format!("{found}; run '{command} {path}'"),
+    })
 }
 
 /// Follows `path` (absolute, as seen below `root`).
@@ -63,7 +68,7 @@ pub fn chase(root: &Path, path: &Path) -> Chased {
     let mut todo: VecDeque<OsString> = path.components().map(owned).collect();
     let (mut at, mut links, mut chased) = (root.to_path_buf(), 0, Chased::default());
     // Checked from the root on: in a folder that only root can write, only root can replace the next one.
-    chased.others = root.metadata().ok().and_then(|metadata| others(root, &metadata));
+    chased.others = root.metadata().ok().and_then(|metadata| others(root, &metadata, false));
     while let Some(part) = todo.pop_front() {
         match part.as_encoded_bytes() {
             b"/" => at = root.to_path_buf(),
@@ -93,7 +98,7 @@ pub fn chase(root: &Path, path: &Path) -> Chased {
                     continue;
                 }
                 if metadata.is_dir() {
-                    chased.others = chased.others.or_else(|| others(&next, &metadata));
+                    chased.others = chased.others.or_else(|| others(&next, &metadata, links > 0));
                 }
                 at = next;
             }
@@ -187,7 +192,7 @@ pub fn read(root: &Path, path: &Path, writers: Writers) -> Result<Vec<u8>, Error
     if !kind.is_file() {
         return Err(unreadable(if kind.is_fifo() { "a FIFO, not a regular file" } else { "not a regular file" }));
     }
-    check(others(&end, &metadata))?;
+    check(others(&end, &metadata, end != below(root, path)))?;
     let mut bytes = Vec::new();
     file.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > FILE_MAX_BYTES {

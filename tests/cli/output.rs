@@ -101,6 +101,7 @@ fn policy_shows_every_line_with_its_place_and_overrides() {
     assert_eq!(line("net.ipv4.conf.*.forwarding")["pattern"], true);
     let excluded = line("net.ipv4.conf.eth1.forwarding");
     assert_eq!((&excluded["excluded"], &excluded["value"]), (&json!(true), &Value::Null));
+    assert_eq!(excluded["pattern"], false);
     assert_eq!(line("net.ipv4.conf.lo.rp_filter")["ignore_failure"], true);
     assert_eq!(sysctl_read("net/ipv4/ip_forward"), "0", "policy changes nothing");
 }

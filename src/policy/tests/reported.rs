@@ -308,3 +308,16 @@ fn the_kernels_command_line() {
     assert_eq!(sysctl_d("net.ipv4.ip_forward = 1\n"), Vec::<String>::new());
     assert_eq!(sysctl_d("net.ipv4.ip_forward = 0\n"), [format!("{}, behind 9.conf:1", off()[0])]);
 }
+
+/// As CentOS and Debian have it.
+#[test]
+fn a_line_of_sysctl_conf_is_reported_once_though_sysctl_d_has_a_link_to_it() {
+    let tree = Tree::new(&[("etc/sysctl.conf", "net.ipv4.ip_forward = 0\n"), ("etc/sysctl.d/10.conf", "")]);
+    tree.link("etc/sysctl.d/99-sysctl.conf", "../sysctl.conf");
+    tree.write("etc/fwdguard.d/x.conf", b"net.ipv4.ip_forward = 1\n");
+    let policy = tree.load();
+    let settings = policy.all_settings(std::iter::empty());
+    let found = conflicts::find(&policy, tree.0.path(), &settings);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].behind, None);
+}
