@@ -25,7 +25,6 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::engine::{Command, Mailbox, Verbosity};
 use crate::journal::Reporter;
 use crate::journal::status::notify;
-
 use crate::kernel::descriptors::ensure_enough;
 use crate::kernel::fanotify::Groups;
 use crate::kernel::sysctl::Heartbeat;
@@ -107,7 +106,6 @@ async fn serve(
     // Watched first, then read: no change of a file is missed.
     let watch = Watch::new(root);
     let policy = Arc::new(Policy::load(root));
-
     let tracker = groups.and_then(|groups| WriterTracker::start(groups, policy.clone()));
     let lost_tracker = tracker.as_ref().err().map(ToString::to_string);
     let tracker = tracker.unwrap_or_default();

@@ -50,7 +50,6 @@ pub(super) fn log_policy(policy: &Arc<Policy>, reporter: &Reporter) {
     // In a thread of its own, since the kernel takes the RTNL lock to look for an altname (rtnl_getlink, net/core/rtnetlink.c), which
     // another process may hold for long. Without the thread such a line has no notice.
     let log = move || policy.altname_notices(find_by_altname).iter().for_each(|it| reporter.report(notice(it)));
-
     _ = std::thread::Builder::new().name("altnames".into()).spawn(log);
 }
 
@@ -148,7 +147,6 @@ impl Daemon {
         }
         self.note_unwatched();
         let policy = Policy::load(&self.root);
-
         let usable = !policy.is_unreadable();
         let same = if usable { policy.says_the_same(&self.policy) } else { policy.errors == self.errors };
         self.errors.clone_from(&policy.errors);

@@ -168,9 +168,13 @@ impl Contests {
         contest.notified = 0;
         let oldest = contest.times[contest.repairs as usize % REPAIRS];
         let own = contest.records.owed(now) + RECORD_EVERY <= RECORDS * RECORD_EVERY;
-        let (repairs, since) = if own { (REPAIRS as u64, oldest) } else { (contest.repairs, contest.since) };
+        let is_often = contest.repairs >= REPAIRS as u64 && now - oldest <= WITHIN;
         let mut record = None;
-        if !contest.contested && contest.repairs >= repairs && (now - oldest <= WITHIN || !own) {
+        if !contest.contested && (is_often || !own) {
+            let (repairs, since, usec) = match is_often {
+                true => (REPAIRS as u64, oldest, WITHIN),
+                false => (contest.repairs, contest.since, now - contest.since),
+            };
             contest.contested = true;
             self.called.push(subject.key.clone());
             record = Some(Record::Contested {
@@ -178,7 +182,7 @@ impl Contests {
                 key: key.clone(),
                 repairs,
                 since,
-                usec: if own { WITHIN } else { now - since },
+                usec,
                 writers: Vec::new(),
                 conflicts: Vec::new(),
             });

@@ -48,10 +48,11 @@ impl Outcomes {
     /// A setting could not be repaired at `now` (monotonic microseconds). Says whether that is worth a record: it is another failure
     /// than before, or has come again.
     pub fn note_failure(&mut self, id: &SettingId, errno: Option<Errno>, is_ignored: bool, now: u64) -> bool {
-        let known = self.failed.get(id).filter(|failure| failure.errno == errno);
-        let logged_at = known.map(|failure| failure.logged_at).filter(|at| {
-            known.is_some_and(|failure| !failure.is_over) || now.saturating_sub(*at) < SAME_FAILURE_EVERY_USEC
-        });
+        let is_same = |failure: &&Failure| {
+            failure.errno == errno
+                && (!failure.is_over || now.saturating_sub(failure.logged_at) < SAME_FAILURE_EVERY_USEC)
+        };
+        let logged_at = self.failed.get(id).filter(is_same).map(|failure| failure.logged_at);
         let failure = Failure { errno, logged_at: logged_at.unwrap_or(now), is_ignored, is_over: false };
         self.failed.insert(id.clone(), failure);
         logged_at.is_none() && !is_ignored
